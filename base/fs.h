@@ -1,0 +1,51 @@
+/*
+ * fs.h - files: whole reads and writes, and the one way in which a file appears under its name.
+ *
+ * All calls retry EINTR and continue short transfers.  They block.  Any thread, on distinct objects.
+ */
+#ifndef KEDGE_BASE_FS_H
+#define KEDGE_BASE_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+
+/* Reads len bytes at off.  Returns the count: less than len only at end of file. */
+MUST_CHECK int fs_pread(int fd, void *buf, size_t len, uint64_t off, size_t *ret_len, struct err *e);
+/* Reads exactly len bytes; end of file inside is ERR_CORRUPT ("file ends at N"). */
+MUST_CHECK int fs_pread_full(int fd, void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int fs_pwrite_full(int fd, const void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int fs_write_full(int fd, const void *buf, size_t len, struct err *e);
+/* The whole file; larger than max is ERR_INVALID.  *ret is malloc'ed with a NUL after its len bytes. */
+MUST_CHECK int fs_read_file(const char *path, size_t max, uint8_t **ret, size_t *ret_len, struct err *e);
+/* Creates path and its missing parents with the mode. */
+MUST_CHECK int fs_mkdirs(const char *path, mode_t mode, struct err *e);
+/* fsync of the folder that holds path, so that a rename or create in it survives a power cut. */
+MUST_CHECK int fs_sync_parent(const char *path, struct err *e);
+/* "a/b" + "c" = "a/b/c", malloc'ed; an absolute second part stands alone. */
+MUST_CHECK char *fs_join(const char *dir, const char *name, struct err *e);
+/* The folder part of path ("." if none), malloc'ed. */
+MUST_CHECK char *fs_dirname(const char *path, struct err *e);
+/* Points into path behind its last slash. */
+const char *fs_basename(const char *path);
+
+/*
+ * A file that appears whole or not at all.  Data go to a temporary name in the target's folder; commit fsyncs, renames
+ * and fsyncs the folder; anything else (fs_atomic_done without commit, a crash) leaves the target as it was.
+ */
+struct fs_atomic {
+	int fd;			/* the temporary file, read-write; the caller may pwrite, ftruncate, fallocate */
+	char *path, *tmp;	/* private */
+};
+/* Without replace an existing path is ERR_EXISTS, here and again at commit (race-free). */
+MUST_CHECK int fs_atomic_open(struct fs_atomic *a, const char *path, bool replace, mode_t mode, struct err *e);
+MUST_CHECK int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e);
+void fs_atomic_done(struct fs_atomic *a);	/* removes the temporary file if not committed; safe on a zeroed struct with fd -1 */
+/* open, write len bytes, commit. */
+MUST_CHECK int fs_write_atomic(const char *path, const void *buf, size_t len, bool replace, mode_t mode, struct err *e);
+
+#endif

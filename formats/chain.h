@@ -1,0 +1,44 @@
+/*
+ * chain.h - a disk as its layers: the top image and all that it is based on, stacked into one readable map.
+ *
+ * References (backing files, external data files) come out of hostile images.  One is followed only inside the folder
+ * of the image that names it and in folders that the user allowed, only with a known format (stored in the image or given
+ * by the user), never as a protocol or json: name.  Loops (same device and inode twice) and chains of more than
+ * IMAGE_CHAIN_MAX layers are refused.
+ */
+#ifndef KEDGE_FORMATS_CHAIN_H
+#define KEDGE_FORMATS_CHAIN_H
+
+#include "formats/image.h"
+
+struct chain_opts {
+	const char *format;		/* of the top layer; NULL = probe (block devices: raw) */
+	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
+	const char *backing_format;	/* for layers whose child stores none; NULL = refuse those */
+	bool force;			/* read images marked corrupt */
+	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
+	bool no_backing;		/* open the top image alone; its holes stay holes */
+	/* A consistent lock against writers is held (QEMU's "no WRITE, no RESIZE" bytes) until close unless the top layers
+	 * can't be locked; see docs/formats.md. */
+};
+
+struct chain {
+	struct image *image;		/* the stack: EXTENT_HOLE never appears, origins carry layer numbers; states are the
+					 * top image's (each snapshot over the same lower layers) */
+	struct image **layers;		/* [0] = top; borrowed, valid until chain_close */
+	uint32_t nlayers;
+};
+
+/*
+ * Opens path and everything below it.  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the hint
+ * says how to back it up).  ERR_INVALID: a reference that may not be followed (the hint is the option that would allow
+ * it), an ambiguous or unknown format (the hint is the line to type).
+ */
+MUST_CHECK int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e);
+void chain_close(struct chain *c);
+/* A readable stack that starts at layer first (its current state): a lower layer as a disk of its own.  Borrows c. */
+MUST_CHECK int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e);
+/* image_check_unchanged of every layer. */
+MUST_CHECK int chain_check_unchanged(struct chain *c, struct err *e);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * formats.h - the registry of formats: names, probing, and opening by name.  Only cli/ and formats/ include it.
+ */
+#ifndef KEDGE_FORMATS_FORMATS_H
+#define KEDGE_FORMATS_FORMATS_H
+
+#include "formats/image.h"
+#include "formats/writer.h"
+
+struct format {
+	const char *name;
+	/* How sure the format is that this is one of its images: 0 no, 100 its magic and version fit.  head holds the
+	 * first head_len (<= 4096) bytes, tail the last 512 of the file.  NULL: never probed (raw). */
+	int (*probe)(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t tail_len, uint64_t file_size);
+	/* Takes fd over on success. */
+	int (*open)(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
+	int (*create)(const struct writer_opts *o, struct image_writer **ret, struct err *e);	/* NULL: read only */
+};
+
+const struct format *format_find(const char *name);	/* NULL if unknown */
+/* All formats, NULL-named at the end. */
+const struct format *format_list(void);
+/* Names the format of fd's content.  Nothing found, or found ambiguous (an image's magic and a partition table):
+ * ERR_INVALID, and the hint is the line to type with path in it. */
+MUST_CHECK int format_probe(int fd, const char *path, const struct format **ret, struct err *e);
+/* "DISK=FORMAT:PATH" taken apart: disk and format are malloc'ed or NULL, path is malloc'ed.  A prefix counts only before
+ * the first '/' and, for FORMAT, only if it is a known name; "./a:b" is a path. */
+MUST_CHECK int format_parse_source(const char *arg, char **ret_disk, const struct format **ret_format, char **ret_path, struct err *e);
+
+#endif

@@ -1,0 +1,155 @@
+/*
+ * image.h - reading a virtual disk, whatever its format: the interface every reader implements, and the chain above it.
+ *
+ * An image has states (the current one and its internal snapshots).  A state is a map from guest bytes to data, zeros
+ * or nothing (a hole: what the layer below shows, else zeros).  Every data extent names its origin, the place in a layer
+ * that holds it, so that two states of one image that share a place share the bytes.
+ *
+ * Images are hostile: every implementation checks each field before use (shared rules: docs/formats.md), allocates in
+ * proportion to the file and never to a claim in it, and opens no file but those it was handed.
+ *
+ * Threads: open and close in one thread; after open, next_extent and pread may be called from any number of threads at
+ * once.  Calls block.  Errors: 0 or negative; the image stays usable.
+ */
+#ifndef KEDGE_FORMATS_IMAGE_H
+#define KEDGE_FORMATS_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+
+struct image;
+
+#define IMAGE_STATE_CURRENT 0		/* index of the current state; snapshots follow in table order */
+#define IMAGE_CHAIN_MAX 200		/* layers in a chain */
+#define IMAGE_ORIGIN_NONE UINT64_MAX
+
+enum extent_kind {
+	EXTENT_HOLE,	/* nothing here: the layer below shows through, else zeros */
+	EXTENT_ZERO,	/* zeros, whatever is below */
+	EXTENT_DATA,	/* bytes that pread returns */
+};
+
+/* Equal origins hold equal bytes as long as the image does not change: same layer, same host place, same form. */
+struct extent_origin {
+	uint32_t layer;		/* 0 = top; the chain numbers its layers downwards */
+	uint64_t host;		/* host offset of the extent's first byte; for compressed data, of the compressed cluster */
+	uint32_t inner;		/* compressed: offset of the first byte in the decompressed cluster; else 0 */
+	bool compressed;	/* then consecutive guest bytes have the same host and rising inner */
+};
+
+struct extent {
+	uint64_t start, len;	/* guest bytes; len > 0 */
+	enum extent_kind kind;
+	struct extent_origin origin;	/* EXTENT_DATA only */
+};
+
+struct image_state {
+	const char *name;	/* snapshot's name (bytes; may be empty or duplicate); "current" for index 0 */
+	const char *id;		/* snapshot's id as the image stores it; "" for index 0 */
+	uint64_t size;		/* virtual bytes of this state, exact */
+	int64_t date_ns;	/* when the snapshot was taken, wall clock; 0 for the current state */
+	uint64_t vm_clock_ns;	/* guest clock at the snapshot */
+	uint64_t vm_state_bytes;/* saved machine memory (0 = none), read by image_pread_vm_state */
+};
+
+enum image_feature {		/* bits of image_info.features */
+	IMAGE_DIRTY = 1 << 0,		/* was not closed cleanly; reading is right */
+	IMAGE_CORRUPT = 1 << 1,		/* marked corrupt: opened only with force */
+	IMAGE_EXTERNAL_DATA = 1 << 2,
+	IMAGE_COMPRESSED_ZSTD = 1 << 3,
+	IMAGE_EXTENDED_L2 = 1 << 4,
+	IMAGE_BITMAPS = 1 << 5,		/* has persistent bitmaps */
+	IMAGE_LAZY_REFCOUNTS = 1 << 6,
+	IMAGE_RAW_EXTERNAL = 1 << 7,
+};
+
+struct image_bitmap {
+	const char *name;
+	uint64_t granularity;
+	bool in_use, auto_on;
+};
+
+struct image_info {
+	const char *format;		/* "qcow2", "raw" */
+	uint32_t version;		/* format's own version; 0 for raw */
+	uint64_t file_size;		/* bytes of the image file (device size for a block device) */
+	uint64_t virtual_size;		/* of the current state */
+	uint32_t cluster_size;		/* allocation unit, 0 for raw */
+	uint32_t features;		/* enum image_feature */
+	uint32_t nstates;		/* 1 + snapshots */
+	const char *backing;		/* reference as stored, NULL if none */
+	const char *backing_format;	/* as stored, NULL if none */
+	const char *data_file;		/* external data file as stored, NULL if none */
+	const char *compression;	/* "deflate", "zstd"; NULL where the format has none */
+	uint32_t refcount_bits;		/* 0 where the format has none */
+	uint32_t nbitmaps;
+	const struct image_bitmap *bitmaps;
+};
+
+/* Identity of the file behind a layer: equal identities with an old change time mean an untouched file. */
+struct image_identity {
+	uint64_t dev, ino, size;
+	int64_t mtime_ns, ctime_ns;
+	bool block_device;		/* then nothing above proves anything */
+	uint8_t metadata_digest[32];	/* BLAKE2b-256 of what maps the image (header, L1 and L2 tables, ...), see the reader */
+};
+
+/*
+ * What an implementation provides.  The wrappers below check ranges (state < nstates, off + len <= the state's size)
+ * before the call; an op may rely on that.
+ */
+struct image_ops {
+	const char *format;
+	void (*close)(struct image *im);
+	/* Fills *ret with the extent that holds guest byte off of the state (1), merged with equal neighbours as far as
+	 * is cheap and clipped to [off, off+limit).  For holes of a single layer: EXTENT_HOLE. */
+	int (*next_extent)(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e);
+	/* Reads guest bytes of this layer alone; holes and zeros read as zeros.  len > 0. */
+	int (*pread)(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
+	/* Reads saved machine memory of a snapshot; NULL: the format has none. */
+	int (*pread_vm_state)(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
+	/* Digest over all that decides what the state reads as, data excepted (qcow2: header, the state's L1 and L2
+	 * tables, snapshot entry, data file's identity).  For a raw file: its size and extent-independent; never proves content. */
+	int (*state_digest)(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
+	/* Tells the kernel that [off, off+len) of the state will be read soon, or is no longer needed.  May be NULL. */
+	void (*advise)(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
+};
+
+/* First member of every implementation. */
+struct image {
+	const struct image_ops *ops;
+	struct image_info info;
+	struct image_state *states;	/* info.nstates of them */
+	char *path;			/* as opened, for messages */
+	int fd;				/* the image file, read-only; owned; -1 for a chain */
+	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
+};
+
+/* How a format opens its file; fd is open read-only. */
+struct image_open_opts {
+	bool force;		/* open although marked corrupt */
+	int data_fd;		/* the external data file, opened and confined by the chain; -1 = none.  Owned by the image on success */
+	bool metadata_only;	/* info: do not need the data file */
+};
+
+/* Everything below is the callers' side; implementations are called only through it. */
+void image_close(struct image *im);	/* NULL is fine */
+static inline const struct image_info *image_info(const struct image *im) { return &im->info; }
+const struct image_state *image_state(const struct image *im, uint32_t state);
+MUST_CHECK int image_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e);
+MUST_CHECK int image_pread(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int image_pread_vm_state(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int image_state_digest(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
+void image_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
+/* ERR_CHANGED when the file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */
+MUST_CHECK int image_check_unchanged(struct image *im, struct err *e);
+
+/* Finds a state by selector: "current", "snap:NAME" (name, must be unique), "snapid:ID".  ERR_NOTFOUND lists what there
+ * is; ERR_INVALID when a name fits two (lists both as snapid:). */
+MUST_CHECK int image_find_state(const struct image *im, const char *selector, uint32_t *ret, struct err *e);
+
+#endif

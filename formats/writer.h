@@ -1,0 +1,85 @@
+/*
+ * writer.h - writing a fresh image: the interface every format's writer implements.
+ *
+ * A writer gets one disk (and, where the format has them, its internal snapshots) as writes of guest bytes in any order;
+ * what is never written reads as zeros.  Each guest byte is written at most once per state.  Nothing appears under the
+ * target's name before finish succeeded (files); abort, or a crash, leaves the target as it was.
+ *
+ * States: writer_begin_state is called for each snapshot, oldest first, then for the current state; a plain image is just
+ * the current state.  Within a state of a format that can share (qcow2), writer_share says that a range is the same as
+ * in an earlier state of this image, so that clusters are shared.
+ *
+ * Threads: writer_write may be called from several threads on disjoint cluster-aligned ranges if writer_info says so;
+ * everything else from one.  Errors: after a failed call only writer_abort is allowed.
+ */
+#ifndef KEDGE_FORMATS_WRITER_H
+#define KEDGE_FORMATS_WRITER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+
+struct image_writer;
+
+enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+
+struct writer_state_opts {
+	const char *name;		/* snapshot's name; NULL: this is the current state, the last one */
+	const char *id;			/* snapshot's id; NULL = next number */
+	uint64_t size;			/* virtual bytes of this state */
+	int64_t date_ns;
+	uint64_t vm_clock_ns;
+	uint64_t vm_state_bytes;	/* 0 = none; content through writer_write_vm_state */
+};
+
+struct writer_opts {
+	const char *path;		/* target file, or a block device (raw only) */
+	uint64_t size;			/* virtual bytes of the current state */
+	uint64_t max_size;		/* largest state's size (>= size); 0 = size */
+	bool replace;			/* overwrite an existing file */
+	uint32_t cluster_size;		/* 0 = the format's default (qcow2: 64 KiB) */
+	bool compress;			/* qcow2: deflate clusters */
+	enum preallocation preallocation;
+	unsigned threads;		/* for compression; 0 = 1 */
+	size_t max_bytes;		/* memory that the writer may use; 0 = 64 MiB */
+	mode_t mode;			/* of a new file; 0 = 0600 */
+};
+
+struct writer_ops {
+	const char *format;
+	bool concurrent;		/* write from several threads */
+	bool snapshots;			/* more than one state */
+	int (*begin_state)(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
+	/* buf may be changed by nobody until the call returns; all-zero parts may be left out by the writer. */
+	int (*write)(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+	/* These guest bytes are zero: matters only to targets with old content (block devices).  NULL: nothing to do. */
+	int (*zero)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
+	/* [off, off+len) of the state that is being written equals that of the state begun as number from (0 = first).
+	 * Cluster-aligned or up to the end.  NULL: not supported, write the bytes. */
+	int (*share)(struct image_writer *w, uint32_t from, uint64_t off, uint64_t len, struct err *e);
+	int (*write_vm_state)(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+	/* Writes what is left, makes it durable, gives the target its name.  Frees w whether it succeeds or not. */
+	int (*finish)(struct image_writer *w, struct err *e);
+	/* Removes the temporary file; frees w. */
+	void (*abort)(struct image_writer *w);
+};
+
+/* First member of every implementation. */
+struct image_writer {
+	const struct writer_ops *ops;
+	uint32_t cluster_size;	/* natural write unit in bytes, a power of two */
+	uint64_t size;		/* virtual bytes of the state being written */
+};
+
+MUST_CHECK int writer_begin_state(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
+MUST_CHECK int writer_write(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int writer_zero(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
+MUST_CHECK int writer_share(struct image_writer *w, uint32_t from, uint64_t off, uint64_t len, struct err *e);
+MUST_CHECK int writer_write_vm_state(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int writer_finish(struct image_writer *w, struct err *e);
+void writer_abort(struct image_writer *w);	/* NULL is fine */
+
+#endif
