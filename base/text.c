@@ -1,0 +1,212 @@
+/* text.c - byte strings from outside as safe text. */
+#include "base/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+/*
+ * Length of the valid UTF-8 sequence at s (1..4), 0 if there is none.  Refuses overlong forms, surrogates and code points
+ * beyond U+10FFFF (RFC 3629, section 4).
+ */
+static size_t utf8_len(const uint8_t *s, size_t left)
+{
+	uint8_t lo = 0x80, hi = 0xbf;
+	size_t n;
+
+	if (s[0] < 0x80)
+		return 1;
+	if (s[0] >= 0xc2 && s[0] <= 0xdf)
+		n = 2;
+	else if (s[0] >= 0xe0 && s[0] <= 0xef)
+		n = 3;
+	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
+		n = 4;
+	else
+		return 0;
+	if (n > left)
+		return 0;
+	switch (s[0]) {
+	case 0xe0: lo = 0xa0; break;
+	case 0xed: hi = 0x9f; break;
+	case 0xf0: lo = 0x90; break;
+	case 0xf4: hi = 0x8f; break;
+	default: break;
+	}
+	if (s[1] < lo || s[1] > hi)
+		return 0;
+	for (size_t i = 2; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return n;
+}
+
+/* Bytes at s that may go to a terminal as they are; 0: this byte must be shown as \xNN.  C1 controls (U+0080..9F) and the
+ * marks that turn the direction of text round (U+202A..202E, U+2066..2069) could disguise a name. */
+static size_t printable_len(const uint8_t *s, size_t left)
+{
+	size_t n = utf8_len(s, left);
+
+	if (n == 1 && (s[0] < 0x20 || s[0] == 0x7f || s[0] == '\\'))
+		return 0;
+	if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0)
+		return 0;
+	if (n == 3 && s[0] == 0xe2 && ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) ||
+				       (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9)))
+		return 0;
+	return n;
+}
+
+const char *text_quote(const char *s, char *buf, size_t len)
+{
+	const uint8_t *p = (const uint8_t *)s;
+	size_t left = strlen(s), used = 0, keep = 0;
+
+	if (!len)
+		return buf;
+	while (left) {
+		size_t n = printable_len(p, left);
+		char hex[5];
+		size_t out = n ? n : 4;
+
+		if (used + out + 1 > len)
+			break;
+		if (n) {
+			memcpy(buf + used, p, n);
+		} else {
+			snprintf(hex, sizeof(hex), "\\x%02x", *p);
+			memcpy(buf + used, hex, 4);
+		}
+		used += out;
+		if (used + 4 <= len)
+			keep = used;	/* the last end behind which "..." still fits */
+		p += n ? n : 1;
+		left -= n ? n : 1;
+	}
+	if (left && len >= 4) {
+		memcpy(buf + keep, "...", 3);
+		used = keep + 3;
+	}
+	buf[used] = '\0';
+	return buf;
+}
+
+char *text_escape(const void *s, size_t len, struct err *e)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	const uint8_t *p = s;
+	size_t size, used = 0;
+	char *out = NULL;
+
+	if (mul_size(len, 3, &size) && size < SIZE_MAX)
+		out = malloc(size + 1);
+	if (!out) {
+		(void)err_set(e, ERR_NOMEM, "no memory to escape a text of %zu bytes", len);
+		return NULL;
+	}
+	while (len) {
+		size_t n = utf8_len(p, len);
+
+		if (n == 0 || *p < 0x20 || *p == 0x7f || *p == '%') {
+			n = 1;
+			out[used++] = '%';
+			out[used++] = digits[*p >> 4];
+			out[used++] = digits[*p & 15];
+		} else {
+			memcpy(out + used, p, n);
+			used += n;
+		}
+		p += n;
+		len -= n;
+	}
+	out[used] = '\0';
+	return out;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+int text_unescape(const char *s, char **ret, size_t *ret_len, struct err *e)
+{
+	CLEANUP(free_ptr) char *out = malloc(strlen(s) + 1);
+	size_t used = 0;
+
+	if (!out)
+		return err_set(e, ERR_NOMEM, "no memory to unescape a text");
+	while (*s) {
+		uint8_t byte;
+
+		if (*s != '%') {
+			out[used++] = *s++;
+			continue;
+		}
+		if (!s[1] || !text_unhex((char[3]){ s[1], s[2], 0 }, &byte, 1))
+			return err_set(e, ERR_CORRUPT, "'%%' without two hex digits behind it");
+		out[used++] = (char)byte;
+		s += 3;
+	}
+	out[used] = '\0';
+	*ret_len = used;
+	*ret = STEAL(out);
+	return 0;
+}
+
+const char *text_hex(const void *p, size_t len, char *buf)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *b = p;
+
+	for (size_t i = 0; i < len; i++) {
+		buf[2 * i] = digits[b[i] >> 4];
+		buf[2 * i + 1] = digits[b[i] & 15];
+	}
+	buf[2 * len] = '\0';
+	return buf;
+}
+
+bool text_unhex(const char *hex, void *p, size_t len)
+{
+	uint8_t *b = p;
+
+	for (size_t i = 0; i < 2 * len; i++)	/* validate all first: p stays untouched on failure */
+		if (hex_digit(hex[i]) < 0)
+			return false;
+	if (hex[2 * len])
+		return false;
+	for (size_t i = 0; i < len; i++)
+		b[i] = (uint8_t)(hex_digit(hex[2 * i]) << 4 | hex_digit(hex[2 * i + 1]));
+	return true;
+}
+
+bool text_is_name(const char *s)
+{
+	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+
+	return n >= 1 && n <= 64 && !s[n] && strcmp(s, ".") && strcmp(s, "..");
+}
+
+char *text_printf(struct err *e, const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	if (n >= 0)
+		return s;
+	(void)err_set(e, ERR_NOMEM, "no memory for a text");
+	return NULL;
+}
