@@ -1,0 +1,272 @@
+# Makefile of kedge (GNU make).  `make help` lists the targets.
+#
+# Everything that is generated goes to build/<variant>/; build/kedge links to the release program.  Sources are found by
+# wildcard: a new file in a module, tests/unit/test_*.c, tests/fuzz/fuzz_*.c, tests/cli/*.sh needs no line here.
+
+VERSION := 0.1.0
+VARIANT ?= release
+PREFIX ?= /usr/local
+CC := gcc
+CLANG ?= clang
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
+
+# --- packages of Debian 12: the only list ---------------------------------------------------------------------------
+DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev zlib1g-dev libdeflate-dev libjansson-dev libxxhash-dev
+DEPS_RUN := qemu-utils e2fsprogs scdoc
+DEPS_TEST := libcmocka-dev python3 python3-nacl python3-zstandard mandoc jq bsdextrautils
+DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
+
+PKGS := libzstd libsodium zlib libdeflate jansson libxxhash
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Wundef -Wwrite-strings
+CPPFLAGS_ALL := -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DKEDGE_VERSION='"$(VERSION)"' -include base/banned.h
+CFLAGS_ALL := -std=c17 -g -fvisibility=hidden $(WARN)
+LDFLAGS_ALL := -pthread
+ifneq ($(DEV)$(CI),)
+CFLAGS_ALL += -Werror
+endif
+
+CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now
+CFLAGS_debug := -O0 -fPIE
+LDFLAGS_debug := -pie
+CFLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+LDFLAGS_asan := -fsanitize=address,undefined
+CFLAGS_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
+LDFLAGS_tsan := -fsanitize=thread
+CFLAGS_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+LDFLAGS_fuzz := -fsanitize=address,undefined
+ifeq ($(VARIANT),fuzz)
+CC := $(CLANG)
+endif
+ifeq ($(filter $(VARIANT),release debug asan tsan fuzz),)
+$(error VARIANT is one of release, debug, asan, tsan)
+endif
+
+# Without its libraries nothing below can work: say so in one line instead of a page of compiler errors.
+NO_LIBS := deps deps-test deps-lint help clean dist check-includes
+ifneq ($(filter-out $(NO_LIBS),$(or $(MAKECMDGOALS),all)),)
+ifneq ($(shell pkg-config --exists $(PKGS) 2>/dev/null && echo ok),ok)
+$(error Packages are missing: run `make deps` (as root; Debian 12) and try again)
+endif
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS := $(shell pkg-config --libs $(PKGS))
+endif
+
+ALL_CFLAGS = $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(LDFLAGS_ALL) $(LDFLAGS_$(VARIANT)) $(LDFLAGS)
+ALL_LIBS = $(PKG_LIBS) -lm
+
+# --- sources --------------------------------------------------------------------------------------------------------
+B := build/$(VARIANT)
+MODULES := base formats formats/* transport repo repo/ingest restore cli
+HEADERS := $(sort $(wildcard $(MODULES:=/*.h)))
+LIB_SRC := $(filter-out cli/main.c,$(sort $(wildcard $(MODULES:=/*.c))))
+LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+LIB := $(B)/libkedge.a
+PROGRAM := $(if $(wildcard cli/main.c),$(B)/kedge)
+
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNIT := $(UNIT_SRC:tests/unit/%.c=$(B)/unit/%)
+SUPPORT_OBJ := $(patsubst %.c,$(B)/%.o,$(sort $(wildcard tests/support/*.c)))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/replay/%)
+FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzzers/%)
+HELPERS := $(patsubst tests/helpers/%.c,$(B)/helpers/%,$(sort $(wildcard tests/helpers/*.c)))
+SCENARIOS := $(if $(PROGRAM),$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh)))
+MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
+
+.PHONY: all lib program tests-build unit help deps deps-test deps-lint check check-ci check-long check-asan check-tsan \
+	check-includes check-headers fuzz tidy cppcheck man install uninstall demo bench dist clean FORCE
+
+all: $(LIB) $(if $(PROGRAM),build/kedge)
+
+lib: $(LIB)
+program: $(PROGRAM)
+
+build/kedge: build/release/kedge
+	$(Q)ln -sfn release/kedge $@
+ifneq ($(VARIANT),release)
+build/release/kedge: FORCE
+	$(Q)$(MAKE) --no-print-directory VARIANT=release program
+endif
+
+# --- compiling ------------------------------------------------------------------------------------------------------
+# The flags are a file that changes only when they do: everything depends on it.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(call shquote,$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(ALL_LIBS)) | cmp -s - $@ || \
+		printf '%s\n' $(call shquote,$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(ALL_LIBS)) > $@
+shquote = '$(subst ','\'',$(1))'
+
+$(B)/%.o: %.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# The list of objects is part of the archive's identity: a removed source must vanish from it.
+$(B)/objects: FORCE
+	@mkdir -p $(@D)
+	@echo '$(LIB_OBJ)' | cmp -s - $@ || echo '$(LIB_OBJ)' > $@
+
+$(LIB): $(LIB_OBJ) $(B)/objects
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
+
+LINK = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+
+$(B)/kedge: $(B)/cli/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ -o $@ $(ALL_LIBS)
+
+$(B)/unit/%: $(B)/tests/unit/%.o $(SUPPORT_OBJ) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ -o $@ -lcmocka $(ALL_LIBS)
+
+$(B)/replay/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay_main.o $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ -o $@ $(ALL_LIBS)
+
+$(B)/fuzzers/%: $(B)/tests/fuzz/%.o $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -fsanitize=fuzzer $^ -o $@ $(ALL_LIBS)
+
+$(B)/helpers/%: $(B)/tests/helpers/%.o $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ -o $@ $(ALL_LIBS)
+
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# --- tests ----------------------------------------------------------------------------------------------------------
+# tests/run.sh runs each item with a time limit and ends with "N passed, N failed, N skipped".  ONLY=text limits any of
+# these to the items whose name contains it.
+tests-build: $(UNIT) $(REPLAY) $(HELPERS) $(PROGRAM)
+
+RUN = BUILD_ROOT=build ONLY='$(ONLY)' tests/run.sh
+
+check: all tests-build
+	$(Q)$(RUN) make:check-includes make:check-headers $(UNIT) $(REPLAY) $(SCENARIOS)
+
+unit: tests-build
+	$(Q)$(RUN) $(UNIT) $(REPLAY)
+
+check-asan check-tsan: check-%:
+	$(Q)$(MAKE) --no-print-directory VARIANT=$* unit
+
+# The second tier: what `make check` runs is not run again, but for the unit tests under the sanitizers.
+check-ci: all tests-build
+	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
+	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
+	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) \
+		$(UNIT:build/$(VARIANT)/%=build/tsan/%) $(sort $(wildcard tests/ci/*.sh))
+
+# The third tier takes hours; what passed is not run again until the program or the script changes.
+check-long: all tests-build
+	$(Q)LIMIT=$(or $(LIMIT),86400) JOBS=1 KEEP=build/long $(RUN) $(sort $(wildcard tests/long/*.sh))
+
+check-includes:
+	$(Q)tests/check-includes.sh
+
+# Each header compiled alone: none may lean on what its users include before it.
+check-headers:
+	$(Q)for h in $(HEADERS); do \
+		echo "#include \"$$h\"" | $(CC) $(ALL_CFLAGS) -Werror -fsyntax-only -x c - || { echo "$$h does not stand alone"; exit 1; }; \
+	done
+
+# FUZZ=name (of tests/fuzz/fuzz_name.c; default all), FUZZ_SECONDS=n each.  Corpora grow in build/fuzz/corpus.
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz run-fuzz FUZZ='$(FUZZ)' FUZZ_SECONDS='$(FUZZ_SECONDS)'
+.PHONY: run-fuzz
+run-fuzz: $(if $(FUZZ),$(B)/fuzzers/fuzz_$(FUZZ),$(FUZZERS))
+	$(Q)for f in $^; do \
+		n=$${f##*/fuzz_}; mkdir -p build/fuzz/corpus/$$n build/fuzz/crashes tests/fuzz/corpus/$$n; \
+		echo "fuzz $$n for $(FUZZ_SECONDS) s"; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/crashes/$$n- build/fuzz/corpus/$$n tests/fuzz/corpus/$$n || exit 1; \
+	done
+
+tidy:
+	$(Q)clang-tidy --quiet --checks='-*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling' \
+		--warnings-as-errors='*' $(LIB_SRC) $(wildcard cli/main.c) -- $(CPPFLAGS_ALL) -std=c17 $(PKG_CFLAGS)
+
+cppcheck:
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -I. \
+		--suppress=missingIncludeSystem -D__GNUC__ $(MODULES)
+
+compile_commands.json: FORCE
+	$(Q)$(MAKE) clean && bear -- $(MAKE) all tests-build
+
+# --- documents, installing, the rest --------------------------------------------------------------------------------
+man: $(MAN)
+build/man/%: docs/%.scd
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	$(Q)scdoc < $< > $@
+
+install: all man
+	install -D -m 755 build/release/kedge $(DESTDIR)$(PREFIX)/bin/kedge
+	$(Q)for m in $(MAN); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
+	$(Q)[ ! -f completions/kedge.bash ] || install -D -m 644 completions/kedge.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kedge
+	$(Q)[ ! -f completions/_kedge ] || install -D -m 644 completions/_kedge $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kedge
+	$(Q)[ ! -f completions/kedge.fish ] || install -D -m 644 completions/kedge.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kedge.fish
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/kedge
+	$(Q)for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kedge $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kedge \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kedge.fish
+
+demo: all
+	$(Q)tests/demo.sh
+
+bench: all
+	$(Q)tests/bench/run.sh
+
+dist:
+	@mkdir -p build
+	git archive --prefix=kedge-$(VERSION)/ -o build/kedge-$(VERSION).tar.gz HEAD
+
+clean:
+	rm -rf build/release build/debug build/asan build/tsan build/fuzz build/man build/kedge
+
+# Installs what is missing and nothing else; SUDO= to override.
+SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
+install-packages = $(Q)missing=; for p in $(1); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] || { echo "installing:$$missing"; $(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; }
+
+deps:
+	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN))
+deps-test:
+	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST))
+deps-lint:
+	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_LINT))
+
+help:
+	@echo 'make [TARGET] [V=1] [DEV=1: warnings are errors] [VARIANT=release|debug|asan|tsan]'
+	@echo '  all             the program: build/kedge (default)'
+	@echo '  deps            install missing Debian packages to build and run (deps-test, deps-lint: more)'
+	@echo '  check           first tier of tests, about 2 minutes; ONLY=text for those whose name contains it'
+	@echo '  unit            unit tests and fuzz corpora alone; check-asan, check-tsan: under a sanitizer'
+	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'
+	@echo '  check-long      third tier: hours, resumable; results in build/long'
+	@echo '  check-includes  who includes whom; check-headers: each header compiles alone'
+	@echo '  fuzz            libFuzzer (clang): FUZZ=name FUZZ_SECONDS=60'
+	@echo '  tidy cppcheck   static analysis; compile_commands.json by bear'
+	@echo '  man             manual pages; install, uninstall: PREFIX=/usr/local DESTDIR='
+	@echo '  demo bench      the main job on a real image; measurements'
+	@echo '  dist clean      source archive; remove build products (build/long is kept)'
