@@ -1,0 +1,46 @@
+/*
+ * backups.h - which backups a repository lists, and finding a point by its written form (design.md, sections 8 and 11).
+ */
+#ifndef KEDGE_REPO_BACKUPS_H
+#define KEDGE_REPO_BACKUPS_H
+
+#include "repo/manifest.h"
+#include "repo/repo.h"
+
+struct backup {
+	char *name;		/* object name */
+	struct id hash;		/* its id: the hash of the manifest object */
+	struct manifest *m;
+	bool pending;		/* of an evicted session, not decided yet: may be read, not built upon */
+};
+
+struct backup_list {
+	struct backup *p;	/* by VM, then end time, oldest first */
+	size_t n;
+};
+void backup_list_free(struct backup_list *l);
+
+/*
+ * Lists the backups that count: manifests that open, are signed by a slot that may write that VM, and are neither void nor forgotten
+ * (docs/format.md 10.1).  What can't be read or must not count is reported through the repo's notice and left out;
+ * *ret_bad (may be NULL) counts those.  vm NULL = all.  Checks seen heads: a store that shows less than it did is
+ * reported.  Put-only keys: ERR_AUTH.
+ */
+MUST_CHECK int repo_backups(struct repo *r, const char *vm, struct backup_list *ret, uint32_t *ret_bad, struct err *e);
+
+/* A point as it is written: VM[:DISK][@WHEN][/STATE]. */
+struct point {
+	const struct backup *backup;	/* in the list given */
+	uint32_t state;			/* index into its manifest's states */
+	bool has_disk;
+	uint32_t disk;			/* index into the manifest's disks */
+};
+/* Finds one.  Nothing fits: ERR_NOTFOUND, saying what there is; several fit: ERR_INVALID, listing them.  A point without
+ * STATE is "current".  whole_backup: a STATE is refused (list, show, diff of backups). */
+MUST_CHECK int point_find(const struct backup_list *l, const char *text, struct point *ret, struct err *e);
+/* Only VM[@WHEN]: the backup. */
+MUST_CHECK int backup_find(const struct backup_list *l, const char *text, const struct backup **ret, struct err *e);
+/* The row of a disk in a state; NULL if the disk is absent in it. */
+const struct manifest_state_disk *point_disk(const struct manifest *m, uint32_t state, uint32_t disk);
+
+#endif
