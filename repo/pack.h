@@ -7,6 +7,7 @@
 #define KEDGE_REPO_PACK_H
 
 #include "base/buf.h"
+#include "base/vec.h"
 #include "repo/object.h"
 #include "repo/repo.h"
 

@@ -1,0 +1,71 @@
+/*
+ * ingest.h - image in, chunks out: one backup run of one VM (design.md, sections 5 and 6).
+ *
+ * The caller opens the disks' chains (and keeps them open), the repository and a writer; ingest plans, reads, hashes,
+ * deduplicates and fills in a manifest.  The commit is the caller's: after ingest_run it checks what it got and calls
+ * repo_writer_commit.
+ *
+ * Stages: one reader per disk (rising offsets, read ahead, page cache left as found), hashers, then one coordinator that
+ * deduplicates and hands new chunks to the writer in guest order.  Queues are bounded in bytes.
+ * Threads: call from one; it makes its own.
+ */
+#ifndef KEDGE_REPO_INGEST_INGEST_H
+#define KEDGE_REPO_INGEST_INGEST_H
+
+#include "base/cancel.h"
+#include "base/progress.h"
+#include "formats/chain.h"
+#include "repo/backups.h"
+#include "repo/writer.h"
+
+struct ingest_disk {
+	const char *name;		/* [A-Za-z0-9._-]+ */
+	const char *path;		/* as given, for the manifest */
+	struct chain *chain;		/* open; borrowed */
+	bool states_all;		/* every state; else those selected */
+	const char *const *states;	/* selectors ("current", "snap:X", "layer:F"), NULL-terminated */
+};
+
+enum audit_mode { AUDIT_DEFAULT, AUDIT_OFF, AUDIT_PERCENT, AUDIT_SECONDS };
+
+struct ingest_opts {
+	const char *vm, *vm_name;	/* vm_name: NULL unless vm is an alias */
+	const char *machine_uuid, *machine_kind, *machine_source;	/* NULL where not known */
+	const struct ingest_disk *disks;
+	size_t ndisks;
+	const struct { const char *name; const void *p; size_t len; uint32_t mode; } *attachments;
+	size_t nattachments;
+	const char *const *tags;	/* NULL-terminated; may be NULL */
+	const struct backup_list *backups;	/* what the repository lists, loaded after the writer's session began; bases come from here */
+	unsigned threads;		/* hashers; 0 = the CPUs this process may use */
+	size_t max_bytes;		/* for reading and hashing; 0 = 64 MiB */
+	enum audit_mode audit;
+	double audit_value;		/* percent or seconds */
+	struct cancel *cancel;
+	const struct progress *progress;
+};
+
+/* What will be done, before anything is read: for people, and for --dry-run. */
+struct ingest_plan_row {
+	uint32_t disk;
+	char *state;			/* selector */
+	enum read_how how;
+	char *base;			/* the point or state it starts from, for people; NULL */
+	uint64_t bytes_max;		/* guest bytes that may have to be read */
+	uint64_t size;
+};
+struct ingest_plan;
+MUST_CHECK int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o, struct ingest_plan **ret, struct err *e);
+size_t ingest_plan_rows(const struct ingest_plan *p, const struct ingest_plan_row **ret);
+void ingest_plan_free(struct ingest_plan *p);
+
+struct ingest_result {
+	uint64_t bytes_read, bytes_hashed, bytes_unchanged, bytes_audited;
+	bool incomplete;		/* a source was unreadable or changed: the manifest says so; exit 3 */
+	bool claim_false;		/* an "unchanged" claim proved false; the disk was read whole; exit 5 */
+};
+/* Runs the plan, filling *ret_manifest (caller frees) except what commit fills in.  A source that fails or changes makes the
+ * result incomplete, not an error; store errors, cancel, out of memory are errors. */
+MUST_CHECK int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **ret_manifest, struct ingest_result *ret, struct err *e);
+
+#endif
