@@ -1,0 +1,863 @@
+/* test_store.c - one conformance suite for every kind of store, and what is particular to folders and fault injection. */
+#include "tests/test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "transport/registry.h"
+
+enum kind { LOCAL, MEM, FAULT };
+
+struct fixture {
+	enum kind kind;
+	char *root;		/* folder that holds the store; NULL for memory */
+	char *path;		/* of the store */
+	struct store *s;
+	/* the fault store's hook: fail the op named so, then, when the countdown reaches 0 */
+	const char *fail_op;
+	enum store_fault_when fail_when;
+	int countdown;
+	bool corrupt_reads, corrupt_puts;
+	int calls;
+};
+
+static int hook(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	struct fixture *f = opaque;
+
+	if (f->corrupt_reads && strcmp(c->op, "read") == 0 && c->when == STORE_FAULT_AFTER && c->len)
+		((uint8_t *)c->buf)[0] ^= 1;
+	if (f->corrupt_puts && strcmp(c->op, "put") == 0 && c->when == STORE_FAULT_BEFORE && c->len)
+		((uint8_t *)c->buf)[0] ^= 1;
+	if (!f->fail_op || strcmp(c->op, f->fail_op) != 0 || c->when != f->fail_when)
+		return 0;
+	f->calls++;
+	return f->countdown-- == 0 ? err_set(e, ERR_TRANSIENT, "injected") : 0;
+}
+
+static char *text(const char *dir, const char *name)
+{
+	char *p = NULL;
+
+	assert_true(asprintf(&p, "%s/%s", dir, name) > 0);
+	return p;
+}
+
+static struct fixture *fixture_new(enum kind kind)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct err e = ERR_INIT;
+
+	assert_non_null(f);
+	f->kind = kind;
+	if (kind == MEM) {
+		assert_ok(store_mem_new(&f->s, &e), &e);
+		return f;
+	}
+	f->root = text(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-store.XXXXXX");
+	assert_non_null(mkdtemp(f->root));
+	f->path = text(f->root, "store");
+	assert_ok(store_open(f->path, true, &f->s, &e), &e);
+	if (kind == FAULT)
+		assert_ok(store_fault_new(f->s, hook, f, &f->s, &e), &e);
+	return f;
+}
+
+static int setup_local(void **state) { *state = fixture_new(LOCAL); return 0; }
+static int setup_mem(void **state) { *state = fixture_new(MEM); return 0; }
+static int setup_fault(void **state) { *state = fixture_new(FAULT); return 0; }
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *w)
+{
+	(void)st, (void)flag, (void)w;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	store_close(f->s);
+	if (f->root)
+		nftw(f->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(f->root);
+	free(f->path);
+	free(f);
+	return 0;
+}
+
+static void put(struct store *s, const char *name, const char *content)
+{
+	struct err e = ERR_INIT;
+
+	assert_ok(store_put(s, name, content, strlen(content), 0, &e), &e);
+}
+
+static void expect(struct store *s, const char *name, const char *content)
+{
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct err e = ERR_INIT;
+	size_t len;
+
+	assert_ok(store_get(s, name, 1000, &p, &len, &e), &e);
+	assert_int_equal(len, strlen(content));
+	assert_memory_equal(p, content, len);
+}
+
+/* ---- the suite ---- */
+
+static void test_store__put_get(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	uint8_t *p = NULL;
+	size_t len = 0;
+
+	put(s, "config", "hello");
+	put(s, "a/b/c/d-1", "deep");
+	put(s, "empty", "");
+	expect(s, "config", "hello");
+	expect(s, "a/b/c/d-1", "deep");
+	expect(s, "empty", "");
+	put(s, "config", "other");
+	expect(s, "config", "other");
+	assert_err(store_get(s, "config", 4, &p, &len, &e), ERR_CORRUPT, &e);
+	assert_null(p);
+	assert_err(store_get(s, "nothing", 4, &p, &len, &e), ERR_NOTFOUND, &e);
+	assert_null(p);
+}
+
+static void test_store__range(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	char buf[16] = "";
+
+	put(s, "x", "0123456789");
+	assert_ok(store_read(s, "x", buf, 3, 0, &e), &e);
+	assert_memory_equal(buf, "012", 3);
+	assert_ok(store_read(s, "x", buf, 4, 6, &e), &e);
+	assert_memory_equal(buf, "6789", 4);
+	assert_ok(store_read(s, "x", buf, 0, 10, &e), &e);
+	assert_err(store_read(s, "x", buf, 5, 6, &e), ERR_CORRUPT, &e);
+	assert_err(store_read(s, "x", buf, 0, 11, &e), ERR_CORRUPT, &e);
+	assert_err(store_read(s, "x", buf, 1, (uint64_t)1 << 40, &e), ERR_CORRUPT, &e);
+	assert_err(store_read(s, "y", buf, 1, 0, &e), ERR_NOTFOUND, &e);
+	assert_err(store_read(s, "y/z", buf, 1, 0, &e), ERR_NOTFOUND, &e);
+	assert_err(store_read(s, "x/z", buf, 1, 0, &e), ERR_NOTFOUND, &e);
+}
+
+static void test_store__hostile_lengths(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	char buf[16] = "";
+
+	put(s, "x", "0123456789");
+	assert_err(store_read(s, "x", buf, 1, UINT64_MAX, &e), ERR_INVALID, &e);
+	assert_err(store_read(s, "x", buf, 2, INT64_MAX, &e), ERR_INVALID, &e);
+	assert_err(store_read(s, "x", buf, STORE_READ_MAX + 1, 0, &e), ERR_INVALID, &e);
+	assert_err(store_read(s, "x", buf, SIZE_MAX, 1, &e), ERR_INVALID, &e);
+	assert_err(store_put(s, "y", buf, STORE_READ_MAX + 1, 0, &e), ERR_INVALID, &e);
+}
+
+static void test_store__error_names_the_place(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	struct store_stat st;
+	char line[1600];
+
+	assert_int_equal(store_stat(s, "packs/none", &st, &e), ERR_NOTFOUND);
+	assert_has(err_text(&e, line, sizeof(line)), ": packs/none: no such object");
+	assert_has(line, s->location);
+}
+
+static void test_store__if_absent(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+
+	assert_ok(store_put(s, "p/one", "1", 1, STORE_PUT_IF_ABSENT, &e), &e);
+	assert_err(store_put(s, "p/one", "2", 1, STORE_PUT_IF_ABSENT, &e), ERR_EXISTS, &e);
+	expect(s, "p/one", "1");
+	assert_ok(store_remove(s, "p/one", &e), &e);
+	assert_ok(store_put(s, "p/one", "3", 1, STORE_PUT_IF_ABSENT, &e), &e);
+	expect(s, "p/one", "3");
+}
+
+static void test_store__remove(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	struct store_stat st;
+
+	put(s, "p/one", "1");
+	put(s, "p/two", "2");
+	assert_ok(store_remove(s, "p/one", &e), &e);
+	assert_err(store_stat(s, "p/one", &st, &e), ERR_NOTFOUND, &e);
+	assert_err(store_remove(s, "p/one", &e), ERR_NOTFOUND, &e);
+	assert_err(store_remove(s, "q/one", &e), ERR_NOTFOUND, &e);
+	assert_err(store_remove(s, "p", &e), ERR_NOTFOUND, &e);
+	expect(s, "p/two", "2");
+}
+
+static void test_store__stat(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct store_stat st = { .size = 77 };
+	struct err e = ERR_INIT;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	put(s, "p/one", "12345");
+	assert_ok(store_stat(s, "p/one", &st, &e), &e);
+	assert_int_equal(st.size, 5);
+	assert_true(st.mtime_ns / 1000000000 >= now.tv_sec - 60 && st.mtime_ns / 1000000000 <= now.tv_sec + 60);
+	st.size = 77;
+	assert_err(store_stat(s, "p", &st, &e), ERR_NOTFOUND, &e);
+	assert_int_equal(st.size, 77);
+}
+
+struct seen {
+	char names[32][STORE_NAME_MAX + 1];
+	uint64_t bytes;
+	int n, stop_after, stop_with;
+	struct store *remove_from;
+};
+
+static int see(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	struct seen *seen = opaque;
+
+	if (seen->n == 32)
+		return err_set(e, ERR_INTERNAL, "more names than were put");
+	snprintf(seen->names[seen->n++], sizeof(seen->names[0]), "%s", name);
+	seen->bytes += st->size;
+	if (seen->remove_from && store_remove(seen->remove_from, name, e) < 0)
+		return e->code;
+	if (seen->stop_after && seen->n == seen->stop_after)
+		return seen->stop_with < 0 ? err_set(e, seen->stop_with, "enough") : seen->stop_with;
+	return 0;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+
+static void expect_list(struct store *s, const char *prefix, const char *joined)
+{
+	struct seen seen = { 0 };
+	struct err e = ERR_INIT;
+	char got[1000] = "";
+
+	assert_ok(store_list(s, prefix, see, &seen, &e), &e);
+	qsort(seen.names, (size_t)seen.n, sizeof(seen.names[0]), by_name);
+	for (int i = 0; i < seen.n; i++)
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s ", seen.names[i]);
+	assert_string_equal(got, joined);
+}
+
+static void test_store__list(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+
+	expect_list(s, "", "");
+	expect_list(s, "packs/", "");
+	put(s, "config", "c");
+	put(s, "packs/1/a", "1a");
+	put(s, "packs/1/b", "1b");
+	put(s, "packs/11/a", "11a");
+	put(s, "packs-x", "x");
+	expect_list(s, "", "config packs-x packs/1/a packs/1/b packs/11/a ");
+	expect_list(s, "packs/", "packs/1/a packs/1/b packs/11/a ");
+	expect_list(s, "packs/1/", "packs/1/a packs/1/b ");
+	expect_list(s, "packs/1/a/", "");
+	expect_list(s, "pack/", "");
+	expect_list(s, "config/", "");
+}
+
+static void test_store__list_stops(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct seen two = { .stop_after = 2, .stop_with = 1 }, bad = { .stop_after = 1, .stop_with = ERR_CORRUPT };
+	struct err e = ERR_INIT;
+	char line[1600];
+
+	put(s, "a/1", "1");
+	put(s, "a/b/2", "2");
+	put(s, "a/b/c/3", "3");
+	assert_int_equal(store_list(s, "", see, &two, &e), 0);
+	assert_int_equal(two.n, 2);
+	assert_int_equal(store_list(s, "a/", see, &bad, &e), ERR_CORRUPT);
+	assert_int_equal(bad.n, 1);
+	assert_string_equal(err_text(&e, line, sizeof(line)), "enough");
+}
+
+static void test_store__list_while_removing(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct seen seen = { .remove_from = s };
+	struct err e = ERR_INIT;
+	char name[20];
+
+	for (int i = 0; i < 30; i++) {
+		snprintf(name, sizeof(name), "a/%d/%d", i % 3, i);
+		put(s, name, "0123456789");
+	}
+	assert_ok(store_list(s, "a/", see, &seen, &e), &e);
+	assert_int_equal(seen.n, 30);
+	assert_int_equal(seen.bytes, 300);
+	expect_list(s, "", "");
+}
+
+static void test_store__bad_names(void **state)
+{
+	static const char *const bad[] = {
+		"", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".tmp/x", "A", "a b", "a_b", "a.b", "a\n",
+		"\xc3\xa9", "a\\b", "a:b", "a%b", "a*",
+	};
+	struct store *s = ((struct fixture *)*state)->s;
+	struct seen seen = { 0 };
+	struct err e = ERR_INIT;
+	struct store_stat st;
+	char longest[STORE_NAME_MAX + 2];
+	char b;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		assert_false(store_name_ok(bad[i]));
+		assert_err(store_put(s, bad[i], "x", 1, 0, &e), ERR_INVALID, &e);
+		assert_err(store_read(s, bad[i], &b, 1, 0, &e), ERR_INVALID, &e);
+		assert_err(store_remove(s, bad[i], &e), ERR_INVALID, &e);
+		assert_err(store_stat(s, bad[i], &st, &e), ERR_INVALID, &e);
+		if (*bad[i] && bad[i][strlen(bad[i]) - 1] != '/')
+			assert_err(store_list(s, bad[i], see, &seen, &e), ERR_INVALID, &e);
+	}
+	assert_err(store_list(s, "config", see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "/", see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "a//", see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "../", see, &seen, &e), ERR_INVALID, &e);
+	memset(longest, 'a', sizeof(longest));
+	longest[STORE_NAME_MAX + 1] = '\0';
+	assert_err(store_put(s, longest, "x", 1, 0, &e), ERR_INVALID, &e);
+	longest[STORE_NAME_MAX] = '\0';
+	assert_true(store_name_ok(longest));
+	put(s, longest, "x");
+	for (size_t i = 1; i < STORE_NAME_MAX; i += 2)
+		longest[i] = '/';
+	longest[STORE_NAME_MAX - 1] = '\0';
+	put(s, longest, "deepest");
+	expect(s, longest, "deepest");
+	assert_ok(store_list(s, "", see, &seen, &e), &e);
+	assert_int_equal(seen.n, 2);
+}
+
+#define LARGE_BYTES ((size_t)33 << 20)
+
+static void test_store__large(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	CLEANUP(free_ptr) uint32_t *out = malloc(LARGE_BYTES);
+	CLEANUP(free_ptr) uint8_t *in = NULL;
+	struct err e = ERR_INIT;
+	uint32_t part[4];
+	size_t len;
+
+	assert_non_null(out);
+	for (size_t i = 0; i < LARGE_BYTES / 4; i++)
+		out[i] = (uint32_t)i * 2654435761U;
+	assert_ok(store_put(s, "packs/large", out, LARGE_BYTES, STORE_PUT_IF_ABSENT, &e), &e);
+	assert_ok(store_get(s, "packs/large", LARGE_BYTES, &in, &len, &e), &e);
+	assert_int_equal(len, LARGE_BYTES);
+	assert_memory_equal(in, out, LARGE_BYTES);
+	assert_ok(store_read(s, "packs/large", part, sizeof(part), LARGE_BYTES - sizeof(part), &e), &e);
+	assert_memory_equal(part, (uint8_t *)out + LARGE_BYTES - sizeof(part), sizeof(part));
+	free(STEAL(in));
+	assert_err(store_get(s, "packs/large", LARGE_BYTES - 1, &in, &len, &e), ERR_CORRUPT, &e);
+}
+
+#define RACERS 4
+#define RACES 60
+
+struct race {
+	struct store *s;
+	atomic_int won[RACES], failures;
+};
+
+/* Every racer wants every name; exactly one may get it, and whoever reads it sees a whole object. */
+static void *racer(void *opaque)
+{
+	struct race *r = opaque;
+	struct err e = ERR_INIT;
+	char name[40], content[5000];
+
+	for (int i = 0; i < RACES; i++) {
+		size_t len = 0;
+		uint8_t *p = NULL;
+		int rc;
+
+		snprintf(name, sizeof(name), "race/%d/x-%d", i % 7, i);
+		memset(content, 'a' + i % 26, sizeof(content));
+		rc = store_put(r->s, name, content, sizeof(content), STORE_PUT_IF_ABSENT, &e);
+		if (rc == 0)
+			atomic_fetch_add(&r->won[i], 1);
+		else if (rc != ERR_EXISTS)
+			atomic_fetch_add(&r->failures, 1);
+		err_clear(&e);
+		if (store_get(r->s, name, sizeof(content), &p, &len, &e) < 0 || len != sizeof(content) ||
+		    memcmp(p, content, len) != 0)
+			atomic_fetch_add(&r->failures, 1);
+		free(p);
+		err_clear(&e);
+	}
+	return NULL;
+}
+
+static void test_store__concurrent_puts(void **state)
+{
+	struct race r = { .s = ((struct fixture *)*state)->s };
+	pthread_t t[RACERS];
+
+	for (int i = 0; i < RACERS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, racer, &r), 0);
+	for (int i = 0; i < RACERS; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(r.failures, 0);
+	for (int i = 0; i < RACES; i++)
+		assert_int_equal(r.won[i], 1);
+}
+
+struct churn {
+	struct store *s;
+	atomic_bool stop;
+	atomic_int failures;
+};
+
+static void *churner(void *opaque)
+{
+	struct churn *c = opaque;
+	struct err e = ERR_INIT;
+
+	while (!c->stop) {
+		for (int i = 0; i < 10; i++) {
+			char name[30];
+
+			snprintf(name, sizeof(name), "churn/%d/%d", i % 3, i);
+			if (store_put(c->s, name, "x", 1, 0, &e) < 0 || store_remove(c->s, name, &e) < 0)
+				atomic_fetch_add(&c->failures, 1);
+		}
+	}
+	return NULL;
+}
+
+static int count(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	(void)st, (void)e;
+	*(int *)opaque += strncmp(name, "stays/", 6) == 0;
+	return 0;
+}
+
+/* Objects come and go while a list runs; those that stay are in every list. */
+static void test_store__list_under_churn(void **state)
+{
+	struct churn c = { .s = ((struct fixture *)*state)->s };
+	struct err e = ERR_INIT;
+	pthread_t t;
+
+	put(c.s, "stays/1", "1");
+	put(c.s, "stays/2", "2");
+	assert_int_equal(pthread_create(&t, NULL, churner, &c), 0);
+	for (int i = 0; i < 200; i++) {
+		int n = 0;
+
+		assert_ok(store_list(c.s, "", count, &n, &e), &e);
+		assert_int_equal(n, 2);
+	}
+	c.stop = true;
+	pthread_join(t, NULL);
+	assert_int_equal(c.failures, 0);
+}
+
+/* ---- folders ---- */
+
+static int entries(const char *path)
+{
+	DIR *d = opendir(path);
+	int n = 0;
+
+	if (!d)
+		return -1;
+	for (struct dirent *de; (de = readdir(d)) != NULL;)
+		n += de->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+static void test_local__modes_and_leftovers(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *file = text(f->path, "packs/one");
+	CLEANUP(free_ptr) char *dir = text(f->path, "packs");
+	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
+	struct stat st;
+
+	umask(022);
+	put(f->s, "packs/one", "1");
+	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0400);
+	assert_int_equal(st.st_nlink, 1);
+	assert_int_equal(stat(dir, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(entries(tmp), 0);
+}
+
+static void touch(const char *path, time_t age)
+{
+	struct timespec t[2] = { { .tv_sec = time(NULL) - age }, { .tv_sec = time(NULL) - age } };
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(futimens(fd, t), 0);
+	close(fd);
+}
+
+static void test_local__stray_files(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
+	CLEANUP(free_ptr) char *old = text(tmp, "0123456789abcdef0123456789abcdef");
+	CLEANUP(free_ptr) char *recent = text(tmp, "1123456789abcdef0123456789abcdef");
+	CLEANUP(free_ptr) char *foreign = text(tmp, "notes");
+	CLEANUP(free_ptr) char *other = text(f->path, "README.txt");
+
+	assert_int_equal(mkdir(tmp, 0700), 0);
+	touch(old, 25 * 3600);
+	touch(recent, 3600);
+	touch(foreign, 25 * 3600);
+	touch(other, 0);
+	expect_list(f->s, "", "");
+	assert_int_equal(access(old, F_OK), 0);	/* a reader cleans nothing */
+	put(f->s, "x", "1");
+	assert_int_equal(access(old, F_OK), -1);
+	assert_int_equal(access(recent, F_OK), 0);
+	assert_int_equal(access(foreign, F_OK), 0);
+	expect_list(f->s, "", "x ");
+}
+
+/* Whoever can write to the folder may put links there: none of them leads out. */
+static void test_local__links_are_not_followed(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *secret = text(f->root, "secret");
+	CLEANUP(free_ptr) char *outside = text(f->root, "outside");
+	CLEANUP(free_ptr) char *link_file = text(f->path, "file");
+	CLEANUP(free_ptr) char *link_dir = text(f->path, "folder");
+	CLEANUP(free_ptr) char *fifo = text(f->path, "fifo");
+	struct err e = ERR_INIT;
+	char b;
+
+	touch(secret, 0);
+	assert_int_equal(mkdir(outside, 0700), 0);
+	assert_int_equal(symlink(secret, link_file), 0);
+	assert_int_equal(symlink(outside, link_dir), 0);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_err(store_read(f->s, "file", &b, 0, 0, &e), ERR_CORRUPT, &e);
+	assert_err(store_read(f->s, "fifo", &b, 0, 0, &e), ERR_CORRUPT, &e);
+	assert_err(store_read(f->s, "folder/x", &b, 0, 0, &e), ERR_CORRUPT, &e);
+	assert_err(store_put(f->s, "folder/x", "1", 1, 0, &e), ERR_CORRUPT, &e);
+	assert_int_equal(entries(outside), 0);
+	expect_list(f->s, "", "");
+	put(f->s, "file", "mine");	/* replaces the link, not what it names */
+	expect(f->s, "file", "mine");
+	assert_int_equal(entries(f->root), 3);
+}
+
+static void test_local__object_and_folder_clash(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+
+	put(f->s, "a", "1");
+	put(f->s, "b/c", "1");
+	assert_err(store_put(f->s, "a/b", "1", 1, 0, &e), ERR_INVALID, &e);
+	assert_err(store_put(f->s, "b", "1", 1, 0, &e), ERR_INVALID, &e);
+	assert_err(store_put(f->s, "b", "1", 1, STORE_PUT_IF_ABSENT, &e), ERR_EXISTS, &e);
+	expect_list(f->s, "", "a b/c ");
+}
+
+static void test_local__open(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *none = text(f->root, "none");
+	CLEANUP(free_ptr) char *deep = text(f->root, "no/parent");
+	CLEANUP(free_ptr) char *file = text(f->root, "file");
+	CLEANUP(free_ptr) char *url = text("file:", f->path + 1);
+	struct err e = ERR_INIT;
+	struct store *s = NULL;
+
+	assert_err(store_open(none, false, &s, &e), ERR_NOTFOUND, &e);
+	assert_err(store_open(deep, true, &s, &e), ERR_NOTFOUND, &e);
+	touch(file, 0);
+	assert_err(store_open(file, false, &s, &e), ERR_INVALID, &e);
+	assert_err(store_open("", false, &s, &e), ERR_INVALID, &e);
+	assert_int_equal(store_open("gopher:/x", false, &s, &e), ERR_INVALID);
+	assert_has(e.hint, "file:/path");
+	err_clear(&e);
+	put(f->s, "x", "1");
+	assert_int_equal(store_open(f->path, true, &s, &e), ERR_EXISTS);
+	assert_has(e.hint, "empty");
+	err_clear(&e);
+	assert_ok(store_open(url, false, &s, &e), &e);
+	expect(s, "x", "1");
+	assert_true(store_caps(s)->is_local && store_caps(s)->can_remove && store_caps(s)->conditional_put);
+	store_close(s);
+	assert_ok(store_open(none, true, &s, &e), &e);
+	store_close(s);
+	assert_ok(store_open(none, true, &s, &e), &e);	/* empty, so still new */
+	store_close(s);
+}
+
+/* Runs fn in a child that may give up rights or lower limits; its assertions count here. */
+static void in_child(void (*fn)(struct fixture *), struct fixture *f)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fn(f);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+#define CHILD_CHECK(cond) \
+	do { \
+		if (!(cond)) { \
+			fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #cond, e.cause); \
+			_exit(1); \
+		} \
+	} while (0)
+
+static void use_read_only(struct fixture *f)
+{
+	struct err e = ERR_INIT;
+	struct store *s;
+	char b;
+
+	if (geteuid() == 0)
+		CHILD_CHECK(setegid(65534) == 0 && seteuid(65534) == 0);
+	CHILD_CHECK(store_open(f->path, false, &s, &e) == 0);
+	CHILD_CHECK(!store_caps(s)->can_remove);
+	CHILD_CHECK(store_read(s, "p/x", &b, 1, 0, &e) == 0 && b == '1');
+	CHILD_CHECK(store_put(s, "p/y", "1", 1, 0, &e) == ERR_IO && strstr(e.hint, "who may write"));
+	err_clear(&e);
+	CHILD_CHECK(store_put(s, "q/y", "1", 1, 0, &e) == ERR_IO);
+	err_clear(&e);
+	CHILD_CHECK(store_remove(s, "p/x", &e) == ERR_IO);
+	store_close(s);
+}
+
+static void test_local__read_only_folder(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *dir = text(f->path, "p");
+	CLEANUP(free_ptr) char *file = text(f->path, "p/x");
+
+	put(f->s, "p/x", "1");
+	assert_int_equal(chmod(f->root, 0755), 0);
+	assert_int_equal(chmod(f->path, 0555), 0);
+	assert_int_equal(chmod(dir, 0555), 0);
+	assert_int_equal(chmod(file, 0444), 0);
+	in_child(use_read_only, f);
+	assert_int_equal(chmod(f->path, 0700), 0);
+	assert_int_equal(chmod(dir, 0700), 0);
+}
+
+static void use_small_limit(struct fixture *f)
+{
+	struct rlimit small = { .rlim_cur = 100000, .rlim_max = 100000 };
+	static char content[200000];
+	struct err e = ERR_INIT;
+
+	signal(SIGXFSZ, SIG_IGN);
+	CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+	CHILD_CHECK(store_put(f->s, "p/big", content, sizeof(content), 0, &e) == ERR_NOSPACE);
+	CHILD_CHECK(strstr(e.hint, "nothing that was stored is lost"));
+	err_clear(&e);
+	CHILD_CHECK(store_put(f->s, "p/small", content, 1000, 0, &e) == 0);
+}
+
+static void test_local__limit_of_file_size(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
+
+	put(f->s, "p/x", "1");
+	in_child(use_small_limit, f);
+	expect_list(f->s, "", "p/small p/x ");
+	assert_int_equal(entries(tmp), 0);
+}
+
+/* A really full file system: what was stored stays whole, the failed put leaves nothing, and room made is room used. */
+static void test_local__full_disk(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *mnt = text(f->root, "mnt");
+	CLEANUP(free_ptr) char *path = text(mnt, "store");
+	CLEANUP(free_ptr) uint8_t *content = calloc(1, MIB);
+	struct err e = ERR_INIT;
+	struct store *s;
+
+	assert_non_null(content);
+	assert_int_equal(mkdir(mnt, 0700), 0);
+	if (mount("kedge-test", mnt, "tmpfs", 0, "size=2560k") < 0)
+		skip();	/* not root: test_local__limit_of_file_size has covered the error */
+	assert_ok(store_open(path, true, &s, &e), &e);
+	assert_ok(store_put(s, "p/1", content, MIB, 0, &e), &e);
+	assert_ok(store_put(s, "p/2", content, MIB, 0, &e), &e);
+	assert_int_equal(store_put(s, "p/3", content, MIB, 0, &e), ERR_NOSPACE);
+	assert_has(e.hint, "make room");
+	err_clear(&e);
+	expect_list(s, "", "p/1 p/2 ");
+	assert_ok(store_remove(s, "p/1", &e), &e);
+	assert_ok(store_put(s, "p/3", content, MIB, 0, &e), &e);
+	expect_list(s, "", "p/2 p/3 ");
+	store_close(s);
+	assert_int_equal(umount(mnt), 0);
+}
+
+/* ---- fault injection ---- */
+
+static void test_fault__each_op(void **state)
+{
+	static const char *const ops[] = { "put", "read", "list", "remove", "stat" };
+	struct fixture *f = *state;
+	struct seen seen = { 0 };
+	struct err e = ERR_INIT;
+	struct store_stat st;
+	char b;
+
+	for (int when = STORE_FAULT_BEFORE; when <= STORE_FAULT_AFTER; when++) {
+		for (size_t i = 0; i < 5; i++) {
+			put(f->s, "x", "1");
+			f->fail_op = ops[i];
+			f->fail_when = (enum store_fault_when)when;
+			f->countdown = 0;
+			seen.n = 0;
+			assert_int_equal(store_put(f->s, "y", "2", 1, 0, &e), i == 0 ? ERR_TRANSIENT : 0);
+			assert_int_equal(store_read(f->s, "x", &b, 1, 0, &e), i == 1 ? ERR_TRANSIENT : 0);
+			assert_int_equal(store_list(f->s, "", see, &seen, &e), i == 2 ? ERR_TRANSIENT : 0);
+			assert_int_equal(store_stat(f->s, "x", &st, &e), i == 4 ? ERR_TRANSIENT : 0);
+			assert_int_equal(store_remove(f->s, "x", &e), i == 3 ? ERR_TRANSIENT : 0);
+			f->fail_op = NULL;
+			/* before: not done; after: done, the reply was lost */
+			assert_int_equal(store_stat(f->s, "x", &st, &e), i == 3 && when == STORE_FAULT_BEFORE ? 0 : ERR_NOTFOUND);
+			assert_int_equal(store_remove(f->s, "y", &e), i == 0 && when == STORE_FAULT_BEFORE ? ERR_NOTFOUND : 0);
+			err_clear(&e);
+		}
+	}
+}
+
+static void test_fault__nth_call(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+
+	f->fail_op = "put";
+	f->fail_when = STORE_FAULT_BEFORE;
+	f->countdown = 2;
+	put(f->s, "a", "1");
+	put(f->s, "b", "1");
+	assert_err(store_put(f->s, "c", "1", 1, 0, &e), ERR_TRANSIENT, &e);
+	put(f->s, "d", "1");
+	assert_int_equal(f->calls, 4);
+	expect_list(f->s, "", "a b d ");
+}
+
+static void test_fault__corruption(void **state)
+{
+	struct fixture *f = *state;
+	const char mine[] = "1";
+
+	f->corrupt_puts = true;
+	put(f->s, "x", mine);
+	assert_string_equal(mine, "1");	/* the caller's bytes are not touched */
+	f->corrupt_puts = false;
+	expect(f->s, "x", "0");
+	f->corrupt_reads = true;
+	expect(f->s, "x", "1");
+}
+
+static void test_mem__shares_nothing(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+	char content[] = "abc";
+
+	assert_ok(store_put(s, "x", content, 3, 0, &e), &e);
+	content[0] = 'z';
+	expect(s, "x", "abc");
+}
+
+#define SUITE(setup) \
+	cmocka_unit_test_setup_teardown(test_store__put_get, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__range, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__hostile_lengths, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__error_names_the_place, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__if_absent, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__remove, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__stat, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__list, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__list_stops, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__list_while_removing, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__bad_names, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__large, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__concurrent_puts, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__list_under_churn, setup, teardown)
+
+#define LOCAL_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_local, teardown)
+#define FAULT_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_fault, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest local[] = {
+		SUITE(setup_local),
+		LOCAL_TEST(test_local__modes_and_leftovers),
+		LOCAL_TEST(test_local__stray_files),
+		LOCAL_TEST(test_local__links_are_not_followed),
+		LOCAL_TEST(test_local__object_and_folder_clash),
+		LOCAL_TEST(test_local__open),
+		LOCAL_TEST(test_local__read_only_folder),
+		LOCAL_TEST(test_local__limit_of_file_size),
+		LOCAL_TEST(test_local__full_disk),
+	};
+	const struct CMUnitTest mem[] = {
+		SUITE(setup_mem),
+		cmocka_unit_test_setup_teardown(test_mem__shares_nothing, setup_mem, teardown),
+	};
+	const struct CMUnitTest fault[] = {
+		SUITE(setup_fault),
+		FAULT_TEST(test_fault__each_op),
+		FAULT_TEST(test_fault__nth_call),
+		FAULT_TEST(test_fault__corruption),
+	};
+	int failed = 0;
+
+	failed += cmocka_run_group_tests(local, NULL, NULL);
+	failed += cmocka_run_group_tests(mem, NULL, NULL);
+	failed += cmocka_run_group_tests(fault, NULL, NULL);
+	return failed != 0;
+}

@@ -1,0 +1,139 @@
+/* local_tmp.c - the folder store's temporary files: made, named, and swept up after crashes. */
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/text.h"
+#include "transport/local_internal.h"
+
+/* Writing goes on at least this often in a file that is still wanted. */
+#define STRAY_AGE_S ((time_t)24 * 3600)
+#define TMP_HEX 32
+#define TMP_TRIES 16
+
+static bool is_stray(int dir, const char *name)
+{
+	struct stat st;
+
+	if (strlen(name) != TMP_HEX || name[strspn(name, "0123456789abcdef")] != '\0')
+		return false;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	return st.st_mtim.tv_sec < time(NULL) - STRAY_AGE_S;
+}
+
+/* Removes what crashed runs left.  Whatever goes wrong here costs space, not safety, and is left to the next run. */
+static void sweep(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!d) {
+		close_fd(&fd);
+		return;
+	}
+	while ((de = readdir(d)) != NULL) {
+		if (is_stray(dir, de->d_name))
+			(void)unlinkat(dir, de->d_name, 0);
+	}
+	closedir(d);
+}
+
+/* Once per store, so the lock may be held meanwhile. */
+static int open_tmp_folder(struct local *l, struct err *e)
+{
+	int fd;
+
+	if (l->tmp_fd >= 0)
+		return 0;
+	if (mkdirat(l->root_fd, LOCAL_TMP_FOLDER, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "folder for temporary files");
+	fd = openat(l->root_fd, LOCAL_TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_sys(e, "folder for temporary files");
+	sweep(fd);
+	l->tmp_fd = fd;
+	return 0;
+}
+
+static int create(struct local_tmp *t, struct err *e)
+{
+	for (int i = 0; i < TMP_TRIES; i++) {
+		uint8_t rnd[TMP_HEX / 2];
+
+		if (getrandom(rnd, sizeof(rnd), 0) != sizeof(rnd))
+			return err_sys(e, "random bytes");
+		text_hex(rnd, sizeof(rnd), t->name);
+		/* the mode counts for later opens: a finished object is read-only */
+		t->fd = openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+		if (t->fd >= 0)
+			return 0;
+		if (errno != EEXIST)
+			break;
+	}
+	t->name[0] = '\0';
+	return err_sys(e, "temporary file");
+}
+
+int local_tmp_open(struct local *l, struct local_tmp *ret, struct err *e)
+{
+	struct local_tmp t = { .fd = -1 };
+	int rc;
+
+	static_assert(sizeof(t.name) == TMP_HEX + 1, "room for the name");
+	pthread_mutex_lock(&l->lock);
+	rc = open_tmp_folder(l, e);
+	t.dir_fd = l->tmp_fd;
+	pthread_mutex_unlock(&l->lock);
+	if (rc < 0 || create(&t, e) < 0)
+		return e->code;
+	*ret = t;
+	return 0;
+}
+
+/* The name is taken only if it is free, whatever the file system can do. */
+static int name_absent(struct local_tmp *t, int folder_fd, const char *leaf, struct err *e)
+{
+	if (renameat2(t->dir_fd, t->name, folder_fd, leaf, RENAME_NOREPLACE) == 0) {
+		t->name[0] = '\0';
+		return 0;
+	}
+	if (errno == EEXIST)
+		return store_err_exists(e);
+	if (errno != EINVAL && errno != ENOSYS)
+		return err_sys(e, "rename of the finished object");
+	if (linkat(t->dir_fd, t->name, folder_fd, leaf, 0) < 0)
+		return errno == EEXIST ? store_err_exists(e) : err_sys(e, "link of the finished object");
+	return 0;	/* local_tmp_done removes the other name */
+}
+
+int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool absent, struct err *e)
+{
+	if (fsync(t->fd) < 0)
+		return err_sys(e, "fsync");
+	if (absent)
+		return name_absent(t, folder_fd, leaf, e);
+	if (renameat(t->dir_fd, t->name, folder_fd, leaf) < 0) {
+		if (errno == EISDIR || errno == ENOTEMPTY)
+			return err_set(e, ERR_INVALID, "a folder of other objects has this name");
+		return err_sys(e, "rename of the finished object");
+	}
+	t->name[0] = '\0';
+	return 0;
+}
+
+void local_tmp_done(struct local_tmp *t)
+{
+	close_fd(&t->fd);
+	if (t->name[0])
+		(void)unlinkat(t->dir_fd, t->name, 0);	/* fails only if it is gone, or will be swept */
+	t->name[0] = '\0';
+}
