@@ -1,0 +1,40 @@
+/*
+ * restore_internal.h - what the files of restore/ share: the pinned backup and the windowed plan.
+ */
+#ifndef KEDGE_RESTORE_RESTORE_INTERNAL_H
+#define KEDGE_RESTORE_RESTORE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "repo/reader.h"
+#include "restore/restore.h"
+
+#define RESTORE_MAX_DEFAULT ((size_t)192 << 20)
+#define RESTORE_MAX_LEAST ((size_t)32 << 20)
+
+struct restore {
+	struct repo *repo;
+	const struct backup *backup;
+	struct restore_opts opts;
+	struct repo_reader *reader;
+	uint32_t chunk_size;
+	size_t window;			/* items of one plan */
+	size_t fetch_bytes;		/* in flight inside repo_fetch */
+	struct session_id session;
+	bool posted;
+	uint64_t total, done;		/* guest bytes, for progress; done under the fetch's own lock */
+};
+
+/* The chunks to fetch next: at most rs->window of them, from a walk. */
+struct plan {
+	struct fetch_item *items;
+	size_t n, max;
+};
+MUST_CHECK int plan_new(const struct restore *rs, struct plan *ret, struct err *e);
+void plan_done(struct plan *p);
+
+/* Notes a chunk that can't be had; returns 0 when salvaging, else e's code with the guest range in its context. */
+int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t off, uint64_t len, struct err *e);
+void restore_progress(struct restore *rs, const char *what);
+
+#endif
