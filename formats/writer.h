@@ -9,7 +9,7 @@
  * the current state.  Within a state of a format that can share (qcow2), writer_share says that a range is the same as
  * in an earlier state of this image, so that clusters are shared.
  *
- * Threads: writer_write may be called from several threads on disjoint cluster-aligned ranges if writer_info says so;
+ * Threads: writer_write may be called from several threads on disjoint cluster-aligned ranges if writer_is_concurrent says so;
  * everything else from one.  Errors: after a failed call only writer_abort is allowed.
  */
 #ifndef KEDGE_FORMATS_WRITER_H
@@ -81,5 +81,7 @@ MUST_CHECK int writer_share(struct image_writer *w, uint32_t from, uint64_t off,
 MUST_CHECK int writer_write_vm_state(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
 MUST_CHECK int writer_finish(struct image_writer *w, struct err *e);
 void writer_abort(struct image_writer *w);	/* NULL is fine */
+/* True when writer_write may be called from several threads at once (disjoint cluster-aligned ranges). */
+static inline bool writer_is_concurrent(const struct image_writer *w) { return w->ops->concurrent; }
 
 #endif
