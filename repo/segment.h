@@ -18,7 +18,7 @@ MUST_CHECK int segment_codec_new(struct segment_codec **ret, struct err *e);
 void segment_codec_free(struct segment_codec *c);	/* wipes its key; NULL is fine */
 DEFINE_CLEANUP(struct segment_codec, segment_codec_free)
 /* Upper bound in bytes of one codec that seals segments of at most segment_bytes at a zstd level (0 = off: also right for
- * codecs that only open), the sealed result not included. */
+ * codecs that only open), the sealed result not included.  Sealing delta chunks may take 13 MiB more. */
 size_t segment_codec_bytes(int level, size_t segment_bytes);
 
 /* One chunk or node to seal.  Everything is borrowed during the call. */
@@ -77,19 +77,24 @@ unsigned segment_chunk_depth(const struct segment *s, uint32_t i);
 const uint8_t *segment_chunk_peek(const struct segment *s, uint32_t i);
 
 /*
- * How delta chunks get their bases.  get writes the verified content of chunk id (exactly len bytes, the chunk size) to buf; its
- * depth must be at most max_depth, and others is what may still be fetched for it: both are to be handed to segment_chunk, which
- * so ends after DELTA_DEPTH_MAX levels and DELTA_OTHERS_MAX chunks whatever a directory claims.  May use the same codec.
+ * How delta chunks get their bases.  get writes the verified content of chunk id of the same domain (exactly len bytes, the chunk
+ * size) to buf.  levels and others say what may still be needed for it: both are to be handed to segment_chunk, which so ends
+ * after DELTA_DEPTH_MAX levels and DELTA_OTHERS_MAX different chunks whatever directories claim.  May use the same codec.
  */
+#define SEGMENT_FETCHES_MAX 256		/* bases of bases counted each time: diamonds end too */
+struct segment_others {
+	unsigned n, fetches;		/* zeroed by the outermost caller */
+	struct id id[DELTA_OTHERS_MAX];
+};
 struct segment_bases {
-	int (*get)(void *opaque, const struct id *id, unsigned max_depth, unsigned *others, uint8_t *buf, size_t len, struct err *e);
+	int (*get)(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf, size_t len, struct err *e);
 	void *opaque;
 };
-/* Writes chunk i to buf (segment_chunk_len bytes).  bases may be NULL: a delta chunk is then ERR_UNSUPPORTED.  The outermost call passes
- * DELTA_DEPTH_MAX and the address of a variable that holds DELTA_OTHERS_MAX.  Not verified: segment_verify.  Takes the bases' lengths of
- * memory during the call. */
-MUST_CHECK int segment_chunk(struct segment_codec *c, const struct segment *s, uint32_t i, const struct segment_bases *bases, unsigned max_depth,
-			     unsigned *others, uint8_t *buf, struct err *e);
+/* Writes chunk i to buf (segment_chunk_len bytes).  bases may be NULL: a delta chunk is then ERR_UNSUPPORTED.  The outermost call
+ * passes DELTA_DEPTH_MAX and a zeroed struct segment_others.  Not verified: segment_verify.  Takes the bases' lengths of memory
+ * during the call. */
+MUST_CHECK int segment_chunk(struct segment_codec *c, const struct segment *s, uint32_t i, const struct segment_bases *bases, unsigned levels,
+			     struct segment_others *others, uint8_t *buf, struct err *e);
 /* Compares content with its id; ERR_CORRUPT.  domain: as for segment_item. */
 MUST_CHECK int segment_verify(const struct repo *r, enum pack_kind kind, const char *domain, const struct id *id, const void *plain, size_t len, struct err *e);
 
