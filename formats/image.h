@@ -117,6 +117,8 @@ struct image_ops {
 	int (*state_digest)(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
 	/* Tells the kernel that [off, off+len) of the state will be read soon, or is no longer needed.  May be NULL. */
 	void (*advise)(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
+	/* image_check_unchanged for an image that is made of others.  NULL: fd and data_fd are compared. */
+	int (*check_unchanged)(struct image *im, struct err *e);
 };
 
 /* First member of every implementation. */
@@ -127,13 +129,18 @@ struct image {
 	char *path;			/* as opened, for messages */
 	int fd;				/* the image file, read-only; owned; -1 for a chain */
 	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
+	int data_fd;			/* the external data file, read-only; owned; -1 = none */
+	struct image_identity data_identity;	/* of the data file at open, if there is one */
 };
+
+struct block_cache;
 
 /* How a format opens its file; fd is open read-only. */
 struct image_open_opts {
 	bool force;		/* open although marked corrupt */
 	int data_fd;		/* the external data file, opened and confined by the chain; -1 = none.  Owned by the image on success */
-	bool metadata_only;	/* info: do not need the data file */
+	bool metadata_only;	/* info: do not need the data file; identity.metadata_digest stays zero */
+	struct block_cache *cache;	/* shared with other images (a reference is taken); NULL = the image makes its own */
 };
 
 /* Everything below is the callers' side; implementations are called only through it. */

@@ -1,0 +1,144 @@
+/*
+ * file.c - the file behind an image: identity, holes, padded reads, page cache advice.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/num.h"
+#include "formats/file.h"
+
+static int64_t ts_ns(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int file_identity(int fd, struct image_identity *ret, struct err *e)
+{
+	struct image_identity id = { 0 };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "stat");
+	id.dev = (uint64_t)st.st_dev;
+	id.ino = (uint64_t)st.st_ino;
+	id.mtime_ns = ts_ns(st.st_mtim);
+	id.ctime_ns = ts_ns(st.st_ctim);
+	if (S_ISREG(st.st_mode)) {
+		if (st.st_size < 0)
+			return err_set(e, ERR_INVALID, "negative file size");
+		id.size = (uint64_t)st.st_size;
+	} else if (S_ISBLK(st.st_mode)) {
+		id.block_device = true;
+		/* Two device nodes of one device are one source: identify the device, not its node. */
+		id.dev = (uint64_t)st.st_rdev;
+		id.ino = 0;
+		if (ioctl(fd, BLKGETSIZE64, &id.size) < 0)
+			return err_sys(e, "size of the block device");
+	} else {
+		return err_set(e, ERR_INVALID, "%s, not a file or block device",
+			       S_ISDIR(st.st_mode) ? "a folder" : S_ISFIFO(st.st_mode) ? "a FIFO" :
+			       S_ISSOCK(st.st_mode) ? "a socket" : "a character device");
+	}
+	*ret = id;
+	return 0;
+}
+
+int file_check_unchanged(int fd, const struct image_identity *was, struct err *e)
+{
+	struct image_identity now;
+	const char *what = NULL;
+	int r = file_identity(fd, &now, e);
+
+	if (r < 0)
+		return r;
+	if (now.size != was->size)
+		return err_set(e, ERR_CHANGED, "size changed while it was read: %" PRIu64 " bytes at the start, %" PRIu64
+			       " now", was->size, now.size);
+	if (was->block_device)
+		return 0;	/* a device node's times say nothing about the device */
+	if (now.dev != was->dev || now.ino != was->ino)
+		what = "file was replaced";
+	else if (now.mtime_ns != was->mtime_ns)
+		what = "file was written to";
+	else if (now.ctime_ns != was->ctime_ns)
+		what = "file was changed, renamed or removed";
+	return what ? err_set(e, ERR_CHANGED, "%s while it was read", what) : 0;
+}
+
+int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e)
+{
+	size_t want = off < size ? (size_t)min_u64(len, size - off) : 0;
+	size_t got = 0;
+	int r;
+
+	if (want) {
+		r = fs_pread(fd, buf, want, off, &got, e);
+		if (r < 0)
+			return r;
+		if (got < want)
+			return err_set(e, ERR_CHANGED, "file ends at %" PRIu64 ", it had %" PRIu64 " bytes when it was opened",
+				       off + got, size);
+	}
+	memset((uint8_t *)buf + want, 0, len - want);
+	return 0;
+}
+
+int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e)
+{
+	off_t at = lseek(fd, (off_t)off, SEEK_DATA);
+
+	if (at < 0 && errno == ENXIO) {		/* a hole to the end; or the file has shrunk, which the read will find */
+		*ret_data = false;
+		*ret_end = end;
+		return 0;
+	}
+	if (at >= 0 && (uint64_t)at > off) {
+		*ret_data = false;
+		*ret_end = min_u64((uint64_t)at, end);
+		return 0;
+	}
+	if (at >= 0)
+		at = lseek(fd, (off_t)off, SEEK_HOLE);
+	if (at < 0 && errno != EINVAL && errno != EOPNOTSUPP && errno != ENXIO && errno != ESPIPE)
+		return err_sys(e, "search for holes at %" PRIu64, off);
+	*ret_data = true;
+	*ret_end = at > 0 && (uint64_t)at > off ? min_u64((uint64_t)at, end) : end;
+	return 0;
+}
+
+void file_advise(int fd, uint64_t off, uint64_t len, bool will_need)
+{
+	if (len && off <= INT64_MAX && len <= INT64_MAX - off)
+		(void)posix_fadvise(fd, (off_t)off, (off_t)len, will_need ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
+}
+
+int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path, struct err *e)
+{
+	int r;
+
+	im->ops = ops;
+	im->fd = -1;
+	im->data_fd = -1;
+	r = file_identity(fd, &im->identity, e);
+	if (r < 0)
+		return r;
+	im->path = strdup(path);
+	if (!im->path)
+		return err_set(e, ERR_NOMEM, "path of an image");
+	im->fd = fd;
+	return 0;
+}
+
+void image_base_done(struct image *im)
+{
+	close_fd(&im->fd);
+	close_fd(&im->data_fd);
+	free(im->path);
+	im->path = NULL;
+}

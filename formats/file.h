@@ -1,0 +1,31 @@
+/*
+ * file.h - what every reader does with the file behind an image: identity, holes, padded reads, page cache advice.
+ *
+ * The files are open read-only and owned by the caller.  Calls block.  Any thread: nothing here moves a file offset that
+ * somebody else relies on.
+ */
+#ifndef KEDGE_FORMATS_FILE_H
+#define KEDGE_FORMATS_FILE_H
+
+#include "formats/image.h"
+
+/* Identity of an open file or block device (size in bytes), metadata_digest zero.  Anything else (a folder, a FIFO, a
+ * character device) is ERR_INVALID. */
+MUST_CHECK int file_identity(int fd, struct image_identity *ret, struct err *e);
+/* ERR_CHANGED when fd's file is no longer as *was says (size, times, device, inode; of a block device, the size). */
+MUST_CHECK int file_check_unchanged(int fd, const struct image_identity *was, struct err *e);
+/* Reads len bytes at off of a file that had `size` bytes at open; bytes from there on are zeros.  A file that ends
+ * before: ERR_CHANGED. */
+MUST_CHECK int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e);
+/* Is off inside data or a hole, and where does that end (<= end)?  off < end <= file size.  A file system that can't
+ * tell, and a block device, has data only. */
+MUST_CHECK int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e);
+/* posix_fadvise WILLNEED or DONTNEED; what the kernel answers doesn't matter. */
+void file_advise(int fd, uint64_t off, uint64_t len, bool will_need);
+
+/* The parts of struct image that all implementations share.  init fills ops, path, fd, identity and data_fd = -1, and
+ * owns fd only from a successful return on; done closes the files and frees the path. */
+MUST_CHECK int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path, struct err *e);
+void image_base_done(struct image *im);
+
+#endif
