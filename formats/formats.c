@@ -1,0 +1,82 @@
+/*
+ * formats.c - the registry: every format that can be named.
+ */
+#include <string.h>
+
+#include "base/text.h"
+#include "formats/formats.h"
+#include "formats/qcow2/qcow2.h"
+#include "formats/raw/raw.h"
+
+static const struct format formats[] = {
+	{ .name = "qcow2", .probe = qcow2_probe, .open = qcow2_open },
+	{ .name = "raw", .open = raw_open },
+	{ 0 },
+};
+
+const struct format *format_list(void)
+{
+	return formats;
+}
+
+static const struct format *find(const char *name, size_t len)
+{
+	for (const struct format *f = formats; f->name; f++)
+		if (strlen(f->name) == len && memcmp(f->name, name, len) == 0)
+			return f;
+	return NULL;
+}
+
+const struct format *format_find(const char *name)
+{
+	return find(name, strlen(name));
+}
+
+/* The part of arg before sep, malloc'ed, if it is a valid disk name before the first slash; *ret_rest is behind sep. */
+static int take_disk(const char *arg, char **ret, const char **ret_rest, struct err *e)
+{
+	size_t len = strcspn(arg, "=/");
+	char *name;
+
+	*ret_rest = arg;
+	if (arg[len] != '=')
+		return 0;
+	name = text_printf(e, "%.*s", (int)len, arg);
+	if (!name)
+		return e->code;
+	if (!text_is_name(name)) {	/* then the whole is a path */
+		free(name);
+		return 0;
+	}
+	*ret = name;
+	*ret_rest = arg + len + 1;
+	return 0;
+}
+
+int format_parse_source(const char *arg, char **ret_disk, const struct format **ret_format, char **ret_path, struct err *e)
+{
+	CLEANUP(free_ptr) char *disk = NULL;
+	const struct format *format = NULL;
+	const char *rest;
+	char *path;
+	size_t len;
+
+	if (take_disk(arg, &disk, &rest, e) < 0)
+		return e->code;
+	len = strcspn(rest, ":/");
+	if (rest[len] == ':')
+		format = find(rest, len);
+	if (format)
+		rest += len + 1;
+	if (!*rest) {
+		(void)err_set(e, ERR_INVALID, "no path in \"%s\"", arg);
+		return err_hint(e, "a disk is written [DISK=][FORMAT:]PATH");
+	}
+	path = text_printf(e, "%s", rest);
+	if (!path)
+		return e->code;
+	*ret_disk = STEAL(disk);
+	*ret_format = format;
+	*ret_path = path;
+	return 0;
+}

@@ -1,0 +1,216 @@
+/*
+ * probe.c - which format is a file of unknown kind?
+ *
+ * The content decides, never the name, and raw is never the answer for want of a better one: the guest owns a raw disk's
+ * first sector and could put any image's header there.  So what carries an image's magic and a disk's own signature
+ * (MBR, GPT, ISO 9660, LUKS) at its place is nobody's guess, and nothing found is an error too.  Formats that can't be
+ * read yet are recognised, so that the error says which it is.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/fs.h"
+#include "base/num.h"
+#include "base/text.h"
+#include "formats/file.h"
+#include "formats/formats.h"
+
+#define HEAD_BYTES 4096
+#define TAIL_BYTES 512
+#define ISO_OFFSET 32768
+
+struct sample {
+	uint8_t head[HEAD_BYTES], tail[TAIL_BYTES], gpt4k[16], iso[8];
+	size_t head_len, tail_len;
+	uint64_t size;
+};
+
+static bool head_is(const struct sample *s, size_t at, const void *magic, size_t len)
+{
+	return range_ok(at, len, s->head_len) && memcmp(s->head + at, magic, len) == 0;
+}
+
+static bool is_qcow1(const struct sample *s) { return head_is(s, 0, "QFI\xfb\0\0\0\1", 8); }
+static bool is_vdi(const struct sample *s) { return head_is(s, 64, "\x7f\x10\xda\xbe", 4); }
+static bool is_vhdx(const struct sample *s) { return head_is(s, 0, "vhdxfile", 8); }
+static bool is_qed(const struct sample *s) { return head_is(s, 0, "QED\0", 4); }
+static bool is_luks(const struct sample *s) { return head_is(s, 0, "LUKS\xba\xbe", 6); }
+static bool is_ova(const struct sample *s) { return head_is(s, 257, "ustar", 5); }
+
+static bool is_parallels(const struct sample *s)
+{
+	return head_is(s, 0, "WithoutFreeSpace", 16) || head_is(s, 0, "WithouFreSpacExt", 16);
+}
+
+static bool is_vmdk(const struct sample *s)
+{
+	static const char descriptor[] = "# Disk DescriptorFile";
+	size_t at = 0;
+
+	while (at < s->head_len && strchr(" \t\r\n", s->head[at]) && s->head[at])
+		at++;
+	return head_is(s, 0, "KDMV", 4) || head_is(s, 0, "COWD", 4) || head_is(s, 0, "\xbe\xba\xfe\xca\0\0\0\0", 8) ||
+	       head_is(s, at, descriptor, sizeof(descriptor) - 1);
+}
+
+/* The footer's checksum is the complement of the sum of its other bytes. */
+static bool is_vhd_footer(const uint8_t *p, size_t len)
+{
+	uint32_t sum = 0;
+
+	if (len < 85 || memcmp(p, "conectix", 8) != 0)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		sum += i >= 64 && i < 68 ? 0 : p[i];
+	return get_be32(p + 64) == ~sum;
+}
+
+static bool is_vhd(const struct sample *s)
+{
+	if (head_is(s, 0, "conectix", 8))
+		return true;
+	/* A fixed one has its only footer at the end: 512 bytes, or 511 by old Virtual PC. */
+	return s->tail_len == TAIL_BYTES && (is_vhd_footer(s->tail, TAIL_BYTES) || is_vhd_footer(s->tail + 1, TAIL_BYTES - 1));
+}
+
+/* Formats that are known by sight only; qemu is what qemu-img calls it. */
+static const struct foreign {
+	const char *name, *qemu;
+	bool (*is)(const struct sample *s);
+} foreigners[] = {
+	{ "qcow version 1", "qcow", is_qcow1 },
+	{ "VDI", "vdi", is_vdi },
+	{ "VMDK", "vmdk", is_vmdk },
+	{ "VHD", "vpc", is_vhd },
+	{ "VHDX", "vhdx", is_vhdx },
+	{ "QED", "qed", is_qed },
+	{ "Parallels", "parallels", is_parallels },
+	{ "LUKS", "luks", is_luks },
+	{ "OVA (tar)", NULL, is_ova },
+};
+
+/* The disk signature that stands at its own place, or NULL. */
+static const char *disk_signature(const struct sample *s)
+{
+	if (head_is(s, 512, "EFI PART", 8) || memcmp(s->gpt4k, "EFI PART", 8) == 0)
+		return "a GPT partition table";
+	if (head_is(s, 510, "\x55\xaa", 2))
+		return "an MBR partition table or boot sector";
+	if (memcmp(s->iso, "\1CD001", 6) == 0)
+		return "an ISO 9660 file system";
+	return is_luks(s) ? "a LUKS header" : NULL;
+}
+
+static int read_sample(int fd, uint64_t size, struct sample *s, struct err *e)
+{
+	size_t got;
+
+	*s = (struct sample){ .size = size };
+	s->tail_len = (size_t)min_u64(size, TAIL_BYTES);
+	if (fs_pread(fd, s->head, sizeof(s->head), 0, &s->head_len, e) < 0 ||
+	    fs_pread(fd, s->tail, s->tail_len, size - s->tail_len, &s->tail_len, e) < 0 ||
+	    fs_pread(fd, s->gpt4k, sizeof(s->gpt4k), 4096, &got, e) < 0 ||
+	    fs_pread(fd, s->iso, sizeof(s->iso), ISO_OFFSET, &got, e) < 0)
+		return e->code;
+	return 0;
+}
+
+static const struct format *best(const struct sample *s, int *ret_matches)
+{
+	const struct format *found = NULL;
+	int score = 0;
+
+	*ret_matches = 0;
+	for (const struct format *f = format_list(); f->name; f++) {
+		int n = f->probe ? f->probe(s->head, s->head_len, s->tail, s->tail_len, s->size) : 0;
+
+		*ret_matches += n > 0;
+		if (n > score) {
+			score = n;
+			found = f;
+		}
+	}
+	return found;
+}
+
+static const struct foreign *best_foreign(const struct sample *s, int *ret_matches)
+{
+	const struct foreign *found = NULL;
+
+	*ret_matches = 0;
+	for (size_t i = 0; i < sizeof(foreigners) / sizeof(foreigners[0]); i++) {
+		if (!foreigners[i].is(s))
+			continue;
+		found = found ? found : &foreigners[i];
+		++*ret_matches;
+	}
+	return found;
+}
+
+static int refuse_foreign(const struct foreign *f, const char *path, struct err *e)
+{
+	char q[200];
+
+	text_quote(path, q, sizeof(q));
+	(void)err_set(e, ERR_UNSUPPORTED, "this is a%s %s image, a format that kedge doesn't support yet",
+		      strchr("OQ", f->name[0]) ? "n" : "", f->name);
+	if (!f->qemu)
+		return err_hint(e, "unpack it, convert its disks with qemu-img convert, and back those up");
+	return err_hint(e, "convert it with qemu-img convert -f %s -O qcow2 %s COPY.qcow2; or, if it is a raw disk that only looks "
+			"like that, write raw:%s", f->qemu, q, q);
+}
+
+static int refuse_ambiguous(const char *a, const char *b, const struct format *f, const char *path, struct err *e)
+{
+	char q[200];
+
+	text_quote(path, q, sizeof(q));
+	(void)err_set(e, ERR_INVALID, "ambiguous: it begins like a %s image and carries %s", a, b);
+	if (f)
+		return err_hint(e, "say which it is: raw:%s or %s:%s", q, f->name, q);
+	return err_hint(e, "if it is a raw disk, write raw:%s", q);
+}
+
+static int refuse_unknown(const char *signature, const char *path, struct err *e)
+{
+	char q[200];
+
+	(void)err_set(e, ERR_INVALID, "no known image format%s%s", signature ? ", but " : "", signature ? signature : "");
+	return err_hint(e, "if it is a raw disk, write raw:%s", text_quote(path, q, sizeof(q)));
+}
+
+int format_probe(int fd, const char *path, const struct format **ret, struct err *e)
+{
+	struct image_identity id;
+	struct sample s;
+	const struct format *f;
+	const struct foreign *other;
+	const char *signature;
+	int known, foreign;
+
+	if (file_identity(fd, &id, e) < 0)
+		return e->code;
+	if (id.block_device) {		/* its user said so by naming a device */
+		*ret = format_find("raw");
+		return 0;
+	}
+	if (read_sample(fd, id.size, &s, e) < 0)
+		return e->code;
+	f = best(&s, &known);
+	other = best_foreign(&s, &foreign);
+	signature = disk_signature(&s);
+	if (f && other)
+		return refuse_ambiguous(f->name, other->name, f, path, e);
+	if (f && signature)
+		return refuse_ambiguous(f->name, signature, f, path, e);
+	/* LUKS is an image here and a signature there; it doesn't contradict itself. */
+	if (other && (foreign > 1 || (signature && !is_luks(&s))) && other->is != is_vhd && other->is != is_ova)
+		return refuse_ambiguous(other->name, signature ? signature : "another image's magic", NULL, path, e);
+	if (other)
+		return refuse_foreign(other, path, e);
+	if (!f)
+		return refuse_unknown(signature, path, e);
+	*ret = f;
+	return 0;
+}
