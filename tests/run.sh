@@ -61,7 +61,7 @@ run_one() {	# run_one NUMBER ITEM: leaves result, seconds and output in $work/NU
 	start=$(date +%s%N)
 	(command_of "$item") </dev/null >"$work/$n.out" 2>&1 &
 	local pid=$! waited=0
-	( sleep "$LIMIT"; echo "time limit of $LIMIT s" >>"$work/$n.out"; kill_tree $pid ) >/dev/null 2>&1 &
+	( sleep "$LIMIT" && { echo "time limit of $LIMIT s" >>"$work/$n.out"; kill_tree $pid; } ) >/dev/null 2>&1 &
 	local guard=$!
 	wait $pid
 	rc=$?
