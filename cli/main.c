@@ -1,0 +1,140 @@
+/* main.c - parse, set up, run, report. */
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <sched.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "cli/bar.h"
+#include "cli/cli.h"
+#include "cli/msg.h"
+
+#define MEMORY_DEFAULT_BYTES (256 * MIB)
+
+/* A closed stdin, stdout or stderr would give its number to the next file opened: an image must not become stdout. */
+static int fill_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
+static uint64_t usable_cpus(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;	/* more than 1024 CPUs: the user may say --threads */
+	return CPU_COUNT(&set) > 0 ? (uint64_t)CPU_COUNT(&set) : 1;
+}
+
+/* Errors in the options themselves: whether --json was given must be known before they are parsed. */
+static bool asks_for_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	return false;
+}
+
+static void log_to_stderr(void *opaque, enum log_level level, const char *line)
+{
+	struct bar *b = opaque;
+
+	(void)level;
+	bar_hide(b);
+	fprintf(stderr, "kedge: %s\n", line);
+	bar_show(b);
+}
+
+static int set_up(struct cli *c, struct err *e)
+{
+	signals_install(&c->cancel);
+	if (!c->g.threads)
+		c->g.threads = usable_cpus();
+	if (!c->g.memory)
+		c->g.memory = MEMORY_DEFAULT_BYTES;
+	if (c->cmd->globals & CLI_PROGRESS) {
+		bool draw = isatty(STDERR_FILENO) && !c->g.quiet && !c->g.no_progress;
+
+		if (bar_new(draw, &c->bar, e) < 0)
+			return e->code;
+		c->progress = (struct progress){ .update = bar_update, .opaque = c->bar };
+	}
+	log_setup(c->g.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, log_to_stderr, c->bar);
+	return 0;
+}
+
+static int run(struct cli *c, void *opts, struct err *e)
+{
+	int r = set_up(c, e);
+
+	if (r == 0)
+		r = c->cmd->run(c, opts, e);
+	log_setup(LOG_LEVEL_WARN, NULL, NULL);
+	bar_free(c->bar);
+	c->bar = NULL;
+	if (r >= 0 && msg_flush(e) < 0)
+		return e->code;
+	return r;
+}
+
+static int report(const struct cli *c, int r, const struct err *e)
+{
+	int code = c->exit_code ? c->exit_code : exit_of_err(e);
+
+	if (r >= 0)
+		return r;
+	if (e->code == ERR_CANCELLED)
+		code = EXIT_INTERRUPTED;
+	if (e->os_errno != EPIPE)	/* whoever reads our output has had enough: nobody is left to tell */
+		msg_error(c, e, code);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c = { 0 };
+	struct parsed p = { 0 };
+	struct err e = ERR_INIT;
+	int r;
+
+	if (fill_standard_fds() < 0 || sodium_init() < 0) {
+		fputs("kedge: error: no /dev/null or no random numbers on this system\n", stderr);
+		return EXIT_FAILED;
+	}
+	setlocale(LC_CTYPE, "");
+	if (options_parse(argc, argv, cli_global_options, &c.g, cli_commands, &p, &e) < 0) {
+		c.g.json = asks_for_json(argc, argv);
+		c.exit_code = e.code == ERR_INVALID ? EXIT_USAGE : EXIT_FAILED;
+		if (p.cmd)
+			(void)err_hint(&e, "kedge help %s", p.cmd->name);
+		r = report(&c, e.code, &e);
+	} else if (p.version || p.help) {
+		if (p.version)
+			puts("kedge " KEDGE_VERSION);
+		else if (p.cmd)
+			help_print_command(p.cmd);
+		else
+			help_print_all();
+		r = report(&c, msg_flush(&e), &e);
+	} else {
+		c.cmd = p.cmd;
+		c.args = p.args;
+		c.nargs = p.nargs;
+		r = report(&c, run(&c, p.opts, &e), &e);
+	}
+	options_done(&p, cli_global_options, &c.g);
+	return r;
+}
