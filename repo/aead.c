@@ -1,0 +1,135 @@
+/* aead.c - pack keys, segments, index blocks and ids (docs/format.md, sections 5, 6.1 and 8). */
+#include <assert.h>
+#include <inttypes.h>
+#include <sodium.h>
+
+#include "base/bytes.h"
+#include "repo/repo_internal.h"
+
+uint32_t repo_generation(const struct repo *r)
+{
+	return keyring_newest(r->keys)->generation;
+}
+
+bool repo_has_domain(const struct repo *r, const char *domain)
+{
+	return keyring_domain(r->keys, domain ? domain : DEFAULT_DOMAIN) != NULL;
+}
+
+void id_of_chunk(const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret)
+{
+	const struct key_domain *d = domain ? keyring_domain(r->keys, domain) : r->keys->default_domain;
+
+	assert(d);
+	hash_b2(ret->b, d->id_key, KEY_BYTES, NULL, "kedge-chunk-v1", plain, len);
+}
+
+void id_of_node(const struct repo *r, const void *encoded, size_t len, struct id *ret)
+{
+	hash_b2(ret->b, r->keys->default_domain->id_key, KEY_BYTES, NULL, "kedge-node-v1", encoded, len);
+}
+
+static void derive_pack_key(const struct key_generation *g, const struct wiped_key *random, struct pack_key *k)
+{
+	hash_b2(k->key, g->shared, KEY_BYTES, NULL, "kedge-packkey-v1", random->b, KEY_BYTES);
+	k->generation = g->generation;
+}
+
+int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, struct err *e)
+{
+	const struct key_generation *g = keyring_newest(r->keys);
+	CLEANUP(wiped_key_done) struct wiped_key random = { 0 };
+	uint8_t sealed[BOX_BYTES];
+
+	assert(kind == PACK_DATA || kind == PACK_NODES);
+	randombytes_buf(random.b, KEY_BYTES);
+	if (crypto_box_seal(sealed, random.b, KEY_BYTES, kind == PACK_DATA ? g->data_public : g->nodes_public) != 0)
+		return err_set(e, ERR_CORRUPT, "the key slot's public key for packs is no valid point");
+	derive_pack_key(g, &random, ret);
+	memcpy(ret->sealed, sealed, BOX_BYTES);
+	ret->kind = kind;
+	return 0;
+}
+
+int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES], struct pack_key *ret, struct err *e)
+{
+	const struct key_generation *g = keyring_generation(r->keys, generation);
+	CLEANUP(wiped_key_done) struct wiped_key random = { 0 };
+	bool data = kind == PACK_DATA;
+
+	assert(kind == PACK_DATA || kind == PACK_NODES);
+	if (!g)
+		return err_set(e, ERR_AUTH, "it is sealed under key generation %" PRIu32 ", which this key slot does not hold", generation);
+	if (r->keys->role == ROLE_PUT || (data && r->keys->role != ROLE_FULL))
+		return err_set(e, ERR_AUTH, "a %s key cannot read %s", slot_role_name(r->keys->role), data ? "guest data" : "trees");
+	if (crypto_box_seal_open(random.b, sealed, BOX_BYTES, data ? g->data_public : g->nodes_public,
+				 data ? g->data_secret : g->nodes_secret) != 0)
+		return err_set(e, ERR_CORRUPT, "a pack key does not open: damaged or forged");
+	derive_pack_key(g, &random, ret);
+	memcpy(ret->sealed, sealed, BOX_BYTES);
+	ret->kind = kind;
+	return 0;
+}
+
+#define SEGMENT_AD_BYTES 29u
+#define BLOCK_AD_BYTES 21u
+
+static void segment_ad(uint8_t ad[SEGMENT_AD_BYTES], const struct repo *r, const struct pack_key *k, uint64_t birth)
+{
+	memcpy(ad, r->cfg.cipher_id, CIPHER_ID_BYTES);
+	ad[16] = k->kind == PACK_DATA ? OBJECT_DATA_SEGMENT : OBJECT_NODE_SEGMENT;
+	put_le32(ad + 17, k->generation);
+	put_le64(ad + 21, birth);
+}
+
+void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len, uint8_t *out)
+{
+	uint8_t ad[SEGMENT_AD_BYTES];
+
+	segment_ad(ad, r, k, birth);
+	randombytes_buf(out, NONCE_BYTES);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, len, ad, sizeof(ad), NULL, out, k->key);
+}
+
+int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed, size_t len, uint8_t *out, struct err *e)
+{
+	const uint8_t *p = sealed;
+	uint8_t ad[SEGMENT_AD_BYTES];
+
+	segment_ad(ad, r, k, birth);
+	if (len < AEAD_BYTES ||
+	    crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, p + NONCE_BYTES, len - NONCE_BYTES, ad, sizeof(ad), p, k->key) != 0)
+		return err_set(e, ERR_CORRUPT, "a segment's seal does not verify: damaged or forged");
+	return 0;
+}
+
+static void block_ad(uint8_t ad[BLOCK_AD_BYTES], const struct repo *r, uint32_t generation)
+{
+	memcpy(ad, r->cfg.cipher_id, CIPHER_ID_BYTES);
+	ad[16] = OBJECT_INDEX_BLOCK;
+	put_le32(ad + 17, generation);
+}
+
+void block_aead_seal(struct repo *r, const uint8_t plain[INDEX_BLOCK_PLAIN], uint8_t out[INDEX_BLOCK_BYTES])
+{
+	const struct key_generation *g = keyring_newest(r->keys);
+	uint8_t ad[BLOCK_AD_BYTES];
+
+	block_ad(ad, r, g->generation);
+	randombytes_buf(out, NONCE_BYTES);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, INDEX_BLOCK_PLAIN, ad, sizeof(ad), NULL, out, g->index);
+}
+
+int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES], uint8_t out[INDEX_BLOCK_PLAIN], struct err *e)
+{
+	const struct key_generation *g = keyring_generation(r->keys, generation);
+	uint8_t ad[BLOCK_AD_BYTES];
+
+	if (!g)
+		return err_set(e, ERR_AUTH, "it is sealed under key generation %" PRIu32 ", which this key slot does not hold", generation);
+	block_ad(ad, r, generation);
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, sealed + NONCE_BYTES, INDEX_BLOCK_BYTES - NONCE_BYTES, ad, sizeof(ad),
+						       sealed, g->index) != 0)
+		return err_set(e, ERR_CORRUPT, "an index block's seal does not verify: damaged or forged");
+	return 0;
+}

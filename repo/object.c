@@ -1,0 +1,177 @@
+/* object.c - objects in the store: put, get with every check, list (docs/format.md, sections 1.2 and 10). */
+#include <assert.h>
+#include <inttypes.h>
+
+#include "base/text.h"
+#include "repo/repo_internal.h"
+#include "transport/store.h"
+
+int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload, size_t len, char *name, struct err *e)
+{
+	struct object_name n = { .type = type, .slot = r->own };
+	struct buf out;
+	int rc;
+
+	if (session)
+		n.session = *session;
+	buf_init(&out, ENVELOPE_MAX_BYTES);
+	rc = envelope_seal(r, type, payload, len, &out, e);
+	if (rc == 0) {
+		hash_bytes(out.p, out.len, &n.hash);
+		object_name_text(&n, name);
+		rc = store_put(r->store, name, out.p, out.len, 0, e);
+	}
+	buf_done(&out);
+	return rc;
+}
+
+int object_check_signer(struct repo *r, enum object_type type, const struct slot_id *signer, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1];
+	const struct slot_info *s;
+
+	switch (type) {
+	case OBJECT_COLLECTOR: case OBJECT_EPOCH: case OBJECT_EVICTION: case OBJECT_SWEEP: case OBJECT_DOOMED:
+	case OBJECT_TOMBSTONE: case OBJECT_RESTORE: case OBJECT_EXTENSION:
+		break;
+	default:
+		return 0;
+	}
+	s = repo_slot(r, signer);
+	if (s && s->role != ROLE_PUT)
+		return 0;
+	return err_set(e, ERR_AUTH, "it is signed by slot %s, a %s key, which may not", text_hex(signer->b, SLOT_BYTES, hex),
+		       s ? slot_role_name(s->role) : "unknown");
+}
+
+static int open_checked(struct repo *r, const struct object_name *n, const void *p, size_t len, uint8_t **ret_payload, size_t *ret_len,
+			struct slot_id *ret_signer, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *payload = NULL;
+	struct slot_id signer;
+	struct id hash;
+	size_t plen;
+
+	hash_bytes(p, len, &hash);
+	if (!id_eq(&hash, &n->hash))
+		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
+	if (envelope_open(r, n->type, p, len, &payload, &plen, &signer, NULL, e) < 0)
+		return e->code;
+	if (n->type != OBJECT_SLOT && !slot_eq(&signer, &n->slot))
+		return err_set(e, ERR_AUTH, "it lies under another slot's name than the one that signed it");
+	if (object_check_signer(r, n->type, &signer, e) < 0)
+		return e->code;
+	*ret_len = plen;
+	if (ret_signer)
+		*ret_signer = signer;
+	*ret_payload = STEAL(payload);
+	return 0;
+}
+
+int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len, struct slot_id *ret_signer, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct object_name n;
+	size_t len;
+
+	if (!object_name_parse(name, &n))
+		return err_set(e, ERR_INVALID, "\"%s\" is not the name of an object", name);
+	if (object_read(r, &n, name, &p, &len, e) < 0)
+		return e->code;
+	if (open_checked(r, &n, p, len, ret_payload, ret_len, ret_signer, e) < 0)
+		return err_ctx(e, "%s: %s", r->store->location, name);
+	return 0;
+}
+
+void name_list_free(struct name_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->p[i]);
+	free(l->p);
+	*l = (struct name_list){ 0 };
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+bool name_list_has(const struct name_list *l, const char *name)
+{
+	return l->n && bsearch(&name, l->p, l->n, sizeof(*l->p), by_name) != NULL;
+}
+
+int name_list_add(struct name_list *l, const char *name, struct err *e)
+{
+	char *copy;
+
+	if ((l->n & (l->n - 1)) == 0) {		/* room for the next power of two */
+		char **p = realloc(l->p, (l->n ? 2 * l->n : 1) * sizeof(*p));
+
+		if (!p)
+			return err_set(e, ERR_NOMEM, "no memory for %zu names", l->n + 1);
+		l->p = p;
+	}
+	copy = strdup(name);
+	if (!copy)
+		return err_set(e, ERR_NOMEM, "no memory for %zu names", l->n + 1);
+	l->p[l->n++] = copy;
+	return 0;
+}
+
+void name_list_sort(struct name_list *l)
+{
+	if (l->n)
+		qsort(l->p, l->n, sizeof(*l->p), by_name);
+}
+
+struct listing {
+	struct repo *r;
+	enum object_type type;
+	const struct session_id *session;
+	struct name_list names;
+};
+
+static int list_one(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	struct listing *l = opaque;
+	struct object_name n;
+
+	(void)st;
+	if (cancel_check(l->r->cancel, e) < 0)
+		return e->code;
+	if (!object_name_parse(name, &n) || n.type != l->type) {
+		repo_notice(l->r, "%s: %s: a stray object, ignored: it has no name that kedge gives", l->r->store->location, name);
+		return 0;
+	}
+	if (l->session && !session_eq(l->session, &n.session))
+		return 0;
+	return name_list_add(&l->names, name, e);
+}
+
+int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session, struct name_list *ret,
+		   struct err *e)
+{
+	struct listing l = { .r = r, .type = type, .session = session };
+	char prefix[OBJECT_NAME_BYTES], slot_hex[2 * SLOT_BYTES + 1], session_hex[2 * SESSION_BYTES + 1];
+
+	assert(object_prefix(type));
+	snprintf(prefix, sizeof(prefix), "%s", object_prefix(type));
+	if (slot)
+		snprintf(prefix, sizeof(prefix), "%s%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex));
+	if (slot && session)
+		snprintf(prefix, sizeof(prefix), "%s%s/%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex),
+			 text_hex(session->b, SESSION_BYTES, session_hex));
+	if (store_list(r->store, prefix, list_one, &l, e) < 0) {
+		name_list_free(&l.names);
+		return e->code;
+	}
+	name_list_sort(&l.names);
+	*ret = l.names;
+	return 0;
+}
+
+int object_list(struct repo *r, enum object_type type, struct name_list *ret, struct err *e)
+{
+	return object_list_of(r, type, NULL, NULL, ret, e);
+}
