@@ -285,9 +285,9 @@ int envelope_open(struct repo *r, enum object_type type, const void *p, size_t l
 {
 	CLEANUP(wiped_key_done) struct wiped_key key = { 0 };
 	CLEANUP(free_ptr) uint8_t *plain = NULL, *msg = NULL;
-	const uint8_t *sign_public;
-	struct plaintext t;
-	struct envelope v;
+	const uint8_t *sign_public = NULL;
+	struct plaintext t = { 0 };
+	struct envelope v = { 0 };
 	uint8_t ad[21];
 
 	if (parse_header(type, p, len, &v, e) < 0 || envelope_key(r, &v, &key, e) < 0)

@@ -1,5 +1,6 @@
 /* repo.c - making and opening a repository (docs/format.md, sections 2, 4 and 11). */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <sodium.h>
 
 #include "base/clock.h"
