@@ -552,7 +552,8 @@ def node_bytes(level, children):
 def parse_node(data, level, what):
     c = Cursor(data, what)
     version, got = c.unpack("BB")
-    check(version == 1 and got == level, "%s: a node of level %d instead of %d", what, got, level)
+    check(version == 1, "%s: unknown version", what)
+    check(got == level, "%s: a node of level %d instead of %d", what, got, level)
     bitmap = c.take(32)
     children = {i: c.take(32) for i in range(FANOUT) if bitmap[i // 8] >> i % 8 & 1}
     c.end()

@@ -536,6 +536,8 @@ class Verifier:
             prefix = name.split("/")[0]
             if prefix in kf.PROTOCOL and prefix not in repo.protocol:
                 repo.guard(repo.load_object, name)
+            if prefix == "keys" and name.split("/")[1] not in repo.slots:
+                repo.problem(name + ": the slot has no record")
         runs = repo.folder.names("index")
         packs = {n for prefix in kf.PACK_PREFIX.values() for n in repo.folder.names(prefix)}
         for name in runs:
