@@ -1,0 +1,183 @@
+/* qcow2_write_end.c - what is written when all data are in: preallocated clusters, snapshot table, refcounts, header. */
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/num.h"
+#include "formats/qcow2/qcow2_write_internal.h"
+#include "formats/target.h"
+
+#define HEADER_BYTES 112
+#define SNAPSHOT_BYTES 40
+#define SNAPSHOT_EXTRA_BYTES 24
+
+/* ---- preallocation ---- */
+
+/* Host clusters that follow each other and were just allocated. */
+struct fresh {
+	uint64_t first, n;
+};
+
+static int fill_fresh(struct q2w *q, struct fresh *f, struct err *e)
+{
+	uint64_t off = f->first << q->cluster_bits, len = f->n << q->cluster_bits;
+	int rc = 0;
+
+	if (f->n && q->preallocation == PREALLOC_FALLOC)
+		rc = target_reserve(q->file.fd, off, len, e);
+	if (f->n && q->preallocation == PREALLOC_FULL)
+		rc = target_write_zeros(q->file.fd, off, len, e);
+	f->n = 0;
+	return rc;
+}
+
+/* *ret_host 0: it had a place. */
+static int map_cluster(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
+{
+	uint64_t entry, host;
+
+	*ret_host = 0;
+	if (q2w_l2_get(q, q2w_now(q), c, &entry, e) < 0)
+		return e->code;
+	if (entry)
+		return 0;
+	if (q2w_alloc(q, 1, &host, e) < 0)
+		return e->code;
+	*ret_host = host;
+	return q2w_l2_set(q, c, host << q->cluster_bits | Q2W_COPIED, e);
+}
+
+static int preallocate_one(struct q2w *q, uint64_t c, struct fresh *f, struct err *e)
+{
+	uint64_t host;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = map_cluster(q, c, &host, e);
+	pthread_mutex_unlock(&q->lock);
+	if (rc < 0 || !host)
+		return rc;
+	if (f->n && f->first + f->n != host && fill_fresh(q, f, e) < 0)
+		return e->code;
+	if (!f->n)
+		f->first = host;
+	f->n++;
+	return 0;
+}
+
+int q2w_preallocate(struct q2w *q, struct err *e)
+{
+	uint64_t n = div_up(q->size, q2w_cluster_size(q));
+	struct fresh f = { 0 };
+
+	for (uint64_t c = 0; c < n; c++)
+		if (preallocate_one(q, c, &f, e) < 0)
+			return e->code;
+	return fill_fresh(q, &f, e);
+}
+
+/* ---- snapshot table ---- */
+
+static int add_snapshot(struct buf *b, const struct q2w_state *s, struct err *e)
+{
+	uint64_t sec = s->date_ns > 0 ? (uint64_t)s->date_ns / 1000000000 : 0;
+	uint32_t nsec = s->date_ns > 0 ? (uint32_t)((uint64_t)s->date_ns % 1000000000) : 0;
+	size_t id = strlen(s->id), name = strlen(s->name);
+	size_t len = SNAPSHOT_BYTES + SNAPSHOT_EXTRA_BYTES + id + name;
+	uint8_t *p = buf_extend(b, (size_t)round_up(len, 8), e);
+
+	if (!p)
+		return e->code;
+	memset(p, 0, (size_t)round_up(len, 8));
+	put_be64(p, s->l1_off);
+	put_be32(p + 8, (uint32_t)s->l1_entries);
+	put_be16(p + 12, (uint16_t)id);
+	put_be16(p + 14, (uint16_t)name);
+	put_be32(p + 16, (uint32_t)min_u64(sec, UINT32_MAX));
+	put_be32(p + 20, nsec);
+	put_be64(p + 24, s->vm_clock_ns);
+	put_be32(p + 32, s->vm_bytes > UINT32_MAX ? 0 : (uint32_t)s->vm_bytes);	/* the extra data have it in full */
+	put_be32(p + 36, SNAPSHOT_EXTRA_BYTES);
+	put_be64(p + 40, s->vm_bytes);
+	put_be64(p + 48, round_up(s->size, Q2W_SECTOR));
+	put_be64(p + 56, UINT64_MAX);	/* icount: not recorded */
+	memcpy(p + 64, s->id, id);
+	memcpy(p + 64 + id, s->name, name);
+	return 0;
+}
+
+static void done_buf(struct buf *b)
+{
+	buf_done(b);
+}
+
+static int write_snapshots(struct q2w *q, uint64_t *ret_off, struct err *e)
+{
+	CLEANUP(done_buf) struct buf b = { 0 };
+	uint64_t first;
+	int rc;
+
+	*ret_off = 0;
+	if (q->states.n == 1)
+		return 0;
+	buf_init(&b, Q2W_SNAPSHOT_TABLE_MAX_BYTES);
+	for (size_t i = 0; i + 1 < q->states.n; i++)
+		if (add_snapshot(&b, &q->states.p[i], e) < 0)
+			return err_ctx(e, "table of %zu snapshots", q->states.n - 1);
+	pthread_mutex_lock(&q->lock);
+	rc = q2w_alloc(q, div_up(b.len, q2w_cluster_size(q)), &first, e);
+	pthread_mutex_unlock(&q->lock);
+	if (rc < 0 || fs_pwrite_full(q->file.fd, b.p, b.len, first << q->cluster_bits, e) < 0)
+		return e->code;
+	*ret_off = first << q->cluster_bits;
+	return 0;
+}
+
+/* ---- the end ---- */
+
+/* Version 3, from the qcow2 specification, "Header"; what stays 0: no backing file, no encryption, no feature bits,
+ * deflate.  Behind it the end of the header extensions, all 0 too. */
+static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, uint64_t reftable_clusters, struct err *e)
+{
+	const struct q2w_state *s = &q->states.p[q2w_now(q)];
+	uint8_t h[HEADER_BYTES + 8] = { 'Q', 'F', 'I', 0xfb };
+
+	put_be32(h + 4, 3);
+	put_be32(h + 20, q->cluster_bits);
+	put_be64(h + 24, round_up(s->size, Q2W_SECTOR));
+	put_be32(h + 36, (uint32_t)s->l1_entries);
+	put_be64(h + 40, s->l1_off);
+	put_be64(h + 48, reftable);
+	put_be32(h + 56, (uint32_t)reftable_clusters);
+	put_be32(h + 60, (uint32_t)(q->states.n - 1));
+	put_be64(h + 64, snapshots);
+	put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
+	put_be32(h + 100, HEADER_BYTES);
+	return fs_pwrite_full(q->file.fd, h, sizeof(h), 0, e);
+}
+
+int q2w_end(struct q2w *q, struct err *e)
+{
+	uint64_t snapshots, reftable, clusters, size;
+	int rc;
+
+	if (write_snapshots(q, &snapshots, e) < 0)
+		return e->code;
+	pthread_mutex_lock(&q->lock);
+	rc = q2w_write_reftable(q, &reftable, &clusters, e);
+	if (rc == 0)
+		rc = q2w_meta_flush(q->meta, e);
+	pthread_mutex_unlock(&q->lock);
+	if (rc < 0)
+		return rc;
+	size = q->next << q->cluster_bits;
+	if (ftruncate(q->file.fd, (off_t)size) < 0)
+		return err_sys(e, "size of %" PRIu64 " bytes", size);
+	/* also what is zero inside of clusters that were written */
+	if ((q->preallocation == PREALLOC_FALLOC || q->preallocation == PREALLOC_FULL) &&
+	    target_reserve(q->file.fd, 0, size, e) < 0)
+		return e->code;
+	return write_header(q, snapshots, reftable, clusters, e);
+}

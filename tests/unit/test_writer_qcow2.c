@@ -1,0 +1,816 @@
+/*
+ * test_writer_qcow2.c - the qcow2 writer, read back by a small decoder of its own that trusts nothing: every refcount is
+ * counted again, every copied flag compared, every state and machine memory read through the tables.
+ */
+#include "tests/test.h"
+
+#include <dirent.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "base/bytes.h"
+#include "base/fs.h"
+#include "base/num.h"
+#include "formats/qcow2/qcow2_write.h"
+
+#define STATES_MAX 130
+
+struct fixture {
+	char *dir, *path;
+};
+
+static char *text(const char *dir, const char *name)
+{
+	char *p = NULL;
+
+	assert_true(asprintf(&p, "%s/%s", dir, name) > 0);
+	return p;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->dir = text(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-qcow2.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	f->path = text(f->dir, "disk.qcow2");
+	*state = f;
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *w)
+{
+	(void)st, (void)flag, (void)w;
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(f->dir);
+	free(f->path);
+	free(f);
+	return 0;
+}
+
+static int entries(const char *path)
+{
+	DIR *d = opendir(path);
+	int n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;
+}
+
+static uint64_t next_random(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return *seed >> 33;
+}
+
+/* ---- a decoder ---- */
+
+struct table {
+	uint64_t l1_off, l1_n, size, vm_bytes;
+};
+
+struct img {
+	uint8_t *p;
+	size_t len;
+	unsigned bits;
+	uint64_t cluster, l2_n;
+	struct table t[STATES_MAX + 1];	/* snapshots, then the current state */
+	const uint8_t *snap[STATES_MAX];
+	uint32_t nsnap;
+	uint32_t *refs;		/* counted here */
+	uint64_t nclusters;
+};
+
+static const uint8_t *at(const struct img *im, uint64_t off, uint64_t len)
+{
+	assert_true(range_ok(off, len, im->len));
+	return im->p + off;
+}
+
+static void img_snapshots(struct img *im)
+{
+	uint64_t off = get_be64(im->p + 64);
+
+	for (uint32_t i = 0; i < im->nsnap; i++) {
+		const uint8_t *s = at(im, off, 40);
+		uint32_t extra = get_be32(s + 36);
+
+		assert_true(extra >= 24);
+		at(im, off, 40 + (uint64_t)extra + get_be16(s + 12) + get_be16(s + 14));
+		im->snap[i] = s;
+		im->t[i] = (struct table){ .l1_off = get_be64(s), .l1_n = get_be32(s + 8), .vm_bytes = get_be64(s + 40),
+					   .size = get_be64(s + 48) };
+		assert_int_equal(get_be32(s + 32), im->t[i].vm_bytes);
+		assert_true(get_be64(s + 56) == UINT64_MAX);
+		off = round_up(off + 40 + extra + get_be16(s + 12) + get_be16(s + 14), 8);
+	}
+}
+
+static void img_load(struct img *im, const char *path)
+{
+	struct err e = ERR_INIT;
+
+	*im = (struct img){ 0 };
+	assert_ok(fs_read_file(path, (size_t)1 << 30, &im->p, &im->len, &e), &e);
+	assert_memory_equal(im->p, "QFI\xfb\0\0\0\3", 8);
+	im->bits = get_be32(im->p + 20);
+	im->cluster = (uint64_t)1 << im->bits;
+	im->l2_n = im->cluster / 8;
+	assert_int_equal(im->len % im->cluster, 0);
+	im->nclusters = im->len / im->cluster;
+	im->nsnap = get_be32(im->p + 60);
+	assert_true(im->nsnap <= STATES_MAX);
+	img_snapshots(im);
+	im->t[im->nsnap] = (struct table){ .l1_off = get_be64(im->p + 40), .l1_n = get_be32(im->p + 36),
+					   .size = get_be64(im->p + 24) };
+	assert_int_equal(get_be64(im->p + 72) | get_be64(im->p + 80) | get_be64(im->p + 88), 0);
+	assert_int_equal(get_be32(im->p + 96), 4);
+	assert_int_equal(get_be32(im->p + 100), 112);
+}
+
+static void img_done(struct img *im)
+{
+	free(im->p);
+	free(im->refs);
+}
+
+static void packed_range(const struct img *im, uint64_t entry, uint64_t *off, uint64_t *len)
+{
+	unsigned x = 62 - (im->bits - 8);
+
+	*off = entry & (((uint64_t)1 << x) - 1);
+	*len = ((entry >> x & (((uint64_t)1 << (im->bits - 8)) - 1)) + 1) * 512 - *off % 512;
+}
+
+static void inflate_cluster(const struct img *im, uint64_t entry, uint8_t *out)
+{
+	z_stream z = { .next_out = out, .avail_out = (uInt)im->cluster };
+	uint64_t off, len;
+
+	packed_range(im, entry, &off, &len);
+	len = min_u64(len, im->len - off);
+	z.next_in = (uint8_t *)(uintptr_t)at(im, off, len);
+	z.avail_in = (uInt)len;
+	assert_int_equal(inflateInit2(&z, -12), Z_OK);	/* the window that QEMU's decoder has */
+	inflate(&z, Z_FINISH);
+	assert_int_equal(z.avail_out, 0);
+	inflateEnd(&z);
+}
+
+static uint64_t img_entry(const struct img *im, const struct table *t, uint64_t c)
+{
+	uint64_t l1;
+
+	if (c / im->l2_n >= t->l1_n)
+		return 0;
+	l1 = get_be64(at(im, t->l1_off + c / im->l2_n * 8, 8)) & 0x00fffffffffffe00;
+	return l1 ? get_be64(at(im, l1 + c % im->l2_n * 8, 8)) : 0;
+}
+
+static void img_read(const struct img *im, const struct table *t, uint8_t *out, uint64_t len, uint64_t off)
+{
+	CLEANUP(free_ptr) uint8_t *tmp = malloc(im->cluster);
+
+	for (uint64_t n; len > 0; off += n, out += n, len -= n) {
+		uint64_t entry = img_entry(im, t, off / im->cluster);
+
+		n = min_u64(len, im->cluster - off % im->cluster);
+		memset(out, 0, n);
+		if (entry & (uint64_t)1 << 62) {
+			inflate_cluster(im, entry, tmp);
+			memcpy(out, tmp + off % im->cluster, n);
+		} else if (entry) {
+			assert_int_equal(entry & 1, 0);
+			memcpy(out, at(im, (entry & 0x00fffffffffffe00) + off % im->cluster, n), n);
+		}
+	}
+}
+
+static void count(struct img *im, uint64_t off, uint64_t len)
+{
+	for (uint64_t c = off / im->cluster; len && c <= (off + len - 1) / im->cluster; c++) {
+		assert_true(c < im->nclusters);
+		im->refs[c]++;
+	}
+}
+
+static void count_tree(struct img *im, const struct table *t)
+{
+	uint64_t off, len;
+
+	assert_int_equal(t->l1_off % im->cluster, 0);
+	count(im, t->l1_off, t->l1_n * 8);
+	for (uint64_t i = 0; i < t->l1_n; i++) {
+		uint64_t l2 = get_be64(at(im, t->l1_off + i * 8, 8)) & 0x00fffffffffffe00;
+
+		if (!l2)
+			continue;
+		assert_int_equal(l2 % im->cluster, 0);
+		count(im, l2, im->cluster);
+		for (uint64_t k = 0; k < im->l2_n; k++) {
+			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+
+			if (entry & (uint64_t)1 << 62) {
+				packed_range(im, entry, &off, &len);
+				count(im, off, len);
+			} else if (entry) {
+				assert_int_equal((entry & 0x00fffffffffffe00) % im->cluster, 0);
+				count(im, entry & 0x00fffffffffffe00, im->cluster);
+			}
+		}
+	}
+}
+
+static void check_copied(const struct img *im)
+{
+	const struct table *t = &im->t[im->nsnap];
+
+	for (uint64_t i = 0; i < t->l1_n; i++) {
+		uint64_t l1 = get_be64(at(im, t->l1_off + i * 8, 8)), l2 = l1 & 0x00fffffffffffe00;
+
+		if (!l2)
+			continue;
+		assert_int_equal(l1 >> 63, im->refs[l2 / im->cluster] == 1);
+		for (uint64_t k = 0; k < im->l2_n; k++) {
+			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+
+			if (entry && !(entry & (uint64_t)1 << 62))
+				assert_int_equal(entry >> 63, im->refs[(entry & 0x00fffffffffffe00) / im->cluster] == 1);
+			else
+				assert_int_equal(entry >> 63, 0);
+		}
+	}
+}
+
+static void img_check(struct img *im)
+{
+	uint64_t rt = get_be64(im->p + 48), rt_clusters = get_be32(im->p + 56), snaps = get_be64(im->p + 64);
+	uint64_t end = snaps, per_block = im->cluster / 2;
+
+	im->refs = calloc(im->nclusters, sizeof(*im->refs));
+	count(im, 0, im->cluster);
+	count(im, rt, rt_clusters * im->cluster);
+	for (uint64_t i = 0; i < rt_clusters * im->cluster / 8; i++)
+		if (get_be64(at(im, rt + i * 8, 8)))
+			count(im, get_be64(at(im, rt + i * 8, 8)), im->cluster);
+	for (uint32_t i = 0; i <= im->nsnap; i++)
+		count_tree(im, &im->t[i]);
+	for (uint32_t i = 0; i < im->nsnap; i++)
+		end = round_up((uint64_t)(im->snap[i] - im->p) + 64 + get_be16(im->snap[i] + 12) + get_be16(im->snap[i] + 14), 8);
+	count(im, snaps, end - snaps);
+	for (uint64_t c = 0; c < im->nclusters; c++) {
+		uint64_t block = get_be64(at(im, rt + c / per_block * 8, 8));
+
+		assert_true(block != 0);
+		assert_int_equal(get_be16(at(im, block + c % per_block * 2, 2)), im->refs[c]);
+		assert_true(im->refs[c] > 0);	/* nothing leaked */
+	}
+	check_copied(im);
+}
+
+/* ---- disks ---- */
+
+struct disk {
+	uint64_t size, vm_bytes;
+	uint8_t *p, *vm;
+};
+
+/* Half of it noise, a quarter compressible, a quarter zero, in pieces of about 3000 bytes. */
+static void fill(uint8_t *p, uint64_t len, uint64_t *seed)
+{
+	for (uint64_t off = 0, n; off < len; off += n) {
+		uint64_t kind = next_random(seed) % 4;
+
+		n = min_u64(len - off, 1 + next_random(seed) % 6000);
+		memset(p + off, 0, n);
+		for (uint64_t i = 0; kind && i < n; i++)
+			p[off + i] = kind == 1 ? (uint8_t)(i % 50) : (uint8_t)next_random(seed);
+	}
+}
+
+static struct disk disk_new(uint64_t size, uint64_t vm_bytes, uint64_t *seed)
+{
+	struct disk d = { .size = size, .vm_bytes = vm_bytes, .p = calloc(1, size + 1), .vm = calloc(1, vm_bytes + 1) };
+
+	assert_true(d.p && d.vm);
+	fill(d.p, size, seed);
+	fill(d.vm, vm_bytes, seed);
+	return d;
+}
+
+static void disk_done(struct disk *d)
+{
+	free(d->p);
+	free(d->vm);
+}
+
+/* As from, cut or grown to size, with some places changed. */
+static struct disk disk_from(const struct disk *from, uint64_t size, uint64_t vm_bytes, unsigned changes, uint64_t *seed)
+{
+	struct disk d = disk_new(size, vm_bytes, seed);
+
+	memcpy(d.p, from->p, min_u64(size, from->size));
+	for (unsigned i = 0; i < changes && size; i++) {
+		uint64_t off = next_random(seed) % size;
+
+		fill(d.p + off, min_u64(size - off, next_random(seed) % 20000), seed);
+	}
+	return d;
+}
+
+struct piece {
+	uint64_t off, len;
+	uint32_t from;		/* state to share with; UINT32_MAX: write */
+};
+
+struct plan {
+	struct piece p[100000];
+	size_t n;
+};
+
+static bool equal_to(const struct disk *d, const struct disk *from, uint64_t off, uint64_t len)
+{
+	uint64_t both = off >= from->size ? 0 : min_u64(len, from->size - off);
+
+	return memcmp(d->p + off, from->p + off, both) == 0 && bytes_all_zero(d->p + off + both, len - both);
+}
+
+/* Cuts disk i into steps, merges neighbours at random, and shuffles. */
+static void make_plan(struct plan *plan, const struct disk *disks, uint32_t i, uint64_t step, bool shuffle, uint64_t *seed)
+{
+	plan->n = 0;
+	for (uint64_t off = 0; off < disks[i].size; off += step) {
+		uint64_t len = min_u64(step, disks[i].size - off);
+		uint32_t from = i ? (uint32_t)(next_random(seed) % i) : UINT32_MAX;
+		struct piece *last = plan->n ? &plan->p[plan->n - 1] : NULL;
+
+		if (last && last->from != UINT32_MAX)
+			from = last->from;
+		if (from != UINT32_MAX && !equal_to(&disks[i], &disks[from], off, len))
+			from = UINT32_MAX;
+		if (last && last->from == from && (from != UINT32_MAX || next_random(seed) % 3 == 0)) {
+			last->len += len;
+			continue;
+		}
+		assert_true(plan->n < 100000);
+		plan->p[plan->n++] = (struct piece){ off, len, from };
+	}
+	for (size_t k = plan->n; shuffle && k > 1; k--) {
+		size_t r = next_random(seed) % k;
+		struct piece t = plan->p[r];
+
+		plan->p[r] = plan->p[k - 1];
+		plan->p[k - 1] = t;
+	}
+}
+
+struct scenario {
+	struct writer_opts o;
+	uint32_t nstates;
+	uint64_t step;		/* of writes */
+	bool shuffle, resize, vm, no_share;
+	uint64_t size;
+};
+
+static void write_state(struct image_writer *w, const struct plan *plan, const struct disk *d, bool no_share)
+{
+	struct err e = ERR_INIT;
+
+	for (size_t k = 0; k < plan->n; k++) {
+		const struct piece *p = &plan->p[k];
+
+		if (p->from != UINT32_MAX && !no_share)
+			assert_ok(writer_share(w, p->from, p->off, p->len, &e), &e);
+		else
+			assert_ok(writer_write(w, d->p + p->off, p->len, p->off, &e), &e);
+	}
+	for (uint64_t off = 0, n; off < d->vm_bytes; off += n) {
+		n = min_u64(d->vm_bytes - off, 10000);
+		assert_ok(writer_write_vm_state(w, d->vm + off, n, off, &e), &e);
+	}
+}
+
+static void write_all(const struct scenario *s, const struct disk *disks, uint64_t *seed)
+{
+	CLEANUP(free_ptr) struct plan *plan = malloc(sizeof(*plan));
+	struct writer_opts o = s->o;
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+
+	o.size = disks[s->nstates - 1].size;
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	for (uint32_t i = 0; i < s->nstates; i++) {
+		char name[40];
+		struct writer_state_opts so = { .size = disks[i].size, .vm_state_bytes = disks[i].vm_bytes, .vm_clock_ns = i * 7,
+						.date_ns = INT64_C(1700000000123456789) + i };
+
+		snprintf(name, sizeof(name), "snap %u", i);
+		so.name = i + 1 < s->nstates ? name : NULL;
+		assert_ok(writer_begin_state(w, &so, &e), &e);
+		make_plan(plan, disks, i, s->step, s->shuffle, seed);
+		write_state(w, plan, &disks[i], s->no_share);
+	}
+	assert_ok(writer_finish(w, &e), &e);
+}
+
+static void expect_all(const char *path, const struct disk *disks, uint32_t n)
+{
+	CLEANUP(img_done) struct img im;
+
+	img_load(&im, path);
+	assert_int_equal(im.nsnap, n - 1);
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t vm_base = round_up(disks[i].size, im.cluster * im.l2_n), full = round_up(disks[i].size, 512);
+		CLEANUP(free_ptr) uint8_t *got = malloc(full + disks[i].vm_bytes + im.cluster + 1);
+		char name[40];
+
+		assert_int_equal(im.t[i].size, full);
+		img_read(&im, &im.t[i], got, round_up(full, im.cluster), 0);
+		assert_memory_equal(got, disks[i].p, disks[i].size);
+		assert_true(bytes_all_zero(got + disks[i].size, round_up(full, im.cluster) - disks[i].size));
+		assert_int_equal(im.t[i].vm_bytes, disks[i].vm_bytes);
+		img_read(&im, &im.t[i], got, disks[i].vm_bytes, vm_base);
+		assert_memory_equal(got, disks[i].vm, disks[i].vm_bytes);
+		if (i + 1 == n)
+			break;
+		snprintf(name, sizeof(name), "%usnap %u", i + 1, i);
+		assert_int_equal(get_be16(im.snap[i] + 12) + get_be16(im.snap[i] + 14), strlen(name));
+		assert_memory_equal(im.snap[i] + 64, name, strlen(name));
+		assert_int_equal(get_be32(im.snap[i] + 16), 1700000000);
+		assert_int_equal(get_be32(im.snap[i] + 20), 123456789 + i);
+		assert_int_equal(get_be64(im.snap[i] + 24), i * 7);
+	}
+	img_check(&im);
+}
+
+static void run(struct fixture *f, struct scenario s, uint64_t seed)
+{
+	struct disk disks[STATES_MAX] = { 0 };
+
+	s.o.path = f->path;
+	s.o.replace = true;
+	for (uint32_t i = 0; i < s.nstates; i++) {
+		uint64_t size = s.resize ? s.size / 2 + next_random(&seed) % s.size : s.size;
+		uint64_t vm = s.vm && i + 1 < s.nstates ? 1 + next_random(&seed) % 200000 : 0;
+
+		disks[i] = i ? disk_from(&disks[next_random(&seed) % i], size, vm, (unsigned)(next_random(&seed) % 6), &seed)
+			     : disk_new(size, vm, &seed);
+	}
+	write_all(&s, disks, &seed);
+	expect_all(f->path, disks, s.nstates);
+	for (uint32_t i = 0; i < s.nstates; i++)
+		disk_done(&disks[i]);
+	assert_int_equal(entries(f->dir), 1);
+}
+
+/* ---- tests ---- */
+
+static const uint32_t cluster_sizes[] = { 512, 4096, 65536, 2097152 };
+
+static void test_qcow2w__one_state(void **state)
+{
+	for (size_t c = 0; c < 4; c++) {
+		for (int compress = 0; compress < 2; compress++) {
+			for (uint64_t k = 0; k < 4; k++) {
+				static const uint64_t steps[] = { 512, 4096, 65536, 77777 };
+
+				run(*state, (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = compress },
+							       .nstates = 1, .size = 3000001, .step = steps[k], .shuffle = k % 2 },
+				    k * 10 + c);
+			}
+		}
+	}
+}
+
+static void test_qcow2w__snapshots(void **state)
+{
+	for (size_t c = 0; c < 4; c++) {
+		for (uint64_t k = 0; k < 6; k++) {
+			uint64_t step = k < 4 ? cluster_sizes[c] : 7777;
+
+			run(*state, (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = k % 2 },
+						       .nstates = 5, .size = 2500000, .step = step, .shuffle = k % 3 == 1,
+						       .resize = k >= 2, .vm = k % 3 == 2, .no_share = k == 3 }, k * 100 + c);
+		}
+	}
+}
+
+/* Tables and parts do not fit into the memory given: they go out and come back. */
+static void test_qcow2w__small_budget(void **state)
+{
+	for (uint64_t k = 0; k < 4; k++)
+		run(*state, (struct scenario){ .o = { .cluster_size = k < 2 ? 512 : 4096, .compress = k % 2, .max_bytes = 1 },
+					       .nstates = 4, .size = 1500000, .step = k < 2 ? 300 : 1000, .shuffle = true,
+					       .resize = true, .vm = true }, k);
+}
+
+static void test_qcow2w__preallocation(void **state)
+{
+	static const enum preallocation modes[] = { PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+	struct fixture *f = *state;
+	struct stat st;
+
+	for (size_t m = 0; m < 3; m++) {
+		for (uint32_t n = 1; n <= 3; n += 2) {
+			CLEANUP(img_done) struct img im;
+
+			run(f, (struct scenario){ .o = { .cluster_size = 4096, .preallocation = modes[m] }, .nstates = n,
+						  .size = 3000000, .step = 4096, .shuffle = true, .resize = n > 1 }, m);
+			img_load(&im, f->path);
+			for (uint64_t c = 0; c < div_up(im.t[n - 1].size, 4096); c++)
+				assert_true(img_entry(&im, &im.t[n - 1], c) != 0);
+			assert_int_equal(stat(f->path, &st), 0);
+			if (modes[m] != PREALLOC_METADATA)
+				assert_true((uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size);
+		}
+	}
+}
+
+/* The same bytes, whatever the number of threads. */
+static void test_qcow2w__threads_do_not_show(void **state)
+{
+	CLEANUP(free_ptr) uint8_t *one = NULL, *four = NULL;
+	struct fixture *f = *state;
+	struct err e = ERR_INIT;
+	size_t one_len, four_len;
+	struct scenario s = { .o = { .compress = true, .threads = 1 }, .nstates = 2, .size = 9000000, .step = 65536 };
+
+	run(f, s, 5);
+	assert_ok(fs_read_file(f->path, (size_t)1 << 30, &one, &one_len, &e), &e);
+	s.o.threads = 4;
+	run(f, s, 5);
+	assert_ok(fs_read_file(f->path, (size_t)1 << 30, &four, &four_len, &e), &e);
+	assert_int_equal(one_len, four_len);
+	assert_memory_equal(one, four, one_len);
+	assert_true(one_len < 9000000);
+}
+
+struct job {
+	struct image_writer *w;
+	const struct disk *d;
+	uint64_t first, step;
+	int rc;
+};
+
+static void *write_every_third(void *opaque)
+{
+	struct job *j = opaque;
+	struct err e = ERR_INIT;
+
+	for (uint64_t off = j->first * j->step; off < j->d->size && j->rc == 0; off += 3 * j->step)
+		j->rc = writer_write(j->w, j->d->p + off, min_u64(j->step, j->d->size - off), off, &e);
+	return NULL;
+}
+
+static void test_qcow2w__concurrent_writes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t seed = 9;
+	struct disk d = disk_new(20000000, 0, &seed);
+
+	for (unsigned k = 0; k < 3; k++) {
+		struct writer_opts o = { .path = f->path, .size = d.size, .replace = true, .compress = k > 0, .threads = k,
+					 .cluster_size = 16384 };
+		struct writer_state_opts so = { .size = d.size };
+		struct image_writer *w;
+		struct job jobs[3];
+		pthread_t t[3];
+		struct err e = ERR_INIT;
+
+		assert_ok(qcow2_create(&o, &w, &e), &e);
+		assert_true(writer_is_concurrent(w));
+		assert_ok(writer_begin_state(w, &so, &e), &e);
+		for (uint64_t i = 0; i < 3; i++) {
+			jobs[i] = (struct job){ .w = w, .d = &d, .first = i, .step = 65536 };
+			assert_int_equal(pthread_create(&t[i], NULL, write_every_third, &jobs[i]), 0);
+		}
+		for (int i = 0; i < 3; i++) {
+			pthread_join(t[i], NULL);
+			assert_int_equal(jobs[i].rc, 0);
+		}
+		assert_ok(writer_finish(w, &e), &e);
+		expect_all(f->path, &d, 1);
+	}
+	disk_done(&d);
+}
+
+#define LIMIT_STATES 110
+
+/* Small compressed clusters, hundreds in one host cluster, shared by so many states that refcounts reach their limit. */
+static void test_qcow2w__refcount_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct writer_opts o = { .path = f->path, .size = 50000000, .compress = true };
+	CLEANUP(free_ptr) uint8_t *disk = malloc(o.size), *got = malloc(o.size);
+	CLEANUP(img_done) struct img im;
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+	bool full = false;
+
+	memset(disk, 'x', o.size);
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	for (uint32_t i = 0; i < LIMIT_STATES; i++) {
+		struct writer_state_opts so = { .size = o.size, .name = i + 1 < LIMIT_STATES ? "s" : NULL };
+
+		assert_ok(writer_begin_state(w, &so, &e), &e);
+		if (i)
+			assert_ok(writer_share(w, i - 1, 0, o.size, &e), &e);
+		else
+			assert_ok(writer_write(w, disk, o.size, 0, &e), &e);
+	}
+	assert_ok(writer_finish(w, &e), &e);
+	img_load(&im, f->path);
+	img_check(&im);
+	for (uint64_t c = 0; c < im.nclusters; c++)
+		full |= im.refs[c] == 65535;
+	assert_true(full);
+	assert_true(im.len < 20000000);
+	for (uint32_t i = 9; i < LIMIT_STATES; i += 50) {
+		img_read(&im, &im.t[i], got, o.size, 0);
+		assert_memory_equal(got, disk, o.size);
+	}
+}
+
+/* Equal states share everything: a snapshot more costs an L1 table. */
+static void test_qcow2w__sharing_saves(void **state)
+{
+	struct fixture *f = *state;
+	struct disk disks[20] = { 0 };
+	struct scenario s = { .o = { .cluster_size = 4096, .path = f->path }, .nstates = 20, .size = 8000000, .step = 8000000 };
+	uint64_t seed = 3;
+	struct stat st;
+
+	disks[0] = disk_new(s.size, 0, &seed);
+	for (uint32_t i = 1; i < s.nstates; i++)
+		disks[i] = disks[0];
+	write_all(&s, disks, &seed);
+	expect_all(f->path, disks, s.nstates);
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_true(st.st_size < 8000000 + 40 * 4096 + 8000000 / 100);
+	disk_done(&disks[0]);
+}
+
+/* What lay behind the end of a smaller disk must not show when a guest grows it. */
+static void test_qcow2w__no_stale_tail(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int compress = 0; compress < 2; compress++) {
+		uint8_t content[200000];
+		struct disk disks[2] = { { .size = sizeof(content), .p = content }, { .size = 70000, .p = content } };
+		struct scenario s = { .o = { .compress = compress, .path = f->path, .replace = true }, .nstates = 2,
+				      .step = 65536 };
+		CLEANUP(img_done) struct img im;
+		uint64_t seed = 1;
+
+		memset(content, 'x', sizeof(content));
+		write_all(&s, disks, &seed);
+		expect_all(f->path, disks, 2);	/* also looks at the rest of the last cluster */
+		img_load(&im, f->path);
+		assert_int_equal(img_entry(&im, &im.t[1], 2), 0);
+		assert_int_equal(img_entry(&im, &im.t[1], 3), 0);
+	}
+}
+
+static void test_qcow2w__empty_disk(void **state)
+{
+	struct fixture *f = *state;
+	struct disk d = { .size = 0, .p = (uint8_t *)"" };
+	struct scenario s = { .o = { .path = f->path }, .nstates = 1, .step = 512 };
+	uint64_t seed = 1;
+
+	write_all(&s, &d, &seed);
+	expect_all(f->path, &d, 1);
+}
+
+/* Memory and file follow what is written, not what the disk could hold. */
+static void test_qcow2w__huge_disk(void **state)
+{
+	struct fixture *f = *state;
+	struct writer_opts o = { .path = f->path, .size = 1000 * TIB, .max_bytes = MIB };
+	struct writer_state_opts so = { .size = o.size };
+	CLEANUP(img_done) struct img im;
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+	uint8_t buf[4096], got[4096];
+
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &so, &e), &e);
+	for (uint64_t i = 0; i < 300; i++) {
+		memset(buf, (int)i | 1, sizeof(buf));
+		assert_ok(writer_write(w, buf, sizeof(buf), (i * 7919 % 300) * (o.size / 300 / 4096 * 4096), &e), &e);
+	}
+	assert_ok(writer_finish(w, &e), &e);
+	img_load(&im, f->path);
+	img_check(&im);
+	for (uint64_t i = 0; i < 300; i++) {
+		memset(buf, (int)i | 1, sizeof(buf));
+		img_read(&im, &im.t[0], got, sizeof(got), (i * 7919 % 300) * (o.size / 300 / 4096 * 4096));
+		assert_memory_equal(got, buf, sizeof(buf));
+	}
+}
+
+static void test_qcow2w__refusals(void **state)
+{
+	struct fixture *f = *state;
+	struct writer_opts bad[] = {
+		{ .cluster_size = 256 }, { .cluster_size = 4 << 20 }, { .cluster_size = 65537 },
+		{ .compress = true, .preallocation = PREALLOC_FULL }, { .cluster_size = 512, .size = 129 * GIB },
+		{ .cluster_size = 512, .max_size = 129 * GIB }, { .size = UINT64_MAX },
+	};
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		bad[i].path = f->path;
+		bad[i].size = bad[i].size ? bad[i].size : 5;
+		assert_err(qcow2_create(&bad[i], &w, &e), ERR_INVALID, &e);
+		assert_int_equal(entries(f->dir), 0);
+	}
+	bad[0] = (struct writer_opts){ .path = f->dir, .size = 5 };
+	assert_err(qcow2_create(&bad[0], &w, &e), ERR_INVALID, &e);
+}
+
+static struct image_writer *begin_pair(const char *path, bool compress)
+{
+	struct writer_opts o = { .path = path, .size = 200000, .compress = compress, .replace = true };
+	struct writer_state_opts snap = { .size = 200000, .name = "s", .vm_state_bytes = 10 }, now = { .size = 200000 };
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+	uint8_t buf[65536];
+
+	memset(buf, 'x', sizeof(buf));
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &snap, &e), &e);
+	assert_ok(writer_write(w, buf, sizeof(buf), 0, &e), &e);
+	assert_err(writer_write_vm_state(w, buf, 11, 0, &e), ERR_INTERNAL, &e);
+	assert_err(writer_share(w, 0, 0, 1, &e), ERR_INTERNAL, &e);
+	assert_ok(writer_begin_state(w, &now, &e), &e);
+	return w;
+}
+
+/* Mistakes of the caller are told, not written: a shared cluster must never be written to. */
+static void test_qcow2w__misuse(void **state)
+{
+	struct fixture *f = *state;
+	struct writer_state_opts again = { .size = 200000 }, wrong = { .size = 1 };
+	struct writer_opts o = { .path = f->path, .size = 200000 };
+	struct err e = ERR_INIT;
+	struct image_writer *w;
+
+	for (int compress = 0; compress < 2; compress++) {
+		w = begin_pair(f->path, compress);
+		assert_err(writer_begin_state(w, &again, &e), ERR_INTERNAL, &e);
+		assert_ok(writer_share(w, 0, 0, 65536, &e), &e);
+		assert_err(writer_write(w, "y", 1, 5, &e), ERR_INTERNAL, &e);
+		writer_abort(w);
+		w = begin_pair(f->path, compress);
+		assert_ok(writer_share(w, 0, 0, 65536, &e), &e);
+		assert_err(writer_share(w, 0, 0, 65536, &e), ERR_INTERNAL, &e);
+		assert_err(writer_write(w, "y", 1, 200000, &e), ERR_INTERNAL, &e);
+		assert_err(writer_share(w, 1, 0, 1, &e), ERR_INTERNAL, &e);
+		writer_abort(w);
+	}
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_err(writer_begin_state(w, &wrong, &e), ERR_INTERNAL, &e);
+	assert_err(writer_finish(w, &e), ERR_INTERNAL, &e);
+	assert_int_equal(entries(f->dir), 0);
+}
+
+#define QCOW2_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		QCOW2_TEST(test_qcow2w__one_state),
+		QCOW2_TEST(test_qcow2w__snapshots),
+		QCOW2_TEST(test_qcow2w__small_budget),
+		QCOW2_TEST(test_qcow2w__preallocation),
+		QCOW2_TEST(test_qcow2w__threads_do_not_show),
+		QCOW2_TEST(test_qcow2w__concurrent_writes),
+		QCOW2_TEST(test_qcow2w__refcount_limit),
+		QCOW2_TEST(test_qcow2w__sharing_saves),
+		QCOW2_TEST(test_qcow2w__no_stale_tail),
+		QCOW2_TEST(test_qcow2w__empty_disk),
+		QCOW2_TEST(test_qcow2w__huge_disk),
+		QCOW2_TEST(test_qcow2w__refusals),
+		QCOW2_TEST(test_qcow2w__misuse),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
