@@ -7,7 +7,7 @@
 #include "base/num.h"
 
 const struct command *const cli_commands[] = {
-	&cmd_help, NULL,
+	&cmd_info, &cmd_map, &cmd_dump, &cmd_help, NULL,
 };
 
 #define GLOBAL(member, letter, kind, ...) OPT(struct cli_globals, member, letter, kind, __VA_ARGS__)

@@ -62,17 +62,20 @@ static int read_secret(int fd, const char *from, size_t max, struct secret *ret,
 	return 0;
 }
 
-/* A passphrase is one line: cuts its end off, refuses what cannot be typed. */
+/* The passphrase is the first line (what password managers print goes on behind it); wipes the rest. */
 static int check_line(struct secret *s, const char *from, struct err *e)
 {
-	if (s->len && s->p[s->len - 1] == '\n')
-		s->p[--s->len] = 0;
-	if (s->len && s->p[s->len - 1] == '\r')
-		s->p[--s->len] = 0;
-	if (s->len == 0)
+	uint8_t *end = memchr(s->p, '\n', s->len);
+	size_t len = end ? (size_t)(end - s->p) : s->len;
+
+	if (len && s->p[len - 1] == '\r')
+		len--;
+	sodium_memzero(s->p + len, s->len - len);
+	s->len = len;
+	if (len == 0)
 		return err_set(e, ERR_INVALID, "%s: the passphrase is empty", from);
-	if (memchr(s->p, '\n', s->len) || memchr(s->p, 0, s->len))
-		return err_set(e, ERR_INVALID, "%s: a passphrase is one line of text", from);
+	if (memchr(s->p, 0, len))
+		return err_set(e, ERR_INVALID, "%s: a passphrase is text, this has a zero byte", from);
 	return 0;
 }
 

@@ -13,7 +13,7 @@
 #include "cli/cli.h"
 
 #define PASSWORD_MAX_BYTES 1024
-#define KEY_FILE_MAX_BYTES 65536
+#define KEY_FILE_MAX_BYTES (1 << 20)
 
 struct secret {
 	uint8_t *p;	/* NUL after len bytes */
@@ -23,8 +23,8 @@ struct secret {
 void secret_done(struct secret *s);	/* wipes; safe on a zeroed struct */
 
 /*
- * The passphrase: prompt ("passphrase for /backup") is shown on the terminal only.  A passphrase is one line; empty ones
- * are refused.  No source: ERR_INVALID with exit 2 and the ways to give one.
+ * The passphrase: prompt ("passphrase for /backup") is shown on the terminal only.  A passphrase is the first line; an
+ * empty one is refused.  No source: ERR_INVALID with exit 2 and the ways to give one.
  */
 MUST_CHECK int password_get(struct cli *c, const char *prompt, struct secret *ret, struct err *e);
 /* As password_get, for a passphrase that is being set: the terminal asks twice.  file: instead of --password-file and the

@@ -21,7 +21,7 @@ struct table {
 
 /* head: cols column titles, static texts. */
 void table_init(struct table *t, size_t cols, const char *const *head);
-void table_done(struct table *t);
+void table_done(struct table *t);	/* safe on a zeroed struct */
 /* One row of t->cols cells (const char *; NULL = "-"). */
 MUST_CHECK int table_row(struct table *t, struct err *e, ...);
 /* Title line and rows, each behind indent spaces. */

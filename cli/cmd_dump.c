@@ -1,0 +1,341 @@
+/*
+ * cmd_dump.c - the guest content of an image's state as a plain stream of bytes or a sparse file.
+ *
+ * The map is walked in order; pieces with data are read by worker threads (which decompress) and come back in order;
+ * zeros travel as lengths.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/num.h"
+#include "base/text.h"
+#include "base/workers.h"
+#include "cli/image_args.h"
+#include "cli/msg.h"
+
+#define PIECE_BYTES MIB
+#define ZERO_MIN_BYTES (64 * KIB)	/* shorter zeros are read along with the data around them */
+#define HOLE_BYTES 4096			/* unit in which zeros are left out of a sparse file */
+#define BUFFERS_MAX_BYTES (64 * MIB)
+
+struct dump_opts {
+	struct image_args image;
+	const char *state, *output, *sink;
+};
+
+struct piece {
+	uint64_t off, len;
+	uint8_t *buf;		/* NULL: zeros */
+	bool data;
+	struct image *im;
+	uint32_t state;
+	struct cancel *cancel;
+};
+
+/* Where the bytes go: one of a file that is being made, a stream, or nowhere. */
+struct target {
+	struct fs_atomic file;	/* file.fd -1 = none */
+	int stream;		/* -1 = none */
+	bool own_stream;
+	bool replace;
+};
+
+static void target_done(struct target *t)
+{
+	fs_atomic_done(&t->file);
+	if (t->own_stream)
+		close_fd(&t->stream);
+}
+
+static void piece_free(void *p)
+{
+	struct piece *x = p;
+
+	free(x->buf);
+	free(x);
+}
+
+static int piece_read(void *local, void *item, struct err *e)
+{
+	struct piece *x = item;
+
+	(void)local;
+	if (!x->data)
+		return 0;
+	if (cancel_check(x->cancel, e) < 0)
+		return e->code;
+	x->buf = malloc(x->len);
+	if (!x->buf)
+		return err_set(e, ERR_NOMEM, "no memory for a buffer of %" PRIu64 " bytes", x->len);
+	return image_pread(x->im, x->state, x->buf, x->len, x->off, e);
+}
+
+/* As fs_write_full, but a reader that has stopped reading must not make a signal wait. */
+static int stream_write(int fd, const uint8_t *buf, uint64_t len, struct cancel *cancel, struct err *e)
+{
+	while (len) {
+		ssize_t n;
+
+		if (cancel_check(cancel, e) < 0)
+			return e->code;
+		n = write(fd, buf, len);
+		if (n < 0 && errno != EINTR)
+			return err_sys(e, "output");
+		if (n > 0) {
+			buf += n;
+			len -= (uint64_t)n;
+		}
+	}
+	return 0;
+}
+
+static int write_zeros(int fd, uint64_t len, struct cancel *cancel, struct err *e)
+{
+	static const uint8_t zeros[64 * 1024];
+
+	for (uint64_t n; len; len -= n) {
+		n = min_u64(len, sizeof(zeros));
+		if (stream_write(fd, zeros, n, cancel, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+/* Writes runs of blocks that are not zero; the file is sparse from ftruncate on. */
+static int write_sparse(int fd, const uint8_t *buf, uint64_t len, uint64_t off, struct err *e)
+{
+	uint64_t from = 0, at = 0;
+
+	while (at < len) {
+		uint64_t n = min_u64(HOLE_BYTES - (off + at) % HOLE_BYTES, len - at);
+		bool zero = bytes_all_zero(buf + at, n);
+
+		if (zero && at > from && fs_pwrite_full(fd, buf + from, at - from, off + from, e) < 0)
+			return e->code;
+		at += n;
+		if (zero)
+			from = at;
+	}
+	return at > from ? fs_pwrite_full(fd, buf + from, at - from, off + from, e) : 0;
+}
+
+static int target_write(struct target *t, const struct piece *x, struct err *e)
+{
+	if (t->stream >= 0)
+		return x->buf ? stream_write(t->stream, x->buf, x->len, x->cancel, e) :
+				write_zeros(t->stream, x->len, x->cancel, e);
+	if (t->file.fd >= 0 && x->buf)
+		return write_sparse(t->file.fd, x->buf, x->len, x->off, e);
+	return 0;
+}
+
+struct dump {
+	struct cli *c;
+	struct image *im;
+	uint32_t state;
+	uint64_t size;
+	struct workers *w;
+	struct target *t;
+	uint64_t read;		/* bytes that were data */
+};
+
+static int take_one(struct dump *d, struct err *e)
+{
+	struct piece *x;
+	void *item;
+	int r = workers_next(d->w, &item, e);
+
+	if (r <= 0)
+		return r;
+	x = item;
+	r = target_write(d->t, x, e);
+	if (r == 0) {
+		if (x->data) {
+			image_advise(d->im, d->state, x->off, x->len, false);
+			d->read += x->len;
+		}
+		progress_update(&d->c->progress, &(struct progress_state){ .phase = "reading", .done = x->off + x->len,
+									   .total = d->size });
+	}
+	piece_free(x);
+	return r < 0 ? r : 1;
+}
+
+/* The next piece from off on: a run of zeros, or data up to the next multiple of PIECE_BYTES. */
+static int next_piece(struct dump *d, uint64_t off, struct piece *ret, struct err *e)
+{
+	uint64_t len = min_u64(PIECE_BYTES - off % PIECE_BYTES, d->size - off);
+	struct extent x;
+
+	if (image_next_extent(d->im, d->state, off, d->size - off, &x, e) < 0)
+		return e->code;
+	*ret = (struct piece){ .off = off, .len = len, .data = true, .im = d->im, .state = d->state,
+			       .cancel = &d->c->cancel };
+	if (x.kind != EXTENT_DATA && (x.len >= ZERO_MIN_BYTES || off + x.len == d->size)) {
+		ret->len = x.len;
+		ret->data = false;
+	}
+	return 0;
+}
+
+static int submit_piece(struct dump *d, const struct piece *x, struct err *e)
+{
+	struct piece *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return err_set(e, ERR_NOMEM, "no memory for a read");
+	*copy = *x;
+	if (x->data)
+		image_advise(d->im, d->state, x->off, x->len, true);
+	return workers_submit(d->w, copy, sizeof(*copy) + (x->data ? x->len : 0), e);
+}
+
+static int pump(struct dump *d, struct err *e)
+{
+	uint64_t off = 0;
+	int r = 1;
+
+	while (off < d->size) {
+		struct piece x;
+
+		while (workers_full(d->w))
+			if (take_one(d, e) < 0)
+				return e->code;
+		if (cancel_check(&d->c->cancel, e) < 0 || next_piece(d, off, &x, e) < 0 || submit_piece(d, &x, e) < 0)
+			return e->code;
+		off += x.len;
+	}
+	workers_close(d->w);
+	while (r > 0)
+		r = take_one(d, e);
+	return r;
+}
+
+static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, struct target *t, struct err *e)
+{
+	struct stat st;
+	char shown[300];
+
+	if (o->sink)
+		return 0;
+	if (!o->output || (o->output[0] == '-' && !o->output[1])) {
+		if (isatty(STDOUT_FILENO))
+			return cli_usage(c, e, "a disk image does not belong on a terminal: redirect it, or use -o FILE");
+		t->stream = STDOUT_FILENO;
+		return 0;
+	}
+	text_quote(o->output, shown, sizeof(shown));
+	if (stat(o->output, &st) == 0 && S_ISBLK(st.st_mode)) {
+		(void)err_set(e, ERR_EXISTS, "%s is a block device, which dump does not overwrite", shown);
+		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync", shown);
+	}
+	if (stat(o->output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		t->stream = open(o->output, O_WRONLY | O_CLOEXEC);
+		t->own_stream = true;
+		return t->stream < 0 ? err_sys(e, "%s", shown) : 0;
+	}
+	t->replace = o->image.force;
+	if (fs_atomic_open(&t->file, o->output, t->replace, 0600, e) < 0)
+		return e->code == ERR_EXISTS ? err_hint(e, "--force replaces it") : e->code;
+	if (ftruncate(t->file.fd, (off_t)size) < 0)
+		return err_sys(e, "%s: size of %" PRIu64 " bytes", shown, size);
+	return 0;
+}
+
+static int report(struct dump *d, const char *image, const char *state, double seconds, struct err *e)
+{
+	char shown[300], a[MSG_SIZE_BYTES], b[MSG_SIZE_BYTES];
+
+	if (!d->c->g.json) {
+		if (d->t->stream != STDOUT_FILENO)
+			msg_note(d->c, "%s, %s: %s, of which %s were read, in %.1f s",
+				 text_quote(image, shown, sizeof(shown)), state, msg_size(d->c, d->size, a),
+				 msg_size(d->c, d->read, b), seconds);
+		return 0;
+	}
+	return msg_json(json_pack("{s:o, s:o, s:o, s:o, s:f}", "image", msg_json_text(image), "state", msg_json_text(state),
+				  "size", msg_json_u64(d->size), "bytes_read", msg_json_u64(d->read), "seconds", seconds), e);
+}
+
+/* Reads the state into the target and gives the target its name. */
+static int copy_state(struct dump *d, struct chain *chain, struct err *e)
+{
+	const struct workers_opts wo = {
+		.name = "kedge-read", .threads = (unsigned)d->c->g.threads, .run = piece_read, .item_free = piece_free,
+		.max_bytes = min_u64(d->c->g.memory / 2, BUFFERS_MAX_BYTES),
+	};
+	int r = workers_new(&wo, &d->w, e);
+
+	if (r == 0)
+		r = pump(d, e);
+	workers_free(d->w);
+	if (r == 0)
+		r = chain_check_unchanged(chain, e);
+	if (r == 0 && d->t->file.fd >= 0)
+		r = fs_atomic_commit(&d->t->file, d->t->replace, e);
+	return r;
+}
+
+static int run_dump(struct cli *c, void *opts, struct err *e)
+{
+	const struct dump_opts *o = opts;
+	const char *selector = o->state ? o->state : "current";
+	CLEANUP(target_done) struct target t = { .file = { .fd = -1 }, .stream = -1 };
+	CLEANUP(free_ptr) char *path = NULL;
+	struct dump d = { .c = c, .t = &t };
+	struct chain *chain = NULL;
+	double began = clock_mono();
+	char shown[300];
+	int r;
+
+	if (o->sink && o->output)
+		return cli_usage(c, e, "--sink and --output exclude each other");
+	if (c->g.json && !o->sink && (!o->output || (o->output[0] == '-' && !o->output[1])))
+		return cli_usage(c, e, "--json needs -o FILE or --sink null: the guest's bytes are on stdout");
+	if (image_args_open(c, &o->image, c->args[0], false, &chain, &path, e) < 0)
+		return e->code;
+	d.im = chain->image;
+	r = image_find_state(d.im, selector, &d.state, e);
+	if (r == 0) {
+		d.size = image_state(d.im, d.state)->size;
+		r = open_target(c, o, d.size, &t, e);
+	}
+	if (r == 0)
+		r = copy_state(&d, chain, e);
+	chain_close(chain);
+	if (r < 0)
+		return err_ctx(e, "%s", text_quote(path, shown, sizeof(shown)));
+	return report(&d, path, selector, clock_mono() - began, e);
+}
+
+static const struct opt dump_options[] = {
+	OPT(struct dump_opts, state, 0, OPT_TEXT, "state", "SELECTOR", "current (default), snap:NAME or snapid:ID"),
+	OPT(struct dump_opts, output, 'o', OPT_TEXT, "output", "FILE", "write a sparse file; - is stdout (default)"),
+	OPT(struct dump_opts, sink, 0, OPT_TEXT, "sink", "null", "read everything, write nothing", .choices = "null"),
+	IMAGE_ARGS_FORMAT(struct dump_opts),
+	IMAGE_ARGS_CHAIN(struct dump_opts),
+	OPT(struct dump_opts, image.force, 'f', OPT_FLAG, "force", NULL,
+	    "read an image that is marked corrupt; replace an existing FILE"),
+	{ .name = NULL },
+};
+
+const struct command cmd_dump = {
+	.name = "dump",
+	.summary = "write the guest content of an image to stdout or a file",
+	.usage = "[FORMAT:]IMAGE",
+	.text = "The content is that of the whole backing chain, as the guest sees it. FILE appears when all\n"
+		"of it is written and durable.",
+	.options = dump_options,
+	.opts_size = sizeof(struct dump_opts),
+	.globals = CLI_JSON | CLI_PROGRESS | CLI_THREADS | CLI_MEMORY | CLI_BYTES,
+	.min_args = 1,
+	.max_args = 1,
+	.run = run_dump,
+};
