@@ -26,6 +26,13 @@ struct ingest_disk {
 	const char *const *states;	/* selectors ("current", "snap:X", "layer:F"), NULL-terminated */
 };
 
+struct ingest_attachment {
+	const char *name;
+	const void *p;
+	size_t len;
+	uint32_t mode;			/* permission bits of the file */
+};
+
 enum audit_mode { AUDIT_DEFAULT, AUDIT_OFF, AUDIT_PERCENT, AUDIT_SECONDS };
 
 struct ingest_opts {
@@ -33,7 +40,7 @@ struct ingest_opts {
 	const char *machine_uuid, *machine_kind, *machine_source;	/* NULL where not known */
 	const struct ingest_disk *disks;
 	size_t ndisks;
-	const struct { const char *name; const void *p; size_t len; uint32_t mode; } *attachments;
+	const struct ingest_attachment *attachments;
 	size_t nattachments;
 	const char *const *tags;	/* NULL-terminated; may be NULL */
 	const struct backup_list *backups;	/* what the repository lists, loaded after the writer's session began; bases come from here */
