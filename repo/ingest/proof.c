@@ -1,0 +1,154 @@
+/*
+ * proof.c - when a state needs no reading: rules 1 and 3 of design.md, section 5.
+ *
+ * Rule 1, an image snapshot: the same file holds a snapshot of the same id, name and date, whose digest (header, snapshot entry, L1 and
+ * L2 tables) is equal, over lower layers that are untouched.  QEMU never writes to a snapshot's clusters, so the content is equal.
+ * Rule 3, a lower layer: it and all below it are untouched.
+ * Untouched is a file whose device, inode, size, times and metadata digest are as recorded, and whose change time was more than 2 s old
+ * when the recording run started: a write in the same tick as the recorded change time would not show.  That it stays so until this
+ * run ends is checked at the end (chain_check_unchanged).  A block device has no such times and is never untouched.  Of an
+ * external data file the metadata digest holds the identity; it must be as old.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "repo/ingest/ingest_internal.h"
+
+#define SETTLED_NS (2 * INT64_C(1000000000))
+
+/* What was recorded of a disk of an incomplete backup that had a problem may be torn: not to be built upon. */
+static bool is_tainted(const struct manifest *m, const struct manifest_disk *d)
+{
+	for (size_t i = 0; !m->complete && i < m->problems.n; i++)
+		if (!m->problems.p[i].disk || !strcmp(m->problems.p[i].disk, d->name))
+			return true;
+	return false;
+}
+
+static bool may_build_upon(const struct ingest_plan *p, const struct backup *b)
+{
+	return !b->pending && !strcmp(b->m->vm, p->o->vm);
+}
+
+const struct manifest *proof_last(const struct ingest_plan *p)
+{
+	const struct backup_list *l = p->o->backups;
+
+	for (size_t i = l ? l->n : 0; i > 0; i--)
+		if (may_build_upon(p, &l->p[i - 1]))
+			return l->p[i - 1].m;
+	return NULL;
+}
+
+static bool same_file(const struct manifest_layer *was, const struct image *im)
+{
+	return was->dev == im->identity.dev && was->ino == im->identity.ino && was->block_device == im->identity.block_device &&
+	       !strcmp(was->format, im->info.format);
+}
+
+static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_layer *was, const struct image *im)
+{
+	const struct image_identity *id = &im->identity;
+	int64_t limit = (m->start_ns < p->start_ns ? m->start_ns : p->start_ns) - SETTLED_NS;
+
+	if (im->data_fd >= 0 && (im->data_identity.block_device || im->data_identity.ctime_ns >= limit))
+		return false;
+	return same_file(was, im) && !id->block_device && was->size == id->size && was->virtual_size == im->info.virtual_size &&
+	       was->mtime_ns == id->mtime_ns && was->ctime_ns == id->ctime_ns && id->ctime_ns < limit &&
+	       !memcmp(was->metadata, id->metadata_digest, sizeof(was->metadata));
+}
+
+/* Layers [from, end) of the recorded disk are layers [k, end) of the chain, untouched. */
+static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d, size_t from,
+			  const struct chain *c, uint32_t k)
+{
+	if (from > d->layers.n || d->layers.n - from != c->nlayers - k)
+		return false;
+	for (; k < c->nlayers; k++, from++)
+		if (!is_untouched(p, m, &d->layers.p[from], c->layers[k]))
+			return false;
+	return true;
+}
+
+static int need_digest(struct plan_state *st, struct err *e)
+{
+	if (!st->has_digest && image_state_digest(st->image, st->index, st->digest, e) < 0)
+		return e->code;
+	st->has_digest = true;
+	return 0;
+}
+
+/* Rule 1.  1: holds. */
+static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state *was,
+			    const struct manifest_state_disk *row, const struct chain *c, struct plan_state *st, struct err *e)
+{
+	const struct manifest_disk *d = &m->disks.p[row->disk];
+	const struct image_state *is = image_state(st->image, st->index);
+
+	if (was->kind != STATE_SNAPSHOT || !row->has_digest || row->layer != 0 || !row->snapshot_id || !d->layers.n)
+		return 0;
+	if (strcmp(row->snapshot_id, is->id) || strcmp(was->name, is->name) || row->date_ns != is->date_ns ||
+	    row->tree.size != st->size || row->has_vm_state != (is->vm_state_bytes > 0) ||
+	    (row->has_vm_state && row->vm_state.size != is->vm_state_bytes))
+		return 0;
+	if (!same_file(&d->layers.p[0], c->layers[0]) || !all_untouched(p, m, d, 1, c, 1))
+		return 0;
+	if (need_digest(st, e) < 0)
+		return e->code;
+	return !memcmp(row->digest, st->digest, sizeof(st->digest));
+}
+
+/* Rule 3.  The layer may have been a disk's top then (its current state), or a lower layer as it is now. */
+static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state *was,
+			  const struct manifest_state_disk *row, const struct chain *c, const struct plan_state *st)
+{
+	return was->kind != STATE_SNAPSHOT && row->tree.size == st->size &&
+	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer);
+}
+
+static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st, struct err *e)
+{
+	const struct manifest *m = b->m;
+
+	for (size_t i = 0; i < m->states.n; i++) {
+		const struct manifest_state *was = &m->states.p[i];
+
+		for (size_t k = 0; k < was->disks.n; k++) {
+			const struct manifest_state_disk *row = &was->disks.p[k];
+			CLEANUP(free_ptr) char *selector = NULL;
+			char when[32];
+			int r;
+
+			if (is_tainted(m, &m->disks.p[row->disk]))
+				continue;
+			r = st->kind == STATE_SNAPSHOT ? is_same_snapshot(p, m, was, row, c, st, e) : is_same_layer(p, m, was, row, c, st);
+			if (r <= 0) {
+				if (r < 0)
+					return r;
+				continue;
+			}
+			selector = manifest_state_selector(was, e);
+			if (!selector)
+				return e->code;
+			st->proof_text = text_printf(e, "%s@%s/%s", m->vm, clock_utc_text(m->end_ns, when), selector);
+			if (!st->proof_text)
+				return e->code;
+			st->proof = row;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_state *st, struct err *e)
+{
+	const struct backup_list *l = p->o->backups;
+
+	if (st->kind == STATE_CURRENT)
+		return 0;
+	for (size_t i = l ? l->n : 0; i > 0 && !st->proof; i--)	/* newest first: its nodes are the likeliest to be cached */
+		if (may_build_upon(p, &l->p[i - 1]) && proof_in(p, &l->p[i - 1], d->d->chain, st, e) < 0)
+			return e->code;
+	return 0;
+}
