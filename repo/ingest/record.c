@@ -1,0 +1,228 @@
+/*
+ * record.c - what a run found out, as a manifest (docs/format.md, section 9).
+ *
+ * States of the disks come together where they are one condition of the VM: all current states; snapshots of one name, if that name
+ * is unique on each disk; lower layers of one file name.  A snapshot whose name is empty, or not unique on its disk, stays alone.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "repo/ingest/ingest_internal.h"
+
+/* Copies s (NULL: nothing to copy). */
+static int set_text(char **ret, const char *s, struct err *e)
+{
+	if (!s)
+		return 0;
+	*ret = text_printf(e, "%s", s);
+	return *ret ? 0 : e->code;
+}
+
+static int push_text(struct manifest_disk *md, bool dropped, struct err *e, const char *s)
+{
+	char **slot = dropped ? VEC_PUSH(&md->dropped, e) : VEC_PUSH(&md->features, e);
+
+	return slot ? set_text(slot, s, e) : e->code;
+}
+
+static int add_features(const struct image_info *info, struct manifest_disk *md, struct err *e)
+{
+	static const struct { uint32_t bit; const char *word; } words[] = {
+		{ IMAGE_DIRTY, "dirty" }, { IMAGE_CORRUPT, "corrupt" }, { IMAGE_EXTERNAL_DATA, "external-data" },
+		{ IMAGE_COMPRESSED_ZSTD, "zstd" }, { IMAGE_EXTENDED_L2, "extended-l2" }, { IMAGE_BITMAPS, "bitmaps" },
+		{ IMAGE_LAZY_REFCOUNTS, "lazy-refcounts" }, { IMAGE_RAW_EXTERNAL, "raw-external" },
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (info->features & words[i].bit && push_text(md, false, e, words[i].word) < 0)
+			return e->code;
+	for (uint32_t i = 0; i < info->nbitmaps; i++) {
+		CLEANUP(free_ptr) char *text = text_printf(e, "bitmap %s", info->bitmaps[i].name);
+
+		if (!text || push_text(md, true, e, text) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static int add_layer(const struct image *im, struct manifest_disk *md, struct err *e)
+{
+	struct manifest_layer *l = VEC_PUSH(&md->layers, e);
+
+	if (!l)
+		return e->code;
+	l->dev = im->identity.dev;
+	l->ino = im->identity.ino;
+	l->size = im->identity.size;
+	l->mtime_ns = im->identity.mtime_ns;
+	l->ctime_ns = im->identity.ctime_ns;
+	l->block_device = im->identity.block_device;
+	l->virtual_size = im->info.virtual_size;
+	memcpy(l->metadata, im->identity.metadata_digest, sizeof(l->metadata));
+	return set_text(&l->path, im->path, e) < 0 || set_text(&l->format, im->info.format, e) < 0 ? e->code : 0;
+}
+
+/* How a disk was read is how its dearest state was. */
+static enum read_how disk_how(const struct plan_disk *d)
+{
+	enum read_how how = READ_SAME;
+	bool any = false;
+
+	for (size_t i = 0; i < d->states.n; i++) {
+		const struct plan_state *st = &d->states.p[i];
+
+		if (!st->selected || !st->done)
+			continue;
+		any = true;
+		if (st->did < how)	/* the enum rises as the cost falls */
+			how = st->did;
+	}
+	return any ? how : READ_FULL;
+}
+
+static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
+{
+	struct manifest_disk *md = VEC_PUSH(&run->m->disks, e);
+	const struct image *top = d->d->chain->layers[0];
+
+	if (!md)
+		return e->code;
+	md->cluster_size = top->info.cluster_size;
+	md->how = disk_how(d);
+	md->bytes_read = d->bytes_read;
+	md->bytes_unchanged = d->bytes_unchanged;
+	md->bytes_audited = d->bytes_audited;
+	md->audit_owed = d->audit_owed;
+	run->res.bytes_unchanged += d->bytes_unchanged;
+	run->res.bytes_audited += d->bytes_audited;
+	if (set_text(&md->name, d->d->name, e) < 0 || set_text(&md->format, top->info.format, e) < 0 ||
+	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 || add_features(&top->info, md, e) < 0)
+		return e->code;
+	for (uint32_t k = 0; k < d->d->chain->nlayers; k++)
+		if (add_layer(d->d->chain->layers[k], md, e) < 0)
+			return e->code;
+	return 0;
+}
+
+static int add_row(struct manifest_state *ms, uint32_t disk, const struct plan_state *st, struct err *e)
+{
+	struct manifest_state_disk *row = VEC_PUSH(&ms->disks, e);
+	const struct image_state *is = image_state(st->image, st->index);
+
+	if (!row)
+		return e->code;
+	row->disk = disk;
+	row->tree = st->tree;
+	row->layer = st->layer;
+	row->date_ns = is->date_ns;
+	row->vm_clock_ns = is->vm_clock_ns;
+	row->has_digest = st->has_digest;
+	memcpy(row->digest, st->digest, sizeof(row->digest));
+	row->has_vm_state = is->vm_state_bytes > 0;
+	row->vm_state = st->vm_state;
+	row->how = st->did;
+	row->bytes_read = st->bytes_read;
+	return st->kind == STATE_SNAPSHOT ? set_text(&row->snapshot_id, is->id, e) : 0;
+}
+
+/* The manifest's states while they are put together. */
+struct states {
+	struct run *run;
+	VEC(bool) shared;	/* per state: other disks' of the same name may join */
+};
+
+static struct manifest_state *state_for(struct states *s, const struct plan_state *st, struct err *e)
+{
+	struct manifest *m = s->run->m;
+	struct manifest_state *ms;
+	bool *shared;
+
+	for (size_t i = 0; st->name_unique && i < m->states.n; i++)
+		if (s->shared.p[i] && m->states.p[i].kind == st->kind && !strcmp(m->states.p[i].name, st->name))
+			return &m->states.p[i];
+	shared = VEC_PUSH(&s->shared, e);
+	ms = shared ? VEC_PUSH(&m->states, e) : NULL;
+	if (!ms)
+		return NULL;
+	*shared = st->name_unique;
+	ms->kind = st->kind;
+	return set_text(&ms->name, st->name, e) < 0 ? NULL : ms;
+}
+
+/* Current first, then snapshots, oldest first, then lower layers from the top down. */
+static int add_states(struct states *s, enum state_kind kind, struct err *e)
+{
+	struct ingest_plan *p = s->run->p;
+
+	for (uint32_t i = 0; i < p->o->ndisks; i++) {
+		const struct plan_disk *d = &p->disks[i];
+
+		for (size_t k = 0; k < d->states.n; k++) {
+			const struct plan_state *st = &d->states.p[kind == STATE_LAYER ? d->states.n - 1 - k : k];
+			struct manifest_state *ms;
+
+			if (st->kind != kind || !st->selected || !st->done)
+				continue;
+			ms = state_for(s, st, e);
+			if (!ms || add_row(ms, i, st, e) < 0)
+				return e->code;
+		}
+	}
+	return 0;
+}
+
+static int add_words(struct run *run, struct err *e)
+{
+	const struct ingest_opts *o = run->p->o;
+	struct manifest *m = run->m;
+	char host[256] = "";
+
+	(void)gethostname(host, sizeof(host) - 1);	/* fails for longer names, and leaves them cut */
+	if (set_text(&m->vm, o->vm, e) < 0 || set_text(&m->vm_name, o->vm_name, e) < 0 || set_text(&m->host, host, e) < 0 ||
+	    set_text(&m->machine_uuid, o->machine_uuid, e) < 0 || set_text(&m->machine_kind, o->machine_kind, e) < 0 ||
+	    set_text(&m->machine_source, o->machine_source, e) < 0)
+		return e->code;
+	for (const char *const *t = o->tags; t && *t; t++) {
+		char **slot = VEC_PUSH(&m->tags, e);
+
+		if (!slot || set_text(slot, *t, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static void add_numbers(struct run *run)
+{
+	struct repo_writer_stats ws;
+	struct manifest *m = run->m;
+
+	repo_writer_stats(run->w, &ws);
+	run->res.bytes_read = pipe_bytes_read(run->pipe);
+	run->res.bytes_hashed = pipe_bytes_hashed(run->pipe);
+	m->start_ns = run->p->start_ns;
+	m->end_ns = clock_wall_ns();
+	m->complete = !run->res.incomplete;
+	m->bytes_read = run->res.bytes_read;
+	m->bytes_hashed = run->res.bytes_hashed;
+	m->bytes_new = ws.bytes_new;
+	m->bytes_stored = ws.bytes_stored;
+	m->milliseconds = (uint64_t)((clock_mono() - run->p->start) * 1000);
+}
+
+int record_fill(struct run *run, struct err *e)
+{
+	struct states s = { .run = run };
+	int r = add_words(run, e);
+
+	for (size_t i = 0; r >= 0 && i < run->p->o->ndisks; i++)
+		r = add_disk(run, &run->p->disks[i], e);
+	for (int kind = STATE_CURRENT; r >= 0 && kind <= STATE_LAYER; kind++)
+		r = add_states(&s, (enum state_kind)kind, e);
+	VEC_DONE(&s.shared);
+	if (r < 0)
+		return r;
+	add_numbers(run);
+	return 0;
+}
