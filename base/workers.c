@@ -10,6 +10,7 @@
 #include "base/workers.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -38,6 +39,17 @@ struct workers {
 	struct thread *threads;
 	unsigned nlocals, nstarted;	/* threads[] with a context; with a running thread */
 };
+
+unsigned workers_cpus(void)
+{
+	cpu_set_t set;
+	int n;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;	/* more CPUs than the set can name: better few threads than none */
+	n = CPU_COUNT(&set);
+	return n > 0 ? (unsigned)n : 1;
+}
 
 static bool is_full(const struct workers *w)
 {

@@ -19,6 +19,9 @@
 
 struct workers;
 
+/* CPUs that this process may use (affinity counts), at least 1. */
+unsigned workers_cpus(void);
+
 struct workers_opts {
 	const char *name;		/* thread name, at most 15 characters */
 	unsigned threads;		/* 0: run in submit */
