@@ -23,7 +23,9 @@ enum compression { COMPRESS_DEFAULT = 0, COMPRESS_FAST, COMPRESS_MAX, COMPRESS_O
 struct repo_writer_opts {
 	const char *vm;			/* for the session object; may be NULL */
 	unsigned threads;		/* sealers; 0 = the CPUs this process may use */
-	size_t max_bytes;		/* everything in flight and the index cache; 0 = 160 MiB.  Less memory: fewer threads */
+	/* Everything in flight and the index cache; 0 = 160 MiB.  Less memory: fewer threads, smaller packs; never less than
+	 * 24 MiB, or with segments of more than 1 MiB about ten of them. */
+	size_t max_bytes;
 	enum compression compression;
 	int zstd_level;			/* != 0: exactly this level instead */
 	bool single_chunk_segments;	/* --no-shared-compression */
