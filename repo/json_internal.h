@@ -14,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
-#define JS_TEXT_MAX ((size_t)64 << 10)	/* bytes of an escaped text */
+#define JS_TEXT_MAX ((size_t)256 << 10)	/* bytes of an escaped text: a snapshot's name can have 65535, each escaped to three */
 
 static inline void js_decref(json_t **j) { json_decref(*j); }	/* for CLEANUP; NULL is fine */
 
