@@ -1,0 +1,231 @@
+/*
+ * session.c - a run that may commit, from its session object to its end marker; and read sessions (design.md, section 8, rules
+ * 1, 2, 8 and 9).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "repo/protocol_internal.h"
+#include "repo/repo_internal.h"
+#include "transport/store.h"
+
+#define SECOND_NS ((int64_t)1000000000)
+#define RENEWAL_NS (3600 * SECOND_NS)
+#define SETTLE_STEP_US 200000
+
+struct session {
+	struct repo *r;
+	struct session_id id;
+	struct protocol_view *view;
+	int64_t posted_ns;	/* when the newest of session and renewals was posted */
+	int64_t renewal_ns;
+	uint64_t renewals;
+};
+
+/* Where a listing may lag behind, what was posted becomes visible to others, and theirs to us, only after a while. */
+static int settle(struct repo *r, struct err *e)
+{
+	double until = clock_mono() + (double)r->cfg.settling_ns / (double)SECOND_NS;
+
+	if (store_caps(r->store)->strong_listing)
+		return 0;
+	while (clock_mono() < until) {
+		if (cancel_check(r->cancel, e) < 0)
+			return e->code;
+		usleep(SETTLE_STEP_US);
+	}
+	return 0;
+}
+
+static char *host_name(struct err *e)
+{
+	char name[256];
+
+	if (gethostname(name, sizeof(name)) < 0)
+		return text_printf(e, "unknown");
+	name[sizeof(name) - 1] = '\0';
+	return text_printf(e, "%s", name);
+}
+
+static int post_session(struct session *s, enum session_kind kind, const char *vm, struct err *e)
+{
+	CLEANUP(protocol_object_free_cleanup) struct protocol_object *p = calloc(1, sizeof(*p));
+	char name[OBJECT_NAME_BYTES];
+
+	if (!p)
+		return err_set(e, ERR_NOMEM, "no memory for a session");
+	p->type = OBJECT_SESSION;
+	p->session = s->id;
+	p->kind = kind;
+	p->host = host_name(e);
+	if (!p->host)
+		return e->code;
+	p->vm = vm ? strdup(vm) : NULL;
+	if (vm && !p->vm)
+		return err_set(e, ERR_NOMEM, "no memory for a session");
+	if (object_list(s->r, OBJECT_EPOCH, &p->epochs, e) < 0 || protocol_put(s->r, p, name, e) < 0)
+		return e->code;
+	s->posted_ns = p->time_ns;
+	return 0;
+}
+
+int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct session **ret, struct err *e)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return err_set(e, ERR_NOMEM, "no memory for a session");
+	s->r = r;
+	s->renewal_ns = r->cfg.lease_ns / 4 < RENEWAL_NS ? r->cfg.lease_ns / 4 : RENEWAL_NS;
+	randombytes_buf(s->id.b, SESSION_BYTES);
+	if (post_session(s, kind, vm, e) < 0 || settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0) {
+		err_ctx(e, "starting a session");
+		session_free(s);
+		return e->code;
+	}
+	*ret = s;
+	return 0;
+}
+
+const struct session_id *session_id_of(const struct session *s) { return &s->id; }
+const struct protocol_view *session_view(const struct session *s) { return s->view; }
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	protocol_free(s->view);
+	free(s);
+}
+
+int session_renew(struct session *s, struct err *e)
+{
+	struct protocol_object p = { .type = OBJECT_RENEWAL, .session = s->id, .number = s->renewals + 1 };
+	int64_t now = clock_wall_ns();
+	char name[OBJECT_NAME_BYTES];
+
+	/* A clock that was set back must not stop the renewals. */
+	if (now >= s->posted_ns && now - s->posted_ns < s->renewal_ns)
+		return 0;
+	if (protocol_put(s->r, &p, name, e) < 0)
+		return err_ctx(e, "renewing the session");
+	s->posted_ns = p.time_ns;
+	s->renewals++;
+	return 0;
+}
+
+int session_check_evicted(struct session *s, struct err *e)
+{
+	struct protocol_set evictions;
+	bool evicted = false;
+
+	if (settle(s->r, e) < 0 || protocol_set_load(s->r, OBJECT_EVICTION, &evictions, e) < 0)
+		return err_ctx(e, "looking for an eviction");
+	for (size_t i = 0; i < evictions.p.n && !evicted; i++)
+		evicted = session_eq(&evictions.p.p[i]->evicted_session, &s->id) && slot_eq(&evictions.p.p[i]->evicted_slot, &s->r->own);
+	protocol_set_done(&evictions);
+	if (!evicted)
+		return 0;
+	err_set(e, ERR_TRANSIENT, "this run's session was evicted: its lease had run out, and a prune went on without it");
+	return err_hint(e, "run it again: what is stored already is used");
+}
+
+static int post_end(struct repo *r, const struct session_id *id, bool done, struct err *e)
+{
+	struct protocol_object p = { .type = OBJECT_END, .session = *id, .done = done };
+	char name[OBJECT_NAME_BYTES];
+
+	return protocol_put(r, &p, name, e);
+}
+
+int session_end(struct session *s, bool done, struct err *e)
+{
+	if (post_end(s->r, &s->id, done, e) < 0)
+		return err_ctx(e, "ending the session");
+	return 0;
+}
+
+/* Sessions of the names, sorted as the names are, which makes equal ones neighbours. */
+static bool has_session(const struct name_list *l, const struct session_id *id)
+{
+	struct object_name n;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (object_name_parse(l->p[i], &n) && session_eq(&n.session, id))
+			return true;
+	return false;
+}
+
+int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n, struct err *e)
+{
+	struct name_list begun = { 0 }, ended = { 0 };
+	struct session_id *out = NULL;
+	size_t n = 0;
+	int rc;
+
+	rc = object_list_of(s->r, OBJECT_SESSION, &s->r->own, NULL, &begun, e);
+	if (rc == 0)
+		rc = object_list_of(s->r, OBJECT_END, &s->r->own, NULL, &ended, e);
+	if (rc == 0) {
+		out = calloc(begun.n + 1, sizeof(*out));
+		if (!out)
+			rc = err_set(e, ERR_NOMEM, "no memory for %zu sessions", begun.n);
+	}
+	for (size_t i = 0; i < begun.n && rc == 0; i++) {
+		struct object_name name;
+
+		if (object_name_parse(begun.p[i], &name) && !session_eq(&name.session, &s->id) && !has_session(&ended, &name.session))
+			out[n++] = name.session;
+	}
+	name_list_free(&begun);
+	name_list_free(&ended);
+	if (rc < 0)
+		return rc;
+	*ret = out;
+	*ret_n = n;
+	return 0;
+}
+
+/* --- reading --------------------------------------------------------------------------------------------------------- */
+
+int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose, struct session_id *ret, bool *ret_posted,
+		       struct err *e)
+{
+	CLEANUP(protocol_object_free_cleanup) struct protocol_object *p = calloc(1, sizeof(*p));
+	char name[OBJECT_NAME_BYTES];
+	struct err why = ERR_INIT;
+	int rc;
+
+	if (!p)
+		return err_set(e, ERR_NOMEM, "no memory for a session");
+	p->type = OBJECT_READING;
+	randombytes_buf(p->session.b, SESSION_BYTES);
+	p->purpose = strdup(purpose);
+	if (!p->purpose)
+		return err_set(e, ERR_NOMEM, "no memory for a session");
+	for (size_t i = 0; i < n; i++)
+		if (name_list_add(&p->points, manifests[i], e) < 0)
+			return e->code;
+	rc = protocol_put(r, p, name, &why);
+	if (rc == ERR_NOMEM || rc == ERR_CANCELLED || rc == ERR_INTERNAL) {
+		*e = why;
+		return rc;
+	}
+	if (rc < 0)
+		repo_notice_err(r, &why, "no read session could be stored, so a prune that runs meanwhile may interrupt this");
+	*ret = p->session;
+	*ret_posted = rc == 0;
+	return 0;
+}
+
+void read_session_end(struct repo *r, const struct session_id *s, bool posted)
+{
+	struct err e = ERR_INIT;
+
+	if (posted && post_end(r, s, true, &e) < 0)
+		repo_notice_err(r, &e, "the end of the read session could not be stored; its lease will run out");
+}
