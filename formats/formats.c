@@ -6,11 +6,13 @@
 #include "base/text.h"
 #include "formats/formats.h"
 #include "formats/qcow2/qcow2.h"
+#include "formats/qcow2/qcow2_write.h"
 #include "formats/raw/raw.h"
+#include "formats/raw/raw_write.h"
 
 static const struct format formats[] = {
-	{ .name = "qcow2", .probe = qcow2_probe, .open = qcow2_open },
-	{ .name = "raw", .open = raw_open },
+	{ .name = "qcow2", .probe = qcow2_probe, .open = qcow2_open, .create = qcow2_create },
+	{ .name = "raw", .open = raw_open, .create = raw_create },
 	{ 0 },
 };
 
