@@ -6,11 +6,12 @@
 
 #include "base/num.h"
 
-/* A writer that fails says why. */
-static int answer(int rc, const struct err *e)
+/* A writer that fails says why; a full target is the one failure that every format has in common. */
+static int answer(int rc, struct err *e)
 {
 	assert(rc >= 0 || e->code == rc);
-	(void)e;
+	if (rc == ERR_NOSPACE)
+		return err_hint(e, "make room, or choose another target; the unfinished image is removed");
 	return rc;
 }
 

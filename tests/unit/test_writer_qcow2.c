@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -746,6 +747,41 @@ static void test_qcow2w__refusals(void **state)
 	assert_err(qcow2_create(&bad[0], &w, &e), ERR_INVALID, &e);
 }
 
+/* A full file system is told as such, and nothing is left behind. */
+static void test_qcow2w__full_target(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *mnt = text(f->dir, "mnt");
+	CLEANUP(free_ptr) char *path = text(mnt, "disk");
+	struct writer_opts o = { .path = path, .size = 4 * MIB };
+	struct writer_state_opts so = { .size = o.size };
+	uint64_t seed = 1;
+	struct disk d = disk_new(o.size, 0, &seed);
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+
+	assert_int_equal(mkdir(mnt, 0700), 0);
+	if (mount("kedge-test", mnt, "tmpfs", 0, "size=1m") < 0) {
+		disk_done(&d);
+		skip();	/* not root */
+	}
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &so, &e), &e);
+	assert_int_equal(writer_write(w, d.p, d.size, 0, &e), ERR_NOSPACE);
+	assert_has(e.hint, "make room");
+	assert_has(e.ctx, path);
+	err_clear(&e);
+	writer_abort(w);
+	assert_int_equal(entries(mnt), 0);
+	o.preallocation = PREALLOC_FALLOC;	/* fails before the first byte of data */
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_err(writer_begin_state(w, &so, &e), ERR_NOSPACE, &e);
+	writer_abort(w);
+	assert_int_equal(entries(mnt), 0);
+	assert_int_equal(umount(mnt), 0);
+	disk_done(&d);
+}
+
 static struct image_writer *begin_pair(const char *path, bool compress)
 {
 	struct writer_opts o = { .path = path, .size = 200000, .compress = compress, .replace = true };
@@ -809,6 +845,7 @@ int main(void)
 		QCOW2_TEST(test_qcow2w__empty_disk),
 		QCOW2_TEST(test_qcow2w__huge_disk),
 		QCOW2_TEST(test_qcow2w__refusals),
+		QCOW2_TEST(test_qcow2w__full_target),
 		QCOW2_TEST(test_qcow2w__misuse),
 	};
 
