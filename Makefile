@@ -162,15 +162,18 @@ check: all tests-build
 unit: tests-build
 	$(Q)$(RUN) $(UNIT) $(REPLAY)
 
+# Unit tests, corpora and scenarios with a sanitizer's program.
 check-asan check-tsan: check-%:
-	$(Q)$(MAKE) --no-print-directory VARIANT=$* unit
+	$(Q)$(MAKE) --no-print-directory VARIANT=$* tests-build
+	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(UNIT:build/$(VARIANT)/%=build/$*/%) $(REPLAY:build/$(VARIANT)/%=build/$*/%) \
+		$(SCENARIOS:%=$*:%)
 
-# The second tier: what `make check` runs is not run again, but for the unit tests under the sanitizers.
+# The second tier: what `make check` runs is run again only under sanitizers.
 check-ci: all tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
 	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) \
-		$(UNIT:build/$(VARIANT)/%=build/tsan/%) $(sort $(wildcard tests/ci/*.sh))
+		$(UNIT:build/$(VARIANT)/%=build/tsan/%) $(SCENARIOS:%=asan:%) $(sort $(wildcard tests/ci/*.sh))
 
 # The third tier takes hours; what passed is not run again until the program or the script changes.
 check-long: all tests-build
@@ -261,7 +264,7 @@ help:
 	@echo '  all             the program: build/kedge (default)'
 	@echo '  deps            install missing Debian packages to build and run (deps-test, deps-lint: more)'
 	@echo '  check           first tier of tests, about 2 minutes; ONLY=text for those whose name contains it'
-	@echo '  unit            unit tests and fuzz corpora alone; check-asan, check-tsan: under a sanitizer'
+	@echo '  unit            unit tests and fuzz corpora alone; check-asan, check-tsan: first tier under a sanitizer'
 	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'
 	@echo '  check-long      third tier: hours, resumable; results in build/long'
 	@echo '  check-includes  who includes whom; check-headers: each header compiles alone'

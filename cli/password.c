@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <sodium.h>
 #include <spawn.h>
@@ -162,15 +163,40 @@ static int from_command(const char *command, struct secret *ret, struct err *e)
 	return 0;
 }
 
-/* One line from the terminal into s, byte by byte in locked memory; ends early when interrupted. */
+/* Waits for input or a signal, whichever comes first: signals are blocked but for the wait itself, so that none slips in
+ * between the look at the flag and the wait. */
+static int wait_tty(struct cli *c, int fd, struct err *e)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	sigset_t stops, before;
+	int r = 0;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &stops, &before);
+	while (cancel_check(&c->cancel, e) == 0) {
+		r = ppoll(&p, 1, NULL, &before);
+		if (r >= 0 || errno != EINTR)
+			break;
+	}
+	if (r < 0 && !e->code)
+		(void)err_sys(e, "terminal");
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return e->code;
+}
+
+/* One line from the terminal into s, byte by byte in locked memory. */
 static int read_tty_line(struct cli *c, int fd, struct secret *s, struct err *e)
 {
 	for (;;) {
 		uint8_t *at = s->p + s->len;
-		ssize_t n = read(fd, at, 1);
+		ssize_t n;
 
-		if (cancel_check(&c->cancel, e) < 0)
+		if (wait_tty(c, fd, e) < 0)
 			return e->code;
+		n = read(fd, at, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -198,9 +224,9 @@ static int ask(struct cli *c, int fd, const char *prompt, struct secret *ret, st
 	quiet = before;
 	quiet.c_lflag &= ~(tcflag_t)ECHO;
 	quiet.c_lflag |= ICANON | ISIG;
-	dprintf(fd, "%s: ", text_quote(prompt, shown, sizeof(shown)));
-	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)
+	if (tcsetattr(fd, TCSAFLUSH, &quiet) < 0)	/* first: it drops what was typed before the question */
 		return err_sys(e, "terminal");
+	dprintf(fd, "%s: ", text_quote(prompt, shown, sizeof(shown)));
 	r = read_tty_line(c, fd, &s, e);
 	tcsetattr(fd, TCSAFLUSH, &before);
 	dprintf(fd, "\n");

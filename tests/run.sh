@@ -1,8 +1,8 @@
 #!/bin/bash
 # run.sh ITEM...: runs tests and ends with "N passed, N failed, N skipped"; fails when one failed.
 #
-# An item is a program (build/VARIANT/unit/test_x, build/VARIANT/replay/fuzz_x), a scenario (tests/cli/x.sh) or
-# make:TARGET.  Each runs in a fresh folder TESTDIR, removed afterwards, with a time limit, JOBS at a time, and gets
+# An item is a program (build/VARIANT/unit/test_x, build/VARIANT/replay/fuzz_x), a scenario (tests/cli/x.sh; with the
+# program of another variant asan:tests/cli/x.sh) or make:TARGET.  Each runs in a fresh folder TESTDIR, removed afterwards, with a time limit, JOBS at a time, and gets
 # KEDGE (the program), BUILD (the variant's folder) and TOP (the source folder).  Exit 77 is a skip; the last output line
 # that starts with "SKIP:" says why.  Under CI (CI set) a skip is a failure unless its first word after "SKIP:" is in
 # KEDGE_SKIP_OK (default "KVM root").
@@ -25,6 +25,7 @@ name_of() {
 	build/*/replay/fuzz_*) echo "${1#build/}" | sed 's|/replay/fuzz_| fuzz corpus |' ;;
 	build/*/unit/*) echo "${1#build/}" | sed 's|/unit/| |' ;;
 	make:*) echo "${1#make:}" ;;
+	asan:* | tsan:* | debug:*) echo "${1%%:*} ${1#*:tests/}" ;;
 	*) echo "${1#tests/}" ;;
 	esac
 }
@@ -34,6 +35,7 @@ command_of() {	# runs the item; the variant's folder is known by its path
 	export BUILD=$TOP/build/release
 	case $item in
 	build/*) BUILD=$TOP/$(echo "$item" | cut -d/ -f1-2) ;;
+	asan:* | tsan:* | debug:*) BUILD=$TOP/build/${item%%:*} item=${item#*:} ;;
 	esac
 	export KEDGE=$BUILD/kedge
 	case $item in
