@@ -105,7 +105,7 @@ class PackBuilder:
     def __init__(self, hand, kind, generation=None):
         self.hand, self.kind = hand, kind
         self.number = generation or hand.keys.newest
-        self.keys, self.segments, self.body, self.secret, self.births = [], [], b"", None, 0
+        self.keys, self.segments, self.body, self.secret, self.births = [], [], bytearray(), None, 0
 
     def own_key(self):
         if self.secret is None:
@@ -153,7 +153,7 @@ class PackBuilder:
         d = kf.Directory(self.kind, h.keys.slot, h.session, os.urandom(16), self.keys, self.segments)
         sealed = kf.envelope(h.keys, kf.DIRECTORY, kf.directory_bytes(d), h.keys.slot, h.keys.seed,
                              generation=self.number)
-        data = kf.finish_object(self.body, sealed, self.kind, d.salt)
+        data = kf.finish_object(bytes(self.body), sealed, self.kind, d.salt)
         name = put(h.path, kf.object_name(kf.PACK_PREFIX[self.kind], h.keys.slot, h.session, data), data)
         offset = len(data) - kf.TRAILER_BYTES - len(sealed)
         h.written.append((kf.RunPack(self.kind, self.number, h.keys.slot, h.session, kf.digest(data), len(data), offset,
@@ -238,7 +238,7 @@ class Hand:
         return self.store_tree(ids, size)
 
     def flush(self, per_frame=4, per_segment=262144, generation=None):
-        """Writes what is new: packs, then an index run.  Returns the names (data pack, node pack, run), None for absent.
+        """Writes what is new: packs, then an index run.  Returns the names (last data pack, node pack, run), None for absent.
         per_frame: chunks; per_segment: bytes."""
         names = [None, None, None]
         if self.new_chunks:
@@ -255,6 +255,9 @@ class Hand:
                     n += 1
                 pack.add(frames[:n])
                 del frames[:n]
+                if frames and len(pack.body) > 32 << 20:
+                    pack.finish()
+                    pack = PackBuilder(self, kf.DATA_PACK, generation)
             names[0] = pack.finish()
         if self.new_nodes:
             pack = PackBuilder(self, kf.NODE_PACK, generation)
@@ -304,11 +307,17 @@ def split(data, chunk_size):
 
 
 def pieces_of(path, chunk_size):
+    """Holes aren't read: a sparse file costs what it holds."""
     with open(path, "rb") as f:
-        n = 0
-        while data := f.read(chunk_size):
-            yield n, data
-            n += 1
+        at, size = 0, os.fstat(f.fileno()).st_size
+        while at < size:
+            try:
+                at = os.lseek(f.fileno(), at, os.SEEK_DATA) // chunk_size * chunk_size
+            except OSError:
+                return
+            f.seek(at)
+            yield at // chunk_size, f.read(chunk_size)
+            at += chunk_size
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
