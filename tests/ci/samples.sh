@@ -1,0 +1,99 @@
+#!/bin/bash
+# Images written by other programs decode to the truth, or are refused for the reason given.
+#
+# KEDGE_SAMPLES names the folder of unpacked images; their list, MANIFEST.tsv, lies in it or beside it: path, source,
+# format, digest:bytes as qemu-img gives them (digests may be cut short by an ellipsis) or its error, and the truth where
+# that differs.  What isn't read yet must be refused under its name.
+set -u
+: "${KEDGE:?}"
+samples=${KEDGE_SAMPLES:-}
+[ -n "$samples" ] || { echo "SKIP: samples: KEDGE_SAMPLES names no folder of sample images"; exit 77; }
+manifest=$samples/MANIFEST.tsv
+[ -f "$manifest" ] || manifest=$(dirname "$samples")/MANIFEST.tsv
+[ -f "$manifest" ] || { echo "no MANIFEST.tsv in or beside $samples"; exit 1; }
+cd "$samples" || exit 1
+
+base=d6f93e0d53238921ce2e73cfe202561df848c4d011607d303bf68ca1abbfce0a
+snap1=74306dcea4085df2a85a69973eb678e9d7f0c6e5244db1870d63f2d6f21f385e
+snap2=9382dd6df68d3fd6364a23e55832c3d25f8e8d3d2ea3efd141852a346da070b4
+err=$(mktemp) out=$(mktemp)
+trap 'rm -f "$err" "$out"' EXIT
+good=0 bad=0
+
+wrong() { echo "WRONG $*"; bad=$((bad + 1)); }
+
+# decodes WANTED-DIGEST(or prefix) WANTED-BYTES(or "") DUMP-ARGUMENT...
+decodes() {
+	local want=$1 size=$2 got len
+	shift 2
+	got=$("$KEDGE" dump --no-progress "$@" 2>"$err" | tee >(wc -c >"$out") | sha256sum | cut -c1-64
+		exit "${PIPESTATUS[0]}") || { wrong "$*: $(cat "$err")"; return; }
+	for _ in 1 2 3 4 5; do len=$(cat "$out"); [ -n "$len" ] && break; sleep 0.1; done
+	: >"$out"
+	[[ $got == "$want"* && ( -z $size || $size = "$len" ) ]] || { wrong "$*: $got:$len, wanted $want:$size"; return; }
+	good=$((good + 1))
+}
+
+# refused REASON DUMP-ARGUMENT...: fails with exit 1 and says so
+refused() {
+	local reason=$1
+	shift
+	"$KEDGE" dump --no-progress --sink null "$@" 2>"$err"
+	[ $? = 1 ] && grep -qi -- "$reason" "$err" || { wrong "$*: not refused for \"$reason\": $(cat "$err")"; return; }
+	good=$((good + 1))
+}
+
+exercised=0
+while IFS=$'\t' read -r path _ format seen truth; do
+	case $path in
+	path | '') continue ;;
+	esac
+	exercised=$((exercised + 1))
+	digest=${seen%%:*} digest=${digest%…} size=${seen##*:}
+	[[ $size =~ ^[0-9]+$ ]] || size=
+	case $truth in
+	TRUE=base*) digest=$base size=9438720 ;;
+	TRUE=snap1*) digest=$snap1 size=9438720 ;;
+	TRUE=snap2*) digest=$snap2 size=9438720 ;;
+	esac
+	case $format:$path in
+	raw:*attack*)	decodes "$digest" "$size" "raw:$path"	# as raw it is just bytes
+			refused 'outside the image' "$path" ;;
+	raw:*)		decodes "$digest" "$size" "raw:$path"
+			refused "raw:$path" "$path" ;;		# never by itself
+	qcow2:*-aes-*)	refused 'encrypted with AES' "$path" ;;
+	qcow2:*-luks-*)	refused 'encrypted with LUKS' "$path" ;;
+	qcow2:*chain-missing*) refused 'missing.qcow2: No such file' "$path" ;;
+	qcow2:*chain-json* | qcow2:*attack-datafile-json*) refused 'json: description, which is never followed' "$path" ;;
+	qcow2:*chain-nbd*) refused 'protocol (nbd:), which is never followed' "$path" ;;
+	qcow2:*chain-etc-hostname*) refused 'allow-path /etc' "$path" ;;
+	qcow2:*)	decodes "$digest" "$size" "$path" ;;
+	qcow:*)		refused 'qcow version 1' "$path" ;;
+	luks:*)		refused 'LUKS image' "$path" ;;
+	vdi:*)		refused 'VDI image' "$path" ;;
+	qed:*)		refused 'QED image' "$path" ;;
+	parallels:*)	refused 'Parallels image' "$path" ;;
+	vhdx:*)		refused 'VHDX image' "$path" ;;
+	ova:*)		refused 'OVA (tar) image' "$path" ;;
+	vpc:*)		refused 'VHD image\|no known image format' "$path" ;;	# some of the hostile ones have lost their magic
+	vmdk:*)		refused 'VMDK image\|no known image format' "$path" ;;	# data files of a flat one are raw
+	*)		exercised=$((exercised - 1)) ;;
+	esac
+done <"$manifest"
+
+# Snapshots, at their own sizes: qemu-img convert -l gives each the current disk's.
+for i in v3-snaps v3-snaps-zlib v2-snaps; do
+	decodes $base 9438720 --state snap:first qemu-7.2/$i.qcow2
+	decodes $snap1 9438720 --state snapid:2 qemu-7.2/$i.qcow2
+done
+decodes $base 9438720 --state snap:small qemu-7.2/v3-snaps-resized.qcow2
+decodes "" 20971520 --state snap:big qemu-7.2/v3-snaps-resized.qcow2
+# Its first bytes are those of the small one, and 64 KiB of 0x33 lie at 15 MiB: all that was written to it.
+"$KEDGE" dump --state snap:big qemu-7.2/v3-snaps-resized.qcow2 2>/dev/null >"$out"
+[ "$(head -c 9438720 "$out" | sha256sum | cut -c1-64)" = $base ] || wrong "snap:big: its beginning"
+[ "$(tail -c +9438721 "$out" | tr -d '\0' | sha256sum)" = "$(head -c 65536 /dev/zero | tr '\0' 3 | sha256sum)" ] || wrong "snap:big: its end"
+# A reference outside the folder is followed when the user says so.
+decodes "" 1048576 --allow-path /etc qemu-7.2/chain-etc-hostname.qcow2
+
+echo "$exercised rows; $good checks good, $bad wrong"
+[ $bad = 0 ] && [ $exercised -ge 100 ]
