@@ -141,10 +141,10 @@ $(B)/fuzzers/%: $(B)/tests/fuzz/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -fsanitize=fuzzer $^ -o $@ $(ALL_LIBS)
 
-$(B)/helpers/%: $(B)/tests/helpers/%.o $(LIB)
+$(B)/helpers/%: $(B)/tests/helpers/%.o $(SUPPORT_OBJ) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(LINK) $^ -o $@ $(ALL_LIBS)
+	$(Q)$(LINK) $^ -o $@ -lcmocka $(ALL_LIBS)
 
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
