@@ -389,6 +389,8 @@ int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_
 	if (envelope_open(r, OBJECT_DIRECTORY, sealed, t.envelope_len, &payload, &len, &signer, &generation, e) < 0 ||
 	    directory_decode(payload, len, t.envelope_off, &d, e) < 0 || check_directory(d, &n, &t, &signer, e) < 0)
 		return err_ctx(e, "%s: directory", name);
+	d->generation = generation;
+	d->envelope_len = t.envelope_len;
 	*ret = STEAL(d);
 	return 0;
 }

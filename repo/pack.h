@@ -38,6 +38,7 @@ struct dir_key {
 };
 struct directory {
 	enum pack_kind kind;
+	uint32_t generation, envelope_len;	/* of its envelope, where it was read from one; 0 = not sealed yet */
 	struct slot_id slot;
 	struct session_id session;
 	uint8_t salt[SALT_BYTES];

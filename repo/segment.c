@@ -42,8 +42,8 @@ void segment_codec_free(struct segment_codec *c)
 	free(c);
 }
 
-/* Contexts of zstd 1.5.4 as measured over levels and sizes, rounded up; and what is in memory besides while a segment is sealed and
- * opened again: gathered (doubling), payload (doubling), opened, decoded. */
+/* Contexts of zstd 1.5.4 as measured over levels and sizes, rounded up; and what is in memory besides while a segment
+ * is sealed and opened again: gathered (doubling), payload (doubling), opened, decoded. */
 size_t segment_codec_bytes(int level, size_t segment_bytes)
 {
 	size_t other = 6 * segment_bytes + (256u << 10);
