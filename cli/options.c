@@ -132,7 +132,7 @@ static int list_add(struct opt_list *list, const char *value, struct err *e)
 
 static bool is_choice(const char *choices, const char *value)
 {
-	size_t len = value ? strlen(value) : 0;
+	size_t len = strlen(value);
 
 	for (const char *c = choices; c; c = strchr(c, '|')) {
 		c += *c == '|';
