@@ -16,7 +16,7 @@
 #include "transport/store.h"
 
 #define DEFAULT_BYTES ((size_t)96 << 20)
-#define COPIES_MAX 16u		/* a writer stores an id once; collectors and races add a few */
+#define COPIES_MAX 16u		/* index_find tells no more apart */
 #define RELOAD_AGAIN_S 10.0	/* a repository with many lost chunks must not be loaded anew for each */
 #define IDLE_CODECS_MAX 16u
 
@@ -353,39 +353,48 @@ struct wanted {
 	bool named;		/* an index run names the id */
 };
 
+static bool place_eq(const struct chunk_place *a, const struct chunk_place *b)
+{
+	return a->pack == b->pack && a->segment == b->segment && a->chunk == b->chunk;
+}
+
 /* Tries the copies that one index names.  *e is the first failure. */
 static int read_copies(struct read_ctx *c, struct read_index *ri, struct wanted *w, struct err *e)
 {
 	char hex[2 * ID_BYTES + 1];
 	struct err first = ERR_INIT, one = ERR_INIT;
-	struct chunk_place place;
+	struct chunk_place place, quick = { 0 };
 	struct pack_info pack;
-	unsigned nth = 0;
+	unsigned copies = 0;
 	int r;
 
-	for (; nth < COPIES_MAX; nth++) {
+	for (unsigned nth = 0; nth <= COPIES_MAX; nth++) {
 		r = index_find(ri->x, w->id, nth, &place, NULL, &one);
-		if (r == 0)
+		if (r <= 0)
 			break;
+		if (nth && place_eq(&place, &quick))	/* nth 0 is one of those that follow */
+			continue;
+		quick = nth ? quick : place;
 		w->named = true;
-		if (r > 0) {
-			pack = *index_pack(ri->x, place.pack);
-			r = read_place(c, &pack, &place, w->id, &w->a, w->buf, w->cap, &w->len, &one);
-			if (r == 0)
-				return 0;
-			(void)err_ctx(&one, "pack %s", pack.name);
-		}
+		copies++;
+		pack = *index_pack(ri->x, place.pack);
+		r = read_place(c, &pack, &place, w->id, &w->a, w->buf, w->cap, &w->len, &one);
+		if (r == 0)
+			return 0;
+		(void)err_ctx(&one, "pack %s", pack.name);
 		if (first.code == 0)
 			first = one;
 		if (read_is_final(r))
 			break;
 		err_clear(&one);
 	}
+	if (first.code == 0)
+		first = one;
 	text_hex(w->id->b, ID_BYTES, hex);
 	if (first.code == 0)
 		return err_set(e, ERR_NOTFOUND, "%s %s is in no index run", c->kind == PACK_NODES ? "tree node" : "chunk", hex);
 	*e = first;
-	return nth > 1 ? err_ctx(e, "chunk %s: none of %u copies is good; the first", hex, nth) : err_ctx(e, "chunk %s", hex);
+	return copies > 1 ? err_ctx(e, "chunk %s: none of %u copies is good; the first", hex, copies) : err_ctx(e, "chunk %s", hex);
 }
 
 static int read_wanted(struct read_ctx *c, struct wanted *w, struct err *e)
