@@ -321,7 +321,7 @@ static uint64_t bytes_due(const struct audit *au)
 	return add_u64(au->claimed / DEFAULT_SHARE, au->d->owed, &due) ? min_u64(due, au->claimed) : au->claimed;
 }
 
-/* How many bytes, and how long (negative: as long as it takes).  The first unit is read whatever the time. */
+/* How many bytes, and how long (negative: as long as it takes); the first UNIT_BYTES are read whatever the time. */
 static uint64_t budget(const struct audit *au, double *ret_seconds)
 {
 	const struct ingest_opts *o = au->run->p->o;
@@ -337,7 +337,7 @@ static uint64_t budget(const struct audit *au, double *ret_seconds)
 		return au->claimed;
 	default:
 		*ret_seconds = au->d->seconds / (TIME_SHARE - 1);
-		return bytes_due(au);
+		return max_u64(bytes_due(au), UNIT_BYTES);
 	}
 }
 
@@ -358,7 +358,7 @@ static int check_units(struct audit *au, uint64_t bytes, double seconds, struct 
 	double start = clock_mono();
 
 	for (size_t i = 0; i < au->units.n && au->d->bytes_audited < bytes && !au->is_false && !au->source.code; i++) {
-		if (i > 0 && seconds >= 0 && clock_mono() - start >= seconds)
+		if (au->d->bytes_audited >= UNIT_BYTES && seconds >= 0 && clock_mono() - start >= seconds)
 			break;
 		if (check_unit(au, &au->units.p[i], e) < 0)
 			return e->code;

@@ -12,7 +12,6 @@
  * That is a sample, not a proof; a file system that cannot tell counts as cached.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -248,20 +247,11 @@ uint64_t pipe_bytes_hashed(const struct pipe *pl)
 	return pl->bytes_hashed;
 }
 
-static unsigned cpus(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 1;
-	return (unsigned)CPU_COUNT(&set);
-}
-
 int pipe_new(struct ingest_plan *p, struct repo_writer *w, struct pipe **ret, struct err *e)
 {
 	CLEANUP(pipe_free_cleanup) struct pipe *pl = calloc(1, sizeof(*pl));
 	size_t budget = p->o->max_bytes ? p->o->max_bytes : INGEST_DEFAULT_BYTES;
-	unsigned threads = p->o->threads ? p->o->threads : cpus();
+	unsigned threads = p->o->threads ? p->o->threads : workers_cpus();
 	struct workers_opts wo = { .name = "kedge-read", .run = item_run, .item_free = item_free };
 	size_t item_bytes;
 
