@@ -94,17 +94,15 @@ static int open_data(const struct opener *b, const struct format *f, struct imag
 static int add_layer(struct opener *b, const struct format *f, int fd, const char *path, struct err *e)
 {
 	CLEANUP(close_fd) int own = fd;
-	struct image **slot, *im;
-	int r = 0;
+	struct image **slot = NULL, *im;
 
 	if (!b->o->ignore_locks && lock_against_writers(fd, path, b->layers.n == 0, e) < 0)
 		return e->code;
 	if (open_format(b, f, fd, path, -1, &im, e) < 0)
 		return e->code;
 	own = -1;
-	if (im->info.data_file)
-		r = open_data(b, f, &im, e);
-	slot = r == 0 ? VEC_PUSH(&b->layers, e) : NULL;
+	if (!im->info.data_file || open_data(b, f, &im, e) == 0)
+		slot = VEC_PUSH(&b->layers, e);
 	if (!slot) {
 		image_close(im);
 		return e->code;

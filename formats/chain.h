@@ -36,7 +36,8 @@ struct chain {
  */
 MUST_CHECK int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e);
 void chain_close(struct chain *c);
-/* A readable stack that starts at layer first (its current state): a lower layer as a disk of its own.  Borrows c. */
+/* A readable stack that starts at layer first (its current state): a lower layer as a disk of its own.  Borrows c.
+ * Its origins number layers as c->image's do, so that extents of both can be compared. */
 MUST_CHECK int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e);
 /* image_check_unchanged of every layer. */
 MUST_CHECK int chain_check_unchanged(struct chain *c, struct err *e);

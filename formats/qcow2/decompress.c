@@ -52,7 +52,7 @@ static bool inflate_cluster(void *out, size_t out_len, const void *in, size_t in
 {
 	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
 	enum libdeflate_result r = LIBDEFLATE_BAD_DATA;
-	size_t used, made;
+	size_t used, made = 0;
 
 	if (d)
 		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &made);

@@ -573,7 +573,7 @@ static void test_read__sparse_bomb(void **state)
 		fail_msg("took %ld seconds", (long)(t1.tv_sec - t0.tv_sec));
 }
 
-/* A million entries that share one compressed cluster: decompressed once each time round, not a million times. */
+/* Many entries that share one compressed cluster: decompressed once each time round, not a million times. */
 static void test_read__compressed_bomb(void **state)
 {
 	uint64_t cs = 2 * MIB;
@@ -585,14 +585,14 @@ static void test_read__compressed_bomb(void **state)
 	uint8_t b;
 
 	(void)state;
-	qimage_init(&q, 3, 21, 262144 * cs, false, 0);
+	qimage_init(&q, 3, 21, 32768 * cs, false, 0);
 	qimage_compressed(&q, 0, 1, false);
 	entry = qimage_get64(&q, qimage_entry_at(&q, 0));
-	for (uint64_t i = 1; i < 262144; i++)
+	for (uint64_t i = 1; i < 32768; i++)
 		qimage_set(&q, i * cs, entry);
 	im = open_ok(&q);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	for (uint64_t i = 0; i < 262144; i++)
+	for (uint64_t i = 0; i < 32768; i++)
 		assert_ok(image_pread(im, 0, &b, 1, i * cs, &e), &e);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	image_close(im);
