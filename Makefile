@@ -18,8 +18,8 @@ say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
 
 # --- packages of Debian 12: the only list ---------------------------------------------------------------------------
 DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev zlib1g-dev libdeflate-dev libjansson-dev libxxhash-dev
-DEPS_RUN := qemu-utils e2fsprogs scdoc
-DEPS_TEST := libcmocka-dev python3 python3-nacl python3-zstandard mandoc jq bsdextrautils
+DEPS_RUN := qemu-utils e2fsprogs scdoc jq
+DEPS_TEST := libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat
 DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
 
 PKGS := libzstd libsodium zlib libdeflate jansson libxxhash
@@ -51,7 +51,7 @@ $(error VARIANT is one of release, debug, asan, tsan)
 endif
 
 # Without its libraries nothing below can work: say so in one line instead of a page of compiler errors.
-NO_LIBS := deps deps-test deps-lint help clean dist check-includes
+NO_LIBS := deps deps-test deps-lint help clean dist check-includes check demo
 ifneq ($(filter-out $(NO_LIBS),$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(PKGS) 2>/dev/null && echo ok),ok)
 $(error Packages are missing: run `make deps` (as root; Debian 12) and try again)
@@ -156,7 +156,12 @@ tests-build: $(UNIT) $(REPLAY) $(HELPERS) $(PROGRAM)
 
 RUN = BUILD_ROOT=build ONLY='$(ONLY)' tests/run.sh
 
-check: all tests-build
+# The README's commands do all set-up: packages first, then a make of its own that finds them.
+check: deps-test
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all tests-build
+	$(Q)$(MAKE) --no-print-directory run-check
+.PHONY: run-check
+run-check:
 	$(Q)$(RUN) make:check-includes make:check-headers $(UNIT) $(REPLAY) $(SCENARIOS)
 
 unit: tests-build
@@ -222,9 +227,10 @@ build/man/%: docs/%.scd
 install: all man
 	install -D -m 755 build/release/kedge $(DESTDIR)$(PREFIX)/bin/kedge
 	$(Q)for m in $(MAN); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
-	$(Q)[ ! -f completions/kedge.bash ] || install -D -m 644 completions/kedge.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kedge
-	$(Q)[ ! -f completions/_kedge ] || install -D -m 644 completions/_kedge $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kedge
-	$(Q)[ ! -f completions/kedge.fish ] || install -D -m 644 completions/kedge.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kedge.fish
+	$(Q)install -d $(foreach d,bash-completion/completions zsh/site-functions fish/vendor_completions.d,$(DESTDIR)$(PREFIX)/share/$(d))
+	$(Q)build/kedge help --completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kedge
+	$(Q)build/kedge help --completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kedge
+	$(Q)build/kedge help --completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kedge.fish
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/kedge
@@ -232,7 +238,8 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kedge $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_kedge \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kedge.fish
 
-demo: all
+demo: deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)tests/demo.sh
 
 bench: all

@@ -67,7 +67,8 @@ struct command {
 extern const struct command *const cli_commands[];
 extern const struct opt cli_global_options[];
 
-extern const struct command cmd_dump, cmd_help, cmd_info, cmd_map;
+extern const struct command cmd_bench, cmd_cat, cmd_doctor, cmd_dump, cmd_help, cmd_info, cmd_init, cmd_key, cmd_list, cmd_map,
+	cmd_restore, cmd_show;
 
 /* Makes the failure in e exit with code instead: `return cli_exit(c, EXIT_NO_REPO, e)`.  Returns e->code. */
 static inline int cli_exit(struct cli *c, int code, const struct err *e)
@@ -82,6 +83,8 @@ int cli_usage(struct cli *c, struct err *e, const char *fmt, ...) __attribute__(
 /* cli/help.c: to stdout. */
 void help_print_all(void);
 void help_print_command(const struct command *cmd);
+/* cli/completion.c: the completion script for "bash", "zsh" or "fish", to stdout. */
+void completion_print(const char *shell);
 
 /* cli/signals.c: SIGINT, SIGTERM and SIGHUP request c; a second one exits at once with 130.  SIGUSR1 asks for a line of
  * progress.  SIGPIPE is ignored: writes fail with EPIPE.  c must live as long as the process. */

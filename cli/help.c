@@ -55,14 +55,28 @@ void help_print_command(const struct command *cmd)
 			print_option(o);
 }
 
+struct help_opts {
+	const char *completion;
+};
+
+static const struct opt help_options[] = {
+	OPT(struct help_opts, completion, 0, OPT_TEXT, "completion", "SHELL", "print the completion script for a shell",
+	    .choices = "bash|zsh|fish"),
+	{ .name = NULL },
+};
+
 static int run_help(struct cli *c, void *opts, struct err *e)
 {
+	const struct help_opts *o = opts;
 	const char *names[64];
 	char shown[128];
 	const char *near;
 	size_t n = 0;
 
-	(void)opts;
+	if (o->completion) {
+		completion_print(o->completion);
+		return EXIT_DONE;
+	}
 	if (c->nargs == 0) {
 		help_print_all();
 		return EXIT_DONE;
@@ -88,6 +102,8 @@ const struct command cmd_help = {
 	.name = "help",
 	.summary = "show the commands, or the options of one",
 	.usage = "[COMMAND]",
+	.options = help_options,
+	.opts_size = sizeof(struct help_opts),
 	.max_args = 1,
 	.run = run_help,
 };

@@ -21,29 +21,35 @@
 
 extern char **environ;
 
-void secret_done(struct secret *s)
+/* Bytes as they come in: locked memory, wiped by typed_done. */
+struct typed {
+	uint8_t *p;	/* NUL after len bytes */
+	size_t len;
+};
+
+static void typed_done(struct typed *s)
 {
 	sodium_free(s->p);	/* wipes; NULL is fine */
-	*s = (struct secret){ 0 };
+	*s = (struct typed){ 0 };
 }
 
-static int secret_alloc(size_t max, struct secret *ret, struct err *e)
+static int typed_alloc(size_t max, struct typed *ret, struct err *e)
 {
 	uint8_t *p = sodium_malloc(max + 1);
 
 	if (!p)
 		return err_set(e, ERR_NOMEM, "no memory for a secret (see ulimit -l)");
 	memset(p, 0, max + 1);
-	*ret = (struct secret){ .p = p };
+	*ret = (struct typed){ .p = p };
 	return 0;
 }
 
 /* Reads to the end of fd, at most max bytes, without a buffer that would keep a copy. */
-static int read_secret(int fd, const char *from, size_t max, struct secret *ret, struct err *e)
+static int read_typed(int fd, const char *from, size_t max, struct typed *ret, struct err *e)
 {
-	CLEANUP(secret_done) struct secret s = { 0 };
+	CLEANUP(typed_done) struct typed s = { 0 };
 
-	if (secret_alloc(max + 1, &s, e) < 0)
+	if (typed_alloc(max + 1, &s, e) < 0)
 		return e->code;
 	for (;;) {
 		ssize_t n = read(fd, s.p + s.len, max + 1 - s.len);
@@ -59,12 +65,12 @@ static int read_secret(int fd, const char *from, size_t max, struct secret *ret,
 			return err_set(e, ERR_INVALID, "%s: more than %zu bytes", from, max);
 	}
 	*ret = s;
-	s = (struct secret){ 0 };
+	s = (struct typed){ 0 };
 	return 0;
 }
 
 /* The passphrase is the first line (what password managers print goes on behind it); wipes the rest. */
-static int check_line(struct secret *s, const char *from, struct err *e)
+static int check_line(struct typed *s, const char *from, struct err *e)
 {
 	uint8_t *end = memchr(s->p, '\n', s->len);
 	size_t len = end ? (size_t)(end - s->p) : s->len;
@@ -80,20 +86,20 @@ static int check_line(struct secret *s, const char *from, struct err *e)
 	return 0;
 }
 
-static int from_file(const struct cli *c, const char *path, struct secret *ret, struct err *e)
+static int from_file(const struct cli *c, const char *path, struct typed *ret, struct err *e)
 {
 	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CLEANUP(secret_done) struct secret s = { 0 };
+	CLEANUP(typed_done) struct typed s = { 0 };
 	struct stat st;
 
 	if (fd < 0)
 		return err_sys(e, "password file %s", path);
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
 		msg_warn(c, "password file %s: everybody may read it (chmod 600 %s)", path, path);
-	if (read_secret(fd, path, PASSWORD_MAX_BYTES, &s, e) < 0 || check_line(&s, path, e) < 0)
+	if (read_typed(fd, path, PASSWORD_MAX_BYTES, &s, e) < 0 || check_line(&s, path, e) < 0)
 		return err_ctx(e, "password file");
 	*ret = s;
-	s = (struct secret){ 0 };
+	s = (struct typed){ 0 };
 	return 0;
 }
 
@@ -138,17 +144,17 @@ static int wait_command(pid_t pid, struct err *e)
 	return err_set(e, ERR_INVALID, "it was ended by signal %d", WTERMSIG(status));
 }
 
-static int from_command(const char *command, struct secret *ret, struct err *e)
+static int from_command(const char *command, struct typed *ret, struct err *e)
 {
 	static const char from[] = "KEDGE_PASSWORD_COMMAND";
-	CLEANUP(secret_done) struct secret s = { 0 };
+	CLEANUP(typed_done) struct typed s = { 0 };
 	CLEANUP(close_fd) int fd = -1;
 	pid_t pid;
 	int r;
 
 	if (spawn_shell(command, &pid, &fd, e) < 0)
 		return err_ctx(e, "%s", from);
-	r = read_secret(fd, "its output", PASSWORD_MAX_BYTES, &s, e);
+	r = read_typed(fd, "its output", PASSWORD_MAX_BYTES, &s, e);
 	close_fd(&fd);
 	if (r < 0) {
 		struct err unused = ERR_INIT;
@@ -159,7 +165,7 @@ static int from_command(const char *command, struct secret *ret, struct err *e)
 	if (wait_command(pid, e) < 0 || check_line(&s, "its output", e) < 0)
 		return err_ctx(e, "%s", from);
 	*ret = s;
-	s = (struct secret){ 0 };
+	s = (struct typed){ 0 };
 	return 0;
 }
 
@@ -188,7 +194,7 @@ static int wait_tty(struct cli *c, int fd, struct err *e)
 }
 
 /* One line from the terminal into s, byte by byte in locked memory. */
-static int read_tty_line(struct cli *c, int fd, struct secret *s, struct err *e)
+static int read_tty_line(struct cli *c, int fd, struct typed *s, struct err *e)
 {
 	for (;;) {
 		uint8_t *at = s->p + s->len;
@@ -210,14 +216,14 @@ static int read_tty_line(struct cli *c, int fd, struct secret *s, struct err *e)
 	}
 }
 
-static int ask(struct cli *c, int fd, const char *prompt, struct secret *ret, struct err *e)
+static int ask(struct cli *c, int fd, const char *prompt, struct typed *ret, struct err *e)
 {
-	CLEANUP(secret_done) struct secret s = { 0 };
+	CLEANUP(typed_done) struct typed s = { 0 };
 	struct termios before, quiet;
 	char shown[256];
 	int r;
 
-	if (secret_alloc(PASSWORD_MAX_BYTES + 1, &s, e) < 0)
+	if (typed_alloc(PASSWORD_MAX_BYTES + 1, &s, e) < 0)
 		return e->code;
 	if (tcgetattr(fd, &before) < 0)
 		return err_sys(e, "terminal");
@@ -233,13 +239,13 @@ static int ask(struct cli *c, int fd, const char *prompt, struct secret *ret, st
 	if (r < 0 || check_line(&s, "terminal", e) < 0)
 		return e->code;
 	*ret = s;
-	s = (struct secret){ 0 };
+	s = (struct typed){ 0 };
 	return 0;
 }
 
-static int from_terminal(struct cli *c, const char *prompt, bool twice, struct secret *ret, struct err *e)
+static int from_terminal(struct cli *c, const char *prompt, bool twice, struct typed *ret, struct err *e)
 {
-	CLEANUP(secret_done) struct secret first = { 0 }, again = { 0 };
+	CLEANUP(typed_done) struct typed first = { 0 }, again = { 0 };
 	CLEANUP(close_fd) int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 
 	if (fd < 0 || !isatty(fd)) {
@@ -255,11 +261,11 @@ static int from_terminal(struct cli *c, const char *prompt, bool twice, struct s
 	if (twice && (first.len != again.len || sodium_memcmp(first.p, again.p, first.len) != 0))
 		return err_set(e, ERR_INVALID, "the two passphrases differ");
 	*ret = first;
-	first = (struct secret){ 0 };
+	first = (struct typed){ 0 };
 	return 0;
 }
 
-static int get(struct cli *c, const char *prompt, bool is_new, struct secret *ret, struct err *e)
+static int get(struct cli *c, const char *prompt, bool is_new, struct typed *ret, struct err *e)
 {
 	const char *command = getenv("KEDGE_PASSWORD_COMMAND");
 
@@ -270,28 +276,43 @@ static int get(struct cli *c, const char *prompt, bool is_new, struct secret *re
 	return from_terminal(c, prompt, is_new, ret, e);
 }
 
-int password_get(struct cli *c, const char *prompt, struct secret *ret, struct err *e)
+int password_get(struct cli *c, const char *prompt, struct secret **ret, struct err *e)
 {
-	return get(c, prompt, false, ret, e);
+	CLEANUP(typed_done) struct typed s = { 0 };
+
+	if (get(c, prompt, false, &s, e) < 0)
+		return e->code;
+	return secret_new(SECRET_PASSPHRASE, s.p, s.len, ret, e);
 }
 
-int password_get_new(struct cli *c, const char *prompt, const char *file, struct secret *ret, struct err *e)
+int password_get_new(struct cli *c, const char *prompt, const char *file, struct secret **ret, struct err *e)
 {
-	return file ? from_file(c, file, ret, e) : get(c, prompt, true, ret, e);
+	CLEANUP(typed_done) struct typed s = { 0 };
+
+	if ((file ? from_file(c, file, &s, e) : get(c, prompt, true, &s, e)) < 0)
+		return e->code;
+	return secret_new(SECRET_PASSPHRASE, s.p, s.len, ret, e);
 }
 
-int password_read_key_file(const char *path, struct secret *ret, struct err *e)
+int password_ask_new(struct cli *c, const char *prompt, struct secret **ret, struct err *e)
+{
+	CLEANUP(typed_done) struct typed s = { 0 };
+
+	if (from_terminal(c, prompt, true, &s, e) < 0)
+		return e->code;
+	return secret_new(SECRET_PASSPHRASE, s.p, s.len, ret, e);
+}
+
+int password_read_key_file(const char *path, struct secret **ret, struct err *e)
 {
 	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CLEANUP(secret_done) struct secret s = { 0 };
+	CLEANUP(typed_done) struct typed s = { 0 };
 
 	if (fd < 0)
 		return err_sys(e, "key file %s", path);
-	if (read_secret(fd, path, KEY_FILE_MAX_BYTES, &s, e) < 0)
+	if (read_typed(fd, path, KEY_FILE_MAX_BYTES, &s, e) < 0)
 		return err_ctx(e, "key file");
-	if (s.len == 0)
-		return err_set(e, ERR_INVALID, "key file %s is empty", path);
-	*ret = s;
-	s = (struct secret){ 0 };
+	if (secret_new(SECRET_KEYFILE, s.p, s.len, ret, e) < 0)
+		return err_ctx(e, "key file %s", path);
 	return 0;
 }

@@ -12,7 +12,7 @@
 
 int main(int argc, char **argv)
 {
-	CLEANUP(secret_done) struct secret s = { 0 };
+	struct secret *s = NULL;
 	struct cli c = { 0 };
 	struct err e = ERR_INIT;
 	bool is_new = false;
@@ -34,6 +34,7 @@ int main(int argc, char **argv)
 		msg_error(&c, &e, r);
 		return r;
 	}
-	printf("[%s]\n", (const char *)s.p);
+	printf("[%.*s]\n", (int)s->len, (const char *)s->bytes);
+	secret_free(s);
 	return 0;
 }

@@ -1,0 +1,82 @@
+/*
+ * cmd_init.c - kedge init: makes a repository and shows its recovery key, once.
+ */
+#include <sodium.h>
+
+#include "base/num.h"
+#include "base/text.h"
+#include "cli/msg.h"
+#include "cli/open.h"
+
+struct init_opts {
+	uint64_t chunk_size, pack_size;
+	const char *label;
+};
+
+static const struct opt init_options[] = {
+	OPT(struct init_opts, chunk_size, 0, OPT_SIZE, "chunk-size", "SIZE", "unit of deduplication, a power of two (default 64K)", .min = CHUNK_MIN_BYTES, .max = CHUNK_MAX_BYTES),
+	OPT(struct init_opts, pack_size, 0, OPT_SIZE, "pack-size", "SIZE", "size of stored objects (default 32M)", .min = MIB, .max = PACK_MAX_BYTES / 2),
+	OPT(struct init_opts, label, 0, OPT_TEXT, "label", "TEXT", "name of the first key (default: first)"),
+	{ .name = NULL },
+};
+
+static int report(struct cli *c, const struct secret *recovery, struct err *e)
+{
+	char *text;
+
+	if (secret_recovery_text(recovery, &text, e) < 0)
+		return e->code;
+	if (c->g.json) {
+		json_t *o = json_object();
+		int r;
+
+		json_object_set_new(o, "repository", msg_json_text(c->g.repo));
+		json_object_set_new(o, "recovery_key", json_string(text));
+		r = msg_json(o, e);
+		sodium_free(text);
+		return r;
+	}
+	msg_note(c, "Repository made at %s.", c->g.repo);
+	printf("%s\n", text);
+	msg_note(c, "This is the recovery key.  It opens the repository if the password is lost, and is shown only this once:\n"
+		    "write it down and keep it away from this machine.");
+	sodium_free(text);
+	return msg_flush(e);
+}
+
+static int run(struct cli *c, void *opts, struct err *e)
+{
+	const struct init_opts *o = opts;
+	const struct repo_init_opts io = {
+		.chunk_size = (uint32_t)o->chunk_size, .pack_size = (uint32_t)o->pack_size, .label = o->label ? o->label : "first",
+	};
+	struct store *store = NULL;
+	struct secret *secret = NULL, *recovery = NULL;
+	int r;
+
+	if (o->chunk_size && !is_pow2(o->chunk_size))
+		return cli_usage(c, e, "--chunk-size must be a power of two");
+	r = open_store(c, true, &store, e);
+	if (r == 0)
+		r = open_secret(c, true, &secret, e);
+	if (r == 0)
+		r = repo_init(store, secret, &io, &recovery, e);
+	if (r == 0)
+		r = report(c, recovery, e);
+	secret_free(secret);
+	secret_free(recovery);
+	store_close(store);
+	return r;
+}
+
+const struct command cmd_init = {
+	.name = "init",
+	.summary = "make a repository",
+	.usage = "",
+	.text = "Makes an encrypted repository in the folder named by --repo, which must be new or empty.  The recovery key is printed on\n"
+		"standard output, once: it opens the repository when the password is lost.",
+	.options = init_options,
+	.opts_size = sizeof(struct init_opts),
+	.globals = CLI_REPO | CLI_JSON,
+	.run = run,
+};

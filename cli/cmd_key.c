@@ -1,0 +1,222 @@
+/*
+ * cmd_key.c - kedge key: the slots that open the repository.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/msg.h"
+#include "cli/open.h"
+#include "cli/password.h"
+#include "cli/table.h"
+
+struct key_opts {
+	const char *label, *new_password_file, *new_key_file;
+	bool force;
+};
+
+static const struct opt key_options[] = {
+	OPT(struct key_opts, label, 0, OPT_TEXT, "label", "TEXT", "add: what the key is called"),
+	OPT(struct key_opts, new_password_file, 0, OPT_TEXT, "new-password-file", "FILE", "add, passwd: the new passphrase (default: asked for)"),
+	OPT(struct key_opts, new_key_file, 0, OPT_TEXT, "new-key-file", "FILE", "add, passwd: a key file instead of a passphrase"),
+	OPT(struct key_opts, force, 'f', OPT_FLAG, "force", NULL, "remove: also the last key, or the one in use"),
+	{ .name = NULL },
+};
+
+static const char *const roles[] = { "-", "put", "maintain", "full" };
+static const char *const kinds[] = { "-", "passphrase", "keyfile", "recovery" };
+
+static json_t *slot_json(const struct slot_info *s, bool own)
+{
+	char hex[2 * SLOT_BYTES + 1], time[32];
+	json_t *o = json_object();
+
+	json_object_set_new(o, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
+	json_object_set_new(o, "label", msg_json_text(s->label));
+	json_object_set_new(o, "role", json_string(roles[s->role]));
+	json_object_set_new(o, "kind", json_string(kinds[s->kind]));
+	json_object_set_new(o, "created", json_string(clock_utc_text(s->time_ns, time)));
+	json_object_set_new(o, "removed", json_boolean(s->removed));
+	json_object_set_new(o, "in_use", json_boolean(own));
+	return o;
+}
+
+static bool is_own(struct opened *o, const struct slot_info *s)
+{
+	return !memcmp(repo_own_slot(o->repo)->b, s->id.b, SLOT_BYTES);
+}
+
+static int list_json(struct opened *o, const struct slot_list *l, struct err *e)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < l->n; i++)
+		json_array_append_new(a, slot_json(&l->p[i], is_own(o, &l->p[i])));
+	return msg_json(a, e);
+}
+
+static int list_text(struct opened *o, const struct slot_list *l, struct err *e)
+{
+	static const char *const head[] = { "SLOT", "LABEL", "ROLE", "OPENS WITH", "SINCE", "" };
+	struct table t;
+	int r = 0;
+
+	table_init(&t, 6, head);
+	for (size_t i = 0; r == 0 && i < l->n; i++) {
+		const struct slot_info *s = &l->p[i];
+		char hex[2 * SLOT_BYTES + 1], time[32], label[128];
+
+		if (s->removed)
+			continue;
+		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)), roles[s->role],
+			      kinds[s->kind], clock_local_text(s->time_ns, time), is_own(o, s) ? "in use" : "");
+	}
+	if (r == 0)
+		table_print(&t, 0, stdout);
+	table_done(&t);
+	return r < 0 ? r : msg_flush(e);
+}
+
+static int key_list(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
+{
+	struct slot_list l = { 0 };
+	int r = repo_slots(o->repo, &l, e);
+
+	(void)k;
+	if (r == 0)
+		r = c->g.json ? list_json(o, &l, e) : list_text(o, &l, e);
+	slot_list_free(&l);
+	return r;
+}
+
+static int new_secret(struct cli *c, const struct key_opts *k, struct secret **ret, struct err *e)
+{
+	if (k->new_key_file && k->new_password_file)
+		return cli_usage(c, e, "either --new-key-file or --new-password-file");
+	if (k->new_key_file)
+		return password_read_key_file(k->new_key_file, ret, e);
+	if (k->new_password_file)
+		return password_get_new(c, "new passphrase", k->new_password_file, ret, e);
+	return password_ask_new(c, "new passphrase", ret, e);	/* the environment has the present one */
+}
+
+static int key_add(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
+{
+	const struct slot_new_opts so = { .label = k->label ? k->label : "unnamed", .role = ROLE_FULL };
+	char hex[2 * SLOT_BYTES + 1];
+	struct secret *secret = NULL;
+	struct slot_id id;
+	int r = new_secret(c, k, &secret, e);
+
+	if (r == 0)
+		r = repo_slot_add(o->repo, secret, &so, &id, e);
+	secret_free(secret);
+	if (r < 0)
+		return r;
+	text_hex(id.b, SLOT_BYTES, hex);
+	if (c->g.json) {
+		json_t *j = json_object();
+
+		json_object_set_new(j, "slot", json_string(hex));
+		return msg_json(j, e);
+	}
+	msg_note(c, "added key %s", hex);
+	return 0;
+}
+
+/* A slot by the beginning of its id, or by its label. */
+static int find_slot(const struct slot_list *l, const char *text, struct slot_id *ret, struct err *e)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		const struct slot_info *s = &l->p[i];
+		char hex[2 * SLOT_BYTES + 1];
+
+		if (s->removed || (strncmp(text_hex(s->id.b, SLOT_BYTES, hex), text, strlen(text)) && strcmp(s->label, text)))
+			continue;
+		found++;
+		*ret = s->id;
+	}
+	if (found == 1)
+		return 0;
+	err_set(e, found ? ERR_INVALID : ERR_NOTFOUND, found ? "several keys fit %s" : "no key fits %s", text);
+	return err_hint(e, "kedge key list shows them; name one by its SLOT");
+}
+
+static int key_remove(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
+{
+	struct slot_list l = { 0 };
+	struct slot_id id;
+	int r = repo_slots(o->repo, &l, e);
+
+	if (r == 0)
+		r = find_slot(&l, c->args[1], &id, e);
+	if (r == 0)
+		r = repo_slot_remove(o->repo, &id, k->force, e);
+	slot_list_free(&l);
+	if (r == 0)
+		msg_note(c, "removed the key; whoever copied the storage before can still open that copy with it");
+	return r;
+}
+
+static int key_passwd(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
+{
+	struct secret *secret = NULL;
+	int r = new_secret(c, k, &secret, e);
+
+	if (r == 0)
+		r = repo_slot_passwd(o->repo, secret, e);
+	secret_free(secret);
+	if (r == 0)
+		msg_note(c, "the key in use has a new passphrase");
+	return r;
+}
+
+static const struct {
+	const char *name;
+	size_t nargs;
+	bool new_secret, label, force;	/* which options it takes */
+	int (*run)(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e);
+} actions[] = {
+	{ "add", 1, true, true, false, key_add },
+	{ "list", 1, false, false, false, key_list },
+	{ "remove", 2, false, false, true, key_remove },
+	{ "passwd", 1, true, false, false, key_passwd },
+};
+
+static int run(struct cli *c, void *opts, struct err *e)
+{
+	const struct key_opts *k = opts;
+	struct opened o = { 0 };
+	size_t i = 0;
+	int r;
+
+	while (i < sizeof(actions) / sizeof(*actions) && strcmp(actions[i].name, c->args[0]))
+		i++;
+	if (i == sizeof(actions) / sizeof(*actions))
+		return cli_usage(c, e, "key %s: there is add, list, remove, passwd", c->args[0]);
+	if (c->nargs != actions[i].nargs)
+		return cli_usage(c, e, actions[i].nargs == 2 ? "key %s: name the key" : "key %s: too many words", c->args[0]);
+	if (((k->new_key_file || k->new_password_file) && !actions[i].new_secret) || (k->label && !actions[i].label) ||
+	    (k->force && !actions[i].force))
+		return cli_usage(c, e, "key %s does not take that option", c->args[0]);
+	r = open_repo(c, &o, e);
+	if (r == 0)
+		r = actions[i].run(c, k, &o, e);
+	opened_done(&o);
+	return r;
+}
+
+const struct command cmd_key = {
+	.name = "key",
+	.summary = "add, list, remove keys; change a passphrase",
+	.usage = "add | list | remove SLOT | passwd",
+	.text = "Every key opens the whole repository.  `passwd` changes the passphrase of the key that was used to open it.",
+	.options = key_options,
+	.opts_size = sizeof(struct key_opts),
+	.globals = CLI_REPO | CLI_JSON,
+	.min_args = 1,
+	.max_args = 2,
+	.run = run,
+};

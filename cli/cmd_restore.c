@@ -1,0 +1,386 @@
+/*
+ * cmd_restore.c - kedge restore: a point into a fresh image, onto a block device, or a whole VM into a folder.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/num.h"
+#include "base/text.h"
+#include "cli/msg.h"
+#include "cli/open.h"
+#include "cli/points.h"
+#include "formats/formats.h"
+#include "restore/restore.h"
+
+struct restore_cmd_opts {
+	const char *output, *to, *format, *preallocation;
+	uint64_t cluster_size;
+	bool compress, force, with_snapshots, salvage;
+};
+
+static const struct opt restore_options[] = {
+	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE", "write one disk to this file or block device"),
+	OPT(struct restore_cmd_opts, to, 0, OPT_TEXT, "to", "DIR", "write all disks and attachments into this folder"),
+	OPT(struct restore_cmd_opts, format, 'O', OPT_TEXT, "format", "FORMAT", "of the new image: raw, qcow2 (default: by the file's name, else as it was)", .choices = "raw|qcow2"),
+	OPT(struct restore_cmd_opts, cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", "qcow2: cluster size, 512 to 2M (default 64K)", .min = 512, .max = 2 * MIB),
+	OPT(struct restore_cmd_opts, compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters"),
+	OPT(struct restore_cmd_opts, preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", .choices = "off|metadata|falloc|full"),
+	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL, "qcow2: with all internal snapshots of that backup"),
+	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL, "overwrite existing files, or the block device"),
+	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL, "restore what can be had of a damaged point; zeros elsewhere, exit 4"),
+	{ .name = NULL },
+};
+
+/* One disk to write. */
+struct target {
+	uint32_t disk;
+	const struct manifest_state_disk *sd;
+	const struct format *format;
+	char *path;
+};
+struct job {
+	struct cli *c;
+	const struct restore_cmd_opts *o;
+	struct opened open;
+	struct point pt;
+	VEC(struct target) targets;
+	struct restore_result result;
+	json_t *written;	/* --json: what was written */
+};
+
+static enum preallocation preallocation_of(const char *text)
+{
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
+
+	for (unsigned i = 0; text && i < 4; i++)
+		if (!strcmp(text, names[i]))
+			return (enum preallocation)i;
+	return PREALLOC_OFF;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && !strcmp(s + n - m, end);
+}
+
+/* The target's format: as asked for, a block device's, by the name's ending, else what the disk was. */
+static const struct format *target_format(const struct restore_cmd_opts *o, const char *path, const struct manifest_disk *d)
+{
+	struct stat st;
+	const struct format *f;
+
+	if (o->format)
+		return format_find(o->format);
+	if (path && stat(path, &st) == 0 && S_ISBLK(st.st_mode))
+		return format_find("raw");
+	if (path && ends_with(path, ".qcow2"))
+		return format_find("qcow2");
+	if (path && (ends_with(path, ".raw") || ends_with(path, ".img")))
+		return format_find("raw");
+	f = format_find(d->format);
+	return f && f->create ? f : format_find("raw");
+}
+
+static int check_options(struct cli *c, const struct restore_cmd_opts *o, struct err *e)
+{
+	if (!o->output == !o->to)
+		return cli_usage(c, e, "say where to: either -o FILE for one disk or --to DIR for all");
+	if (o->cluster_size && !is_pow2(o->cluster_size))
+		return cli_usage(c, e, "--cluster-size must be a power of two");
+	return 0;
+}
+
+static int check_target(struct job *j, const struct target *t, struct err *e)
+{
+	const bool raw = !strcmp(t->format->name, "raw");
+	struct stat st;
+
+	if (raw && (j->o->cluster_size || j->o->compress || j->o->with_snapshots))
+		return cli_usage(j->c, e, "--cluster-size, --compress and --with-snapshots need -O qcow2: %s becomes raw", t->path);
+	if (raw && j->o->preallocation && !strcmp(j->o->preallocation, "metadata"))
+		return cli_usage(j->c, e, "--preallocation metadata needs -O qcow2: %s becomes raw", t->path);
+	if (lstat(t->path, &st) == 0 && !j->o->force) {
+		err_set(e, ERR_EXISTS, "%s exists", t->path);
+		return err_hint(e, "--force overwrites it");
+	}
+	return 0;
+}
+
+static int add_target(struct job *j, uint32_t disk, char *path, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	struct target *t = VEC_PUSH(&j->targets, e);
+
+	if (!t) {
+		free(path);
+		return e->code;
+	}
+	t->disk = disk;
+	t->path = path;
+	t->sd = point_disk(m, j->pt.state, disk);
+	t->format = target_format(j->o, j->o->output, &m->disks.p[disk]);
+	return check_target(j, t, e);
+}
+
+/* All targets are named and checked before the first byte is written. */
+static int plan_folder(struct job *j, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	const struct manifest_state *s = &m->states.p[j->pt.state];
+
+	for (size_t i = 0; i < s->disks.n; i++) {
+		const struct manifest_disk *d = &m->disks.p[s->disks.p[i].disk];
+		char *path;
+
+		if (j->pt.has_disk && j->pt.disk != s->disks.p[i].disk)
+			continue;
+		path = text_printf(e, "%s/%s.%s", j->o->to, d->name, target_format(j->o, NULL, d)->name);
+		if (!path || add_target(j, s->disks.p[i].disk, path, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static int plan(struct job *j, struct err *e)
+{
+	const char *text = j->c->args[0];
+	char *path;
+
+	if (j->o->to)
+		return point_find(&j->open.backups, text, &j->pt, e) < 0 ? e->code : plan_folder(j, e);
+	if (points_find_disk(&j->open.backups, text, &j->pt, e) < 0)
+		return e->code;
+	path = text_printf(e, "%s", j->o->output);
+	return path ? add_target(j, j->pt.disk, path, e) : e->code;
+}
+
+static int write_content(struct job *j, struct restore *rs, const struct target *t, struct image_writer *w, struct err *e)
+{
+	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
+	const struct writer_state_opts so = { .size = t->sd->tree.size };
+
+	if (j->o->with_snapshots)
+		return restore_with_snapshots(rs, t->disk, w, &j->result, e);
+	if (writer_begin_state(w, &so, e) < 0)
+		return e->code;
+	return restore_tree(rs, d->domain, &t->sd->tree, w, &j->result, e);
+}
+
+static int restore_disk(struct job *j, struct restore *rs, const struct target *t, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	const struct writer_opts wo = {
+		.path = t->path, .size = t->sd->tree.size, .replace = j->o->force,
+		.max_size = j->o->with_snapshots ? restore_max_size(m, t->disk) : 0,
+		.cluster_size = (uint32_t)j->o->cluster_size, .compress = j->o->compress,
+		.preallocation = preallocation_of(j->o->preallocation), .threads = (unsigned)j->c->g.threads,
+		.max_bytes = (size_t)(j->c->g.memory / 4),
+	};
+	struct image_writer *w = NULL;
+	int r = t->format->create(&wo, &w, e);
+
+	if (r < 0)
+		return r;
+	r = write_content(j, rs, t, w, e);
+	if (r < 0) {
+		writer_abort(w);
+		return r;
+	}
+	return writer_finish(w, e);
+}
+
+static void note_disk(struct job *j, const struct target *t, double seconds)
+{
+	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
+	char size[MSG_SIZE_BYTES], q[512];
+
+	msg_note(j->c, "disk %s: %s, %s, %s in %.1f s, every chunk verified%s", d->name, text_quote(t->path, q, sizeof(q)),
+		 t->format->name, msg_size(j->c, t->sd->tree.size, size), seconds,
+		 j->result.ndamage ? " but those that are missing" : "");
+	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
+		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
+	if (j->written) {
+		json_t *row = json_object();
+
+		json_object_set_new(row, "disk", msg_json_text(d->name));
+		json_object_set_new(row, "path", msg_json_text(t->path));
+		json_object_set_new(row, "format", json_string(t->format->name));
+		json_object_set_new(row, "size", msg_json_u64(t->sd->tree.size));
+		json_array_append_new(j->written, row);
+	}
+}
+
+/* Attachments are small: written whole by way of a stream. */
+struct file_out {
+	struct fs_atomic file;
+	uint64_t at;
+};
+
+static int file_data(void *opaque, const void *buf, size_t len, struct err *e)
+{
+	struct file_out *f = opaque;
+	uint64_t at = f->at;
+
+	f->at += len;
+	return fs_pwrite_full(f->file.fd, buf, len, at, e);
+}
+
+static int file_zero(void *opaque, uint64_t len, struct err *e)
+{
+	struct file_out *f = opaque;
+
+	f->at += len;
+	return ftruncate(f->file.fd, (off_t)f->at) < 0 ? err_sys(e, "resizing %s", f->file.path) : 0;
+}
+
+static int restore_attachment(struct job *j, struct restore *rs, const struct manifest_attachment *a, struct err *e)
+{
+	struct file_out f = { .file = { .fd = -1 } };
+	const struct restore_stream out = { .data = file_data, .zero = file_zero, .opaque = &f };
+	CLEANUP(free_ptr) char *path = NULL;
+	int r;
+
+	/* The name comes from a manifest: it must stay in the folder. */
+	if (!*a->name || strchr(a->name, '/') || !strcmp(a->name, ".") || !strcmp(a->name, ".."))
+		return err_set(e, ERR_CORRUPT, "attachment with a name that is no file name");
+	path = fs_join(j->o->to, a->name, e);
+	if (!path)
+		return e->code;
+	r = fs_atomic_open(&f.file, path, j->o->force, 0600, e);
+	if (r == ERR_EXISTS)
+		err_hint(e, "--force overwrites it");
+	if (r == 0)
+		r = restore_stream(rs, "default", &a->tree, 0, a->tree.size, &out, &j->result, e);
+	if (r == 0)
+		r = fs_atomic_commit(&f.file, j->o->force, e);
+	fs_atomic_done(&f.file);
+	return r;
+}
+
+static int restore_attachments(struct job *j, struct restore *rs, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	char q[256];
+
+	for (size_t i = 0; i < m->attachments.n; i++) {
+		if (restore_attachment(j, rs, &m->attachments.p[i], e) < 0)
+			return err_ctx(e, "attachment %s", text_quote(m->attachments.p[i].name, q, sizeof(q)));
+		msg_note(j->c, "attachment %s", text_quote(m->attachments.p[i].name, q, sizeof(q)));
+	}
+	return 0;
+}
+
+/* The command that a user would type next. */
+static void next_command(struct job *j)
+{
+	const struct manifest *m = j->pt.backup->m;
+
+	for (size_t i = 0; i < m->attachments.n; i++)
+		if (m->machine_uuid && ends_with(m->attachments.p[i].name, ".xml")) {
+			msg_note(j->c, "next: set the disks' paths in %s/%s, then: virsh define %s/%s", j->o->to, m->attachments.p[i].name,
+				 j->o->to, m->attachments.p[i].name);
+			return;
+		}
+	for (size_t i = 0; i < j->targets.n; i++)
+		msg_note(j->c, "%s-drive file=%s,format=%s,if=virtio%s", i ? "      " : "next: qemu-system-x86_64 -m 1024 ", j->targets.p[i].path,
+			 j->targets.p[i].format->name, i + 1 < j->targets.n ? " \\" : "");
+}
+
+static int make_folder(struct job *j, struct err *e)
+{
+	return j->o->to ? fs_mkdirs(j->o->to, 0700, e) : 0;
+}
+
+static int restore_all(struct job *j, struct err *e)
+{
+	const struct restore_opts ro = {
+		.threads = (unsigned)j->c->g.threads, .max_bytes = (size_t)(j->c->g.memory / 2), .salvage = j->o->salvage,
+		.cancel = &j->c->cancel, .progress = &j->c->progress,
+	};
+	CLEANUP(restore_free_cleanup) struct restore *rs = NULL;
+	int r = make_folder(j, e);
+
+	if (r == 0)
+		r = restore_new(j->open.repo, j->pt.backup, &ro, &rs, e);
+	for (size_t i = 0; r == 0 && i < j->targets.n; i++) {
+		double start = clock_mono();
+
+		r = restore_disk(j, rs, &j->targets.p[i], e);
+		if (r == 0)
+			note_disk(j, &j->targets.p[i], clock_mono() - start);
+		else
+			err_ctx(e, "disk %s", j->pt.backup->m->disks.p[j->targets.p[i].disk].name);
+	}
+	if (r == 0 && j->o->to)
+		r = restore_attachments(j, rs, e);
+	points_report_damage(j->c, &j->result);
+	if (j->result.ndamage)
+		j->c->exit_code = EXIT_UNVERIFIED;
+	return r;
+}
+
+static int report(struct job *j, struct err *e)
+{
+	json_t *o;
+
+	if (!j->c->g.json) {
+		if (j->o->to)
+			next_command(j);
+		return 0;
+	}
+	o = json_object();
+	json_object_set_new(o, "vm", msg_json_text(j->pt.backup->m->vm));
+	json_object_set_new(o, "disks", json_incref(j->written));
+	json_object_set_new(o, "bytes_written", msg_json_u64(j->result.bytes_written));
+	json_object_set_new(o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
+	json_object_set_new(o, "chunks_missing", msg_json_u64(j->result.ndamage));
+	return msg_json(o, e);
+}
+
+static int run(struct cli *c, void *opts, struct err *e)
+{
+	struct job j = { .c = c, .o = opts };
+	int r = check_options(c, j.o, e);
+
+	if (c->g.json)
+		j.written = json_array();
+	if (r == 0)
+		r = open_repo(c, &j.open, e);
+	if (r == 0)
+		r = open_backups(c, &j.open, NULL, e);
+	if (r == 0)
+		r = plan(&j, e);
+	if (r == 0)
+		r = restore_all(&j, e);
+	if (r == 0)
+		r = report(&j, e);
+	for (size_t i = 0; i < j.targets.n; i++)
+		free(j.targets.p[i].path);
+	VEC_DONE(&j.targets);
+	restore_result_done(&j.result);
+	json_decref(j.written);
+	opened_done(&j.open);
+	return r < 0 ? r : c->exit_code;
+}
+
+const struct command cmd_restore = {
+	.name = "restore",
+	.summary = "restore a point to a fresh image, a device or a folder",
+	.usage = "VM[:DISK][@WHEN][/STATE]",
+	.text = "WHEN is latest (default), the beginning of an id, a day or a time; STATE is current (default), snap:NAME, snapid:ID or\n"
+		"layer:FILE.  The target appears when all of it is written and durable; every chunk is verified on the way.  With --to, the\n"
+		"next command to type is printed.",
+	.options = restore_options,
+	.opts_size = sizeof(struct restore_cmd_opts),
+	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,
+	.min_args = 1,
+	.max_args = 1,
+	.run = run,
+};

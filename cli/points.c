@@ -1,0 +1,53 @@
+/*
+ * points.c - points as commands need them.
+ */
+#include "cli/points.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/msg.h"
+
+int points_find_disk(const struct backup_list *l, const char *text, struct point *ret, struct err *e)
+{
+	const struct manifest_state *s;
+	const struct manifest *m;
+	char names[256] = "";
+	struct point pt;
+
+	if (point_find(l, text, &pt, e) < 0)
+		return e->code;
+	m = pt.backup->m;
+	s = &m->states.p[pt.state];
+	if (!pt.has_disk && s->disks.n == 1) {
+		pt.has_disk = true;
+		pt.disk = s->disks.p[0].disk;
+	}
+	if (pt.has_disk) {
+		if (!point_disk(m, pt.state, pt.disk))
+			return err_set(e, ERR_NOTFOUND, "disk %s is not in that state", m->disks.p[pt.disk].name);
+		*ret = pt;
+		return 0;
+	}
+	for (size_t i = 0; i < s->disks.n; i++) {
+		size_t n = strlen(names);
+
+		snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", m->disks.p[s->disks.p[i].disk].name);
+	}
+	err_set(e, ERR_INVALID, "%s has several disks: %s", m->vm, names);
+	return err_hint(e, "name one: %s:%s", m->vm, s->disks.n ? m->disks.p[s->disks.p[0].disk].name : "DISK");
+}
+
+void points_report_damage(const struct cli *c, const struct restore_result *res)
+{
+	char text[300];
+
+	for (size_t i = 0; i < res->damage.n; i++) {
+		const struct restore_damage *d = &res->damage.p[i];
+
+		msg_warn(c, "guest bytes %" PRIu64 " to %" PRIu64 ": %s", d->off, d->off + d->len, text_quote(d->text, text, sizeof(text)));
+	}
+	if (res->ndamage > res->damage.n)
+		msg_warn(c, "and %" PRIu64 " more", res->ndamage - res->damage.n);
+}

@@ -1,0 +1,34 @@
+# The man page, the help and the completions name the same commands and options; the scripts are what their shells accept.
+. "$TOP/tests/e2e/lib.sh"
+needs scdoc mandoc
+for f in kedge.1 kedge-repository.5; do
+	scdoc < "$TOP/docs/$f.scd" > $f
+	mandoc -T lint -W error $f || die "mandoc: $f"
+done
+commands=$(k help | sed -n '/^commands:/,/^$/p' | awk 'NR > 1 && NF { print $1 }')
+[ "$(echo "$commands" | wc -l)" -ge 10 ] || die "the help lists too few commands"
+for c in $commands; do
+	grep -q "^## kedge $c\b" "$TOP/docs/kedge.1.scd" || grep -q "^## kedge .*\b$c\b" "$TOP/docs/kedge.1.scd" || die "the man page has no kedge $c"
+	k help "$c" | grep -o -- '--[a-z][a-z-]*' | sort -u > help.opts
+	while read -r o; do
+		grep -q -- "\*[^*]*$o" "$TOP/docs/kedge.1.scd" || die "the man page lacks $o of kedge $c"
+		k help --completion bash | grep -q -- "$o" || die "the bash completion lacks $o"
+		k help --completion zsh | grep -q -- "$o" || die "the zsh completion lacks $o"
+		k help --completion fish | grep -q -- "-l ${o#--}" || die "the fish completion lacks $o"
+	done < help.opts
+done
+for c in $(grep '^## kedge' "$TOP/docs/kedge.1.scd" | awk '{ print $3 }'); do
+	echo "$commands" | grep -qx "$c" || die "the man page has kedge $c, the program has not"
+done
+grep -o '^\*\(-., \)\?--[a-z-]*' "$TOP/docs/kedge.1.scd" | grep -o -- '--[a-z-]*' | sort -u | while read -r o; do
+	for c in "" $commands; do k help $c; done | grep -q -- "$o\b" || die "the man page has $o, the program has not"
+done
+k help --completion bash > c.bash
+bash -n c.bash
+bash -c '. ./c.bash; COMP_WORDS=(kedge res); COMP_CWORD=1; _kedge; [ "${COMPREPLY[*]}" = restore ]' || die "bash completes no command"
+bash -c '. ./c.bash; COMP_WORDS=(kedge restore --with-s); COMP_CWORD=2; _kedge; [ "${COMPREPLY[*]}" = --with-snapshots ]' || die "bash completes no option"
+k help --completion zsh > _kedge
+! command -v zsh >/dev/null || zsh -n _kedge
+k help --completion fish > c.fish
+! command -v fish >/dev/null || fish -n c.fish
+expect 2 k help --completion tcsh
