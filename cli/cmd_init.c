@@ -38,8 +38,8 @@ static int report(struct cli *c, const struct secret *recovery, struct err *e)
 	}
 	msg_note(c, "Repository made at %s.", c->g.repo);
 	printf("%s\n", text);
-	msg_note(c, "This is the recovery key.  It opens the repository if the password is lost, and is shown only this once:\n"
-		    "write it down and keep it away from this machine.");
+	msg_note(c, "This is the recovery key.  It opens the repository if the password is lost, and is shown only this once:");
+	msg_note(c, "write it down and keep it away from this machine.");
 	sodium_free(text);
 	return msg_flush(e);
 }

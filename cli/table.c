@@ -47,7 +47,7 @@ int table_row(struct table *t, struct err *e, ...)
 	va_start(ap, e);
 	for (size_t i = 0; i < t->cols && r == 0; i++) {
 		const char *text = va_arg(ap, const char *);
-		char *copy = text_printf(e, "%s", text && *text ? text : "-");
+		char *copy = text_printf(e, "%s", text ? text : "-");
 
 		if (copy)
 			t->cells[t->ncells++] = copy;

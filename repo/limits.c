@@ -72,9 +72,14 @@ static int bench_init(struct bench *b, const uint8_t *data, size_t len, struct e
 
 static void one_zero_check(struct bench *b, size_t i)
 {
-	volatile bool z = bytes_all_zero(b->data + i * SEGMENT, SEGMENT);
+	static const uint8_t zeros[SEGMENT];	/* data that is not zero ends the search at once: the cost is that of zeros */
+	volatile bool z;
 
+	__asm__ volatile("" ::: "memory");	/* a pure function of the same bytes would be called once */
+	z = bytes_all_zero(zeros, SEGMENT);
 	(void)z;
+	(void)b;
+	(void)i;
 }
 
 static void one_hash(struct bench *b, size_t i)

@@ -1,0 +1,299 @@
+/*
+ * backup_source.c - what `kedge backup` is asked to read: names, disks, attachments, selectors; and whether it is the same machine
+ * and the same formats as last time.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/num.h"
+#include "base/text.h"
+#include "cli/backup_internal.h"
+#include "cli/msg.h"
+#include "repo/object.h"
+
+#define ATTACHMENT_MAX_BYTES ((size_t)64 << 20)
+
+void sources_done(struct sources *s)
+{
+	for (size_t i = 0; i < s->disks.n; i++) {
+		chain_close(s->disks.p[i].chain);
+		free(s->disks.p[i].name);
+		free(s->disks.p[i].path);
+	}
+	for (size_t i = 0; i < s->files.n; i++) {
+		free(s->files.p[i].name);
+		free(s->files.p[i].p);
+	}
+	for (char **p = s->states; p && *p; p++)
+		free(*p);
+	free(s->states);
+	VEC_DONE(&s->disks);
+	VEC_DONE(&s->files);
+	free(s->vm);
+	free(s->vm_name);
+	free(s->uuid);
+	free(s->machine_source);
+	*s = (struct sources){ 0 };
+}
+
+/* A name that can't be typed in a point gets an alias: what is allowed of it, and digits of its hash to tell it from others. */
+static int set_vm(struct sources *s, const char *name, struct err *e)
+{
+	char safe[48], hex[9];
+	struct id h;
+	size_t n = 0;
+
+	if (text_is_name(name)) {
+		s->vm = text_printf(e, "%s", name);
+		return s->vm ? 0 : e->code;
+	}
+	for (const char *p = name; *p && n < sizeof(safe) - 1; p++)
+		safe[n++] = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ? *p : '_';
+	safe[n] = 0;
+	hash_bytes(name, strlen(name), &h);
+	s->vm = text_printf(e, "%s-%s", safe, text_hex(h.b, 4, hex));
+	s->vm_name = text_printf(e, "%s", name);
+	return s->vm && s->vm_name ? 0 : e->code;
+}
+
+/* The first file's name without its last ending. */
+static int name_vm(struct sources *s, const struct backup_opts *o, struct err *e)
+{
+	CLEANUP(free_ptr) char *base = NULL;
+	char *dot;
+
+	if (o->vm)
+		return *o->vm ? set_vm(s, o->vm, e) : err_set(e, ERR_INVALID, "--vm: an empty name");
+	base = text_printf(e, "%s", fs_basename(s->disks.p[0].path));
+	if (!base)
+		return e->code;
+	dot = strrchr(base, '.');
+	if (dot && dot != base)
+		*dot = 0;
+	return set_vm(s, base, e);
+}
+
+static int parse_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct source_disk *d,
+		      const struct format **ret_format, struct err *e)
+{
+	const struct format *given = o->image.format ? format_find(o->image.format) : NULL, *prefix = NULL;
+	char q[256];
+
+	if (o->image.format && !given)
+		return cli_usage(c, e, "--format: no format \"%s\"", text_quote(o->image.format, q, sizeof(q)));
+	if (o->image.backing_format && !format_find(o->image.backing_format))
+		return cli_usage(c, e, "--backing-format: no format \"%s\"", text_quote(o->image.backing_format, q, sizeof(q)));
+	if (format_parse_source(arg, &d->name, &prefix, &d->path, e) < 0)
+		return cli_exit(c, EXIT_USAGE, e);
+	if (!d->name)
+		d->name = text_printf(e, "disk%zu", s->disks.n - 1);
+	if (!d->name)
+		return e->code;
+	if (!text_is_name(d->name))
+		return cli_usage(c, e, "disk name \"%s\": letters, digits, '.', '_' and '-' only", text_quote(d->name, q, sizeof(q)));
+	for (size_t i = 0; i + 1 < s->disks.n; i++)
+		if (!strcmp(s->disks.p[i].name, d->name))
+			return cli_usage(c, e, "two disks are named %s", d->name);
+	*ret_format = prefix ? prefix : given;
+	d->format_given = *ret_format != NULL;
+	return 0;
+}
+
+static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct err *e)
+{
+	struct source_disk *d = VEC_PUSH(&s->disks, e);
+	const struct format *f = NULL;
+	struct chain_opts co = {
+		.allow_paths = o->image.allow_paths.p, .backing_format = o->image.backing_format, .force = o->image.force,
+	};
+
+	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
+		return e->code;
+	co.format = f ? f->name : NULL;
+	return chain_open(d->path, &co, &d->chain, e);
+}
+
+static int open_file(struct sources *s, const char *path, struct err *e)
+{
+	struct source_file *f = VEC_PUSH(&s->files, e);
+	char uuid[MACHINE_UUID_BYTES];
+	struct stat st;
+
+	if (!f)
+		return e->code;
+	if (stat(path, &st) < 0)
+		return err_sys(e, "attachment %s", path);
+	if (fs_read_file(path, ATTACHMENT_MAX_BYTES, &f->p, &f->len, e) < 0)
+		return err_ctx(e, "attachment");
+	f->mode = st.st_mode & 07777;
+	f->name = text_printf(e, "%s", fs_basename(path));
+	if (!f->name)
+		return e->code;
+	for (size_t i = 0; i + 1 < s->files.n; i++)
+		if (!strcmp(s->files.p[i].name, f->name))
+			return err_set(e, ERR_INVALID, "two attachments are named %s", f->name);
+	if (!s->uuid && libvirt_uuid(f->p, f->len, uuid))
+		s->uuid = text_printf(e, "%s", uuid);
+	return 0;
+}
+
+/* "snap:a,current": commas separate; a selector of a name with a comma is given by its snapid. */
+static int split_states(struct cli *c, const char *text, struct sources *s, struct err *e)
+{
+	size_t n = 1, k = 0;
+
+	if (!text || !strcmp(text, "all"))
+		return 0;
+	for (const char *p = text; *p; p++)
+		n += *p == ',';
+	s->states = calloc(n + 1, sizeof(*s->states));
+	if (!s->states)
+		return err_set(e, ERR_NOMEM, "no memory for --states");
+	for (const char *p = text;; p++) {
+		size_t len = strcspn(p, ",");
+
+		if (len == 0)
+			return cli_usage(c, e, "--states: an empty selector");
+		s->states[k] = text_printf(e, "%.*s", (int)len, p);
+		if (!s->states[k++])
+			return e->code;
+		p += len;
+		if (!*p)
+			return 0;
+	}
+}
+
+/* "off", "5%", "30s" or "2m". */
+static int parse_audit(struct cli *c, const char *text, struct sources *s, struct err *e)
+{
+	char *end;
+	double v;
+
+	if (!text)
+		return 0;
+	if (!strcmp(text, "off")) {
+		s->audit = AUDIT_OFF;
+		return 0;
+	}
+	errno = 0;
+	v = strtod(text, &end);
+	if (end == text || errno || !(v >= 0) || v > 1e9)
+		return cli_usage(c, e, "--audit %s: give N%%, a time (30s, 2m) or off", text);
+	if (!strcmp(end, "%") && v <= 100)
+		s->audit = AUDIT_PERCENT;
+	else if (!strcmp(end, "s") || !strcmp(end, "m"))
+		s->audit = AUDIT_SECONDS;
+	else
+		return cli_usage(c, e, "--audit %s: give N%%, a time (30s, 2m) or off", text);
+	s->audit_value = *end == 'm' ? v * 60 : v;
+	return 0;
+}
+
+static int set_machine(struct sources *s, struct err *e)
+{
+	CLEANUP(free_ptr) char *real = realpath(s->disks.p[0].path, NULL);
+	char host[HOST_NAME_MAX + 1] = "";
+
+	gethostname(host, sizeof(host) - 1);
+	s->machine_source = text_printf(e, "%s:%s", host, real ? real : s->disks.p[0].path);
+	return s->machine_source ? 0 : e->code;
+}
+
+int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret, struct err *e)
+{
+	struct sources s = { 0 };
+	int r = split_states(c, o->states, &s, e);
+
+	if (r == 0)
+		r = parse_audit(c, o->audit, &s, e);
+	for (size_t i = 0; r == 0 && i < c->nargs; i++)
+		r = open_disk(c, o, c->args[i], &s, e);
+	for (size_t i = 0; r == 0 && i < o->attach.n; i++)
+		r = open_file(&s, o->attach.p[i], e);
+	if (r == 0)
+		r = name_vm(&s, o, e);
+	if (r == 0)
+		r = set_machine(&s, e);
+	if (r < 0) {
+		sources_done(&s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* The newest complete backup of the VM: what this one is compared with. */
+static const struct manifest *last_of(const struct backup_list *l, const char *vm)
+{
+	for (size_t i = l->n; i-- > 0;)
+		if (!strcmp(l->p[i].m->vm, vm) && l->p[i].m->complete && !l->p[i].pending)
+			return l->p[i].m;
+	return NULL;
+}
+
+/* True when one of the chains holds, as some layer, the image that was a disk's top layer last time: the same disk under a new overlay. */
+static bool continues(const struct sources *s, const struct manifest *last)
+{
+	for (size_t i = 0; i < last->disks.n; i++) {
+		const struct manifest_layer *top = last->disks.p[i].layers.n ? &last->disks.p[i].layers.p[0] : NULL;
+
+		for (size_t k = 0; top && k < s->disks.n; k++)
+			for (uint32_t j = 0; j < s->disks.p[k].chain->nlayers; j++) {
+				const struct image_identity *id = &s->disks.p[k].chain->layers[j]->identity;
+
+				if (id->dev == top->dev && id->ino == top->ino && !id->block_device)
+					return true;
+			}
+	}
+	return false;
+}
+
+static bool same_machine(const struct sources *s, const struct manifest *last)
+{
+	if (s->uuid && last->machine_uuid)
+		return !strcmp(s->uuid, last->machine_uuid) || continues(s, last);
+	return !strcmp(s->machine_source, last->machine_source ? last->machine_source : "") || continues(s, last);
+}
+
+static int check_formats(const struct sources *s, const struct manifest *last, struct err *e)
+{
+	for (size_t i = 0; i < s->disks.n; i++) {
+		const struct source_disk *d = &s->disks.p[i];
+		const char *now = d->chain->layers[0]->info.format;
+
+		for (size_t k = 0; k < last->disks.n && !d->format_given; k++) {
+			if (strcmp(last->disks.p[k].name, d->name) || !strcmp(last->disks.p[k].format, now))
+				continue;
+			err_set(e, ERR_INVALID, "%s: disk %s is %s now and was %s in its last backup", d->path, d->name, now,
+				last->disks.p[k].format);
+			return err_hint(e, "a guest can make its raw disk look like another format; if the change is meant: %s=%s:%s", d->name, now,
+					d->path);
+		}
+	}
+	return 0;
+}
+
+int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s, const struct backup_list *l, struct err *e)
+{
+	const struct manifest *last = last_of(l, s->vm);
+
+	(void)c;
+	if (!last)
+		return 0;
+	if (!o->adopt && !same_machine(s, last)) {
+		char was[512], now[512];
+
+		err_set(e, ERR_EXISTS, "the name %s belongs to another machine (%s; this one: %s)", s->vm,
+			text_quote(s->uuid && last->machine_uuid ? last->machine_uuid : last->machine_source ? last->machine_source : "?", was,
+				   sizeof(was) / 2),
+			text_quote(s->uuid && last->machine_uuid ? s->uuid : s->machine_source, now, sizeof(now) / 2));
+		return err_hint(e, "--vm NAME gives this one another name; --adopt says that it continues that one");
+	}
+	return check_formats(s, last, e);
+}
