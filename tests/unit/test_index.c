@@ -6,7 +6,7 @@
 
 #include "base/bytes.h"
 #include "repo/index_internal.h"
-#include "repo/protocol.h"
+#include "repo/protocol_internal.h"
 #include "tests/support/pack.h"
 #include "tests/support/repo.h"
 #include "transport/store.h"
@@ -339,6 +339,48 @@ static void test_index__distrusted_slots_count_for_readers_only(void **state)
 	test_repo_done(&t);
 }
 
+/* Doomed packs and runs count for nobody, condemned packs for readers only. */
+static void test_index__doomed_and_condemned(void **state)
+{
+	char pack[3][OBJECT_NAME_BYTES], *doomed[3], *condemned[3];
+	struct protocol_view v = { .doomed = { doomed, 1 }, .condemned = { condemned, 2 } };
+	struct chunk_place p;
+	struct test_repo t;
+	struct names l;
+	struct index *x;
+
+	(void)state;
+	test_repo_new(&t, CHUNK, NULL);
+	x = load(t.repo, NULL, true, 0, 0);
+	for (unsigned i = 0; i < 3; i++)
+		add_fake(x, t.repo, 20 + i, 100, pack[i]);
+	(void)store_run(x);
+	index_free(x);
+	doomed[0] = pack[0];
+	condemned[0] = pack[strcmp(pack[0], pack[1]) > 0];	/* sorted */
+	condemned[1] = pack[strcmp(pack[0], pack[1]) < 0];
+	for (int build = 0; build < 2; build++) {
+		x = load(t.repo, &v, build, 0, 0);
+		assert_int_equal(find(x, 20, 7, 0, &p), 0);
+		assert_int_equal(find(x, 21, 7, 0, &p), !build);
+		expect(x, 22, 7, pack[2]);
+		assert_true(index_names_pack(x, pack[0]));
+		assert_int_equal(find(x, 20, 7, 1, &p), 0);
+		add_fake(x, t.repo, 20, 8, NULL);	/* another copy counts */
+		assert_int_equal(find(x, 20, 7, 0, &p), 1);
+		index_free(x);
+	}
+	l = names_of(t.store, "index/");
+	assert_int_equal(l.n, 1);
+	doomed[0] = l.p[0];
+	x = load(t.repo, &v, false, 0, 0);
+	assert_int_equal(find(x, 22, 7, 0, &p), 0);
+	assert_int_equal(index_npacks(x), 0);
+	index_free(x);
+	free(l.p);
+	test_repo_done(&t);
+}
+
 /* --- damage --- */
 static void fill_real(struct repo *r, struct index *x, uint8_t seed, struct test_pack *p, struct id *ids, size_t n)
 {
@@ -663,6 +705,7 @@ int main(void)
 		cmocka_unit_test(test_index__same_id_twice_in_a_pack),
 		cmocka_unit_test(test_index__writers_need_the_bases),
 		cmocka_unit_test(test_index__distrusted_slots_count_for_readers_only),
+		cmocka_unit_test(test_index__doomed_and_condemned),
 		cmocka_unit_test(test_index__damaged_runs_are_replaced),
 		cmocka_unit_test(test_index__damaged_block_and_damaged_packs_is_an_error),
 		cmocka_unit_test(test_index__cache_folder),
