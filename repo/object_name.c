@@ -119,7 +119,7 @@ bool object_name_parse(const char *text, struct object_name *ret)
 			continue;
 		n.type = (enum object_type)t;
 		text += len;
-		if (!take_hex(&text, n.slot.b, SLOT_BYTES, '/') ||
+		if (!take_hex(&text, n.slot.b, SLOT_BYTES, '/') || sodium_is_zero(n.slot.b, SLOT_BYTES) ||
 		    (has_session(n.type) && !take_hex(&text, n.session.b, SESSION_BYTES, '/')) ||
 		    !take_hex(&text, n.hash.b, ID_BYTES, '\0'))
 			return false;

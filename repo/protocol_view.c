@@ -53,27 +53,46 @@ static bool covers(const struct protocol_view *v, const struct protocol_object *
 	return false;
 }
 
-/*
- * One round over the records that are evicted and not void yet: void is what a record outside before covers and does not accept.
- * before is the verdict of the round before, so that the result does not depend on the order of the records.
- */
-static bool void_round(struct protocol_view *v, const struct sweep_verdict *before)
+enum fate { FATE_OPEN, FATE_VOID, FATE_STANDS };
+
+/* What the records whose fate is known say of record i. */
+static enum fate judge(const struct protocol_view *v, const uint8_t *fates, size_t i)
 {
-	bool changed = false;
+	const struct protocol_object *r = v->sweeps.p.p[i];
+	bool open = false;
 
-	for (size_t i = 0; i < v->sweeps.p.n; i++) {
-		const struct protocol_object *r = v->sweeps.p.p[i];
+	for (size_t k = 0; v->verdicts[i].evicted && k < v->sweeps.p.n; k++) {
+		const struct protocol_object *by = v->sweeps.p.p[k];
 
-		for (size_t k = 0; before[i].evicted && !v->verdicts[i].is_void && k < v->sweeps.p.n; k++) {
-			const struct protocol_object *by = v->sweeps.p.p[k];
-
-			if (before[k].is_void || !covers(v, by, &r->slot, &r->session) || name_list_has(&by->accepted, v->sweeps.names.p[i]))
-				continue;
-			v->verdicts[i].is_void = true;
-			changed = true;
-		}
+		if (fates[k] == FATE_VOID || !covers(v, by, &r->slot, &r->session) || name_list_has(&by->accepted, v->sweeps.names.p[i]))
+			continue;
+		if (fates[k] == FATE_STANDS)
+			return FATE_VOID;
+		open = true;
 	}
-	return changed;
+	return open ? FATE_OPEN : FATE_STANDS;
+}
+
+/*
+ * A record stands when none but void ones could make it void; it is void when one that stands makes it so; again until nothing
+ * changes.  The result does not depend on the order.  What is left is a circle, which collectors that keep the rules don't
+ * make: void.
+ */
+static void settle_void(struct protocol_view *v, uint8_t *fates)
+{
+	bool changed;
+
+	do {
+		changed = false;
+		for (size_t i = 0; i < v->sweeps.p.n; i++) {
+			if (fates[i] != FATE_OPEN)
+				continue;
+			fates[i] = (uint8_t)judge(v, fates, i);
+			changed |= fates[i] != FATE_OPEN;
+		}
+	} while (changed);
+	for (size_t i = 0; i < v->sweeps.p.n; i++)
+		v->verdicts[i].is_void = fates[i] != FATE_STANDS;
 }
 
 /* Firm spreads from the records whose collector is not evicted to what they accept. */
@@ -97,16 +116,14 @@ static bool firm_round(struct protocol_view *v)
 static int settle_sweeps(struct protocol_view *v, struct err *e)
 {
 	size_t n = v->sweeps.p.n;
-	CLEANUP(free_ptr) struct sweep_verdict *before = calloc(n + 1, sizeof(*before));
+	CLEANUP(free_ptr) uint8_t *fates = calloc(n + 1, 1);
 
 	v->verdicts = calloc(n + 1, sizeof(*v->verdicts));
-	if (!before || !v->verdicts)
+	if (!fates || !v->verdicts)
 		return err_set(e, ERR_NOMEM, "no memory for %zu sweep records", n);
 	for (size_t i = 0; i < n; i++)
 		v->verdicts[i].evicted = protocol_evicted(v, &v->sweeps.p.p[i]->slot, &v->sweeps.p.p[i]->session);
-	do {
-		memcpy(before, v->verdicts, n * sizeof(*before));
-	} while (void_round(v, before));
+	settle_void(v, fates);
 	while (firm_round(v))
 		;
 	return 0;

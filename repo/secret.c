@@ -64,29 +64,30 @@ static int recovery_digit(char c)
 	return at ? (int)(at - alphabet) : -1;
 }
 
-/* Takes "kedge" and 60 characters, hyphens anywhere.  False: not of that shape. */
+/* Takes 60 characters, hyphens anywhere, with or without "kedge" before them.  False: not of that shape. */
 static bool recovery_digits(const uint8_t *text, size_t len, uint8_t digits[RECOVERY_CHARS])
 {
 	static const char lead[] = "KEDGE";
-	size_t n = 0;
+	size_t chars = 0, n = 0, skip;
 
+	for (size_t i = 0; i < len; i++)
+		chars += text[i] != '-';
+	skip = chars == RECOVERY_CHARS ? 0 : sizeof(lead) - 1;
+	if (chars != RECOVERY_CHARS + skip)
+		return false;
 	for (size_t i = 0; i < len; i++) {
 		int v;
 
 		if (text[i] == '-')
 			continue;
-		if (n < 5) {
-			if (toupper(text[i]) != lead[n])
-				return false;
-			n++;
-			continue;
-		}
 		v = recovery_digit((char)text[i]);
-		if (v < 0 || n == 5 + RECOVERY_CHARS)
+		if (n < skip ? toupper(text[i]) != lead[n] : v < 0)
 			return false;
-		digits[n++ - 5] = (uint8_t)v;
+		if (n >= skip)
+			digits[n - skip] = (uint8_t)v;
+		n++;
 	}
-	return n == 5 + RECOVERY_CHARS;
+	return true;
 }
 
 static void recovery_check(const uint8_t key[RECOVERY_BYTES], uint8_t out[RECOVERY_CHECK_BYTES])
