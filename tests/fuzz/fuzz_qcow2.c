@@ -84,7 +84,8 @@ static void run(int fd, bool force)
 	const struct format *f;
 	struct image *im;
 
-	(void)format_probe(fd, "fuzz", &f, &e);
+	if (format_probe(fd, "fuzz", &f, &e) < 0)
+		check(e.cause[0]);
 	if (qcow2_open(fd, "fuzz", &o, &im, &e) < 0) {
 		check(e.code < 0 && e.cause[0]);
 		close(fd);
