@@ -382,7 +382,7 @@ static int read_copies(struct read_ctx *c, struct read_index *ri, struct wanted 
 		if (r == 0)
 			return 0;
 		(void)err_ctx(&one, "pack %s", pack.name);
-		if (first.code == 0)
+		if (first.code == 0 || read_is_final(r))
 			first = one;
 		if (read_is_final(r))
 			break;

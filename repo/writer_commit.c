@@ -2,57 +2,21 @@
  * writer_commit.c - the manifest's put is the commit: everything it names is durable and named before, and only what the store
  * says afterwards decides what the caller is told (design.md, section 8, rule 2).
  */
-#include <inttypes.h>
-
-#include "base/text.h"
+#include "repo/backups.h"
 #include "repo/object.h"
 #include "repo/protocol.h"
 #include "repo/writer_internal.h"
 #include "transport/store.h"
 
-/* This writer's last manifest: the one with the highest sequence. */
-static int find_previous(struct repo_writer *w, struct manifest *m, struct err *e)
-{
-	struct name_list names = { 0 };
-	char text[ERR_CTX_BYTES];
-	int r;
-
-	m->sequence = 0;
-	m->has_previous = false;
-	r = object_list_of(w->r, OBJECT_MANIFEST, repo_own_slot(w->r), NULL, &names, e);
-	for (size_t i = 0; r >= 0 && i < names.n; i++) {
-		CLEANUP(manifest_free_cleanup) struct manifest *old = NULL;
-		CLEANUP(free_ptr) uint8_t *json = NULL;
-		struct err bad = ERR_INIT;
-		struct object_name n;
-		struct slot_id signer;
-		size_t len;
-
-		if (object_get(w->r, names.p[i], &json, &len, &signer, &bad) < 0 ||
-		    manifest_decode(json, len, w->chunk_size, &old, &bad) < 0) {
-			if (bad.code != ERR_NOTFOUND)
-				repo_notice(w->r, "%s: left out of the count of backups: %s", names.p[i],
-					    err_text(&bad, text, sizeof(text)));
-			continue;
-		}
-		if (object_name_parse(names.p[i], &n) && old->sequence >= m->sequence) {
-			m->sequence = old->sequence;
-			m->has_previous = true;
-			m->previous = n.hash;
-		}
-		r = cancel_check(repo_cancel(w->r), e);
-	}
-	name_list_free(&names);
-	m->sequence++;
-	return r;
-}
-
 static int fill_in(struct repo_writer *w, struct manifest *m, struct err *e)
 {
 	struct repo_writer_stats st;
+	uint64_t sequence;
 
-	if (find_previous(w, m, e) < 0)
+	if (repo_own_head(w->r, &sequence, &m->previous, e) < 0)
 		return err_ctx(e, "looking for the previous backup");
+	m->has_previous = sequence > 0;
+	m->sequence = sequence + 1;
 	repo_writer_stats(w, &st);
 	m->writer = *repo_own_slot(w->r);
 	m->session = *session_id_of(w->session);
@@ -142,6 +106,7 @@ int repo_writer_commit(struct repo_writer *w, struct manifest *m, struct id *ret
 	w->committed = true;
 	if (after_commit(w, e) < 0)
 		return e->code;
+	repo_saw_manifest(w->r, m, &id);
 	*ret_id = id;
 	return 0;
 }
