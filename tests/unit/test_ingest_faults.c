@@ -256,6 +256,31 @@ static void test_audit__equal_origin_proves_false(void **state)
 	fake_free(f);
 }
 
+/* The second reading meets the same failure: it is told once. */
+static void test_audit__false_and_unreadable(void **state)
+{
+	struct nights n;
+	struct fake *f;
+	const struct manifest *m;
+
+	(void)state;
+	nights_new(&n);
+	f = make_disk(&n, "a");
+	(void)night(&n);
+	fail_at(f, 0, 40 * CLUSTER);
+	lie_at(f, 1, 5 * CLUSTER);
+	n.o.audit = AUDIT_PERCENT;
+	n.o.audit_value = 100;
+	m = night(&n);
+	assert_true(n.res.claim_false);
+	assert_true(n.res.incomplete);
+	assert_int_equal(m->problems.n, 2);
+	assert_has(problem(m, 0), "is not");
+	assert_has(problem(m, 1), "made to fail");
+	nights_done(&n);
+	fake_free(f);
+}
+
 static void test_audit__off_looks_at_nothing(void **state)
 {
 	struct nights n;
@@ -419,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_audit__reused_tree_proves_false),
 		cmocka_unit_test(test_audit__old_snapshot_proves_false),
 		cmocka_unit_test(test_audit__equal_origin_proves_false),
+		cmocka_unit_test(test_audit__false_and_unreadable),
 		cmocka_unit_test(test_audit__off_looks_at_nothing),
 		cmocka_unit_test(test_audit__changed_source_claimed_nothing),
 		cmocka_unit_test(test_audit__unreadable_is_incomplete),

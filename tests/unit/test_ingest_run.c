@@ -357,6 +357,76 @@ static void test_run__roots_do_not_depend_on_threads(void **state)
 	}
 }
 
+/* Data that happens to be zeros cuts out what the base had there. */
+static void test_run__written_zeros(void **state)
+{
+	struct nights n;
+	struct fake *f;
+	const struct manifest *m;
+
+	(void)state;
+	nights_new(&n);
+	f = make_disk(&n, "a");
+	for (uint64_t i = 10; i < 14; i++) {
+		fake_write(f, i * CLUSTER, 1, false);
+		memset(f->host + f->host_len - CLUSTER, 0, CLUSTER);
+	}
+	m = night(&n);
+	assert_int_equal(n.res.bytes_hashed, 37 * CLUSTER);	/* zeros are not hashed, nor stored */
+	assert_int_equal(night_compare(&n, m), 3);
+	nights_done(&n);
+	fake_free(f);
+}
+
+/* The last chunk is zeros behind the disk's end: the same chunk as that of a longer disk with written zeros there. */
+static void test_run__tail_is_padded_with_zeros(void **state)
+{
+	struct nights n;
+	struct fake *f = fake_new("a", 512, 2 * CLUSTER + 512), *layer = f;
+
+	(void)state;
+	nights_new(&n);
+	for (uint64_t off = 0; off < 2 * CLUSTER + 512; off += 512)
+		fake_write(f, off, off, false);
+	n.disks[0] = (struct night_disk){ .name = "vda", .layers = &layer, .nlayers = 1 };
+	n.ndisks = 1;
+	assert_int_equal(night(&n)->bytes_new, 3 * CLUSTER);
+	fake_resize(f, 3 * CLUSTER);
+	for (uint64_t off = 2 * CLUSTER + 512; off < 3 * CLUSTER; off += 512) {
+		fake_write(f, off, 1, false);
+		memset(f->host + f->host_len - 512, 0, 512);
+	}
+	assert_int_equal(night(&n)->bytes_new, 0);
+	nights_done(&n);
+	fake_free(f);
+}
+
+static void test_run__nearest_base_is_chosen(void **state)
+{
+	struct nights n;
+	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE), *both[] = { top, low };
+	const struct manifest *m;
+
+	(void)state;
+	nights_new(&n);
+	for (uint64_t i = 0; i < 30; i++) {
+		fake_write(low, i * CLUSTER, i, false);
+		fake_write(top, i * CLUSTER, 100 + i, false);
+	}
+	(void)fake_snapshot(top, "full", "1", 1);
+	for (uint64_t i = 1; i < 30; i++)
+		fake_clear(top, i * CLUSTER, EXTENT_HOLE);	/* now it is nearly the layer below */
+	n.disks[0] = (struct night_disk){ .name = "vda", .layers = both, .nlayers = 2 };
+	n.ndisks = 1;
+	m = night(&n);
+	assert_string_equal(night_how(m, "current", 0), "layer");
+	assert_int_equal(night_row(m, "current", 0)->bytes_read, CLUSTER);
+	assert_int_equal(night_compare(&n, m), 3);
+	nights_done(&n);
+	fake_free(low);
+	fake_free(top);
+}
+
 /* 60 leaves, 16 of which are kept in memory: the others come back from the store, where a flush has put them. */
 static void test_run__more_nodes_than_are_kept(void **state)
 {
@@ -483,6 +553,9 @@ int main(void)
 		cmocka_unit_test(test_run__saved_memory),
 		cmocka_unit_test(test_run__states_of_two_disks),
 		cmocka_unit_test(test_run__roots_do_not_depend_on_threads),
+		cmocka_unit_test(test_run__written_zeros),
+		cmocka_unit_test(test_run__tail_is_padded_with_zeros),
+		cmocka_unit_test(test_run__nearest_base_is_chosen),
 		cmocka_unit_test(test_run__more_nodes_than_are_kept),
 		cmocka_unit_test(test_run__random_nights),
 		cmocka_unit_test(test_run__attachments_tags_and_names),
