@@ -19,7 +19,7 @@ static int hook(void *opaque, const struct store_fault_call *c, struct err *e)
 		*slot = strdup(c->name);
 		pthread_mutex_unlock(&fx->lock);
 	}
-	if (fx->stat_fails && strcmp(c->op, "stat") == 0)
+	if (fx->stat_fails && atomic_load(&fx->calls) > 0 && strcmp(c->op, "stat") == 0)
 		return err_set(e, ERR_TRANSIENT, "no route");
 	if (!fx->op || fx->fail_at == 0 || strcmp(c->op, fx->op) != 0 || c->when != fx->when ||
 	    strncmp(c->name, fx->prefix, strlen(fx->prefix)) != 0)

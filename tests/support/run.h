@@ -25,7 +25,7 @@ struct run_fx {
 	unsigned fail_calls;		/* so many; 0 = all from there on */
 	int fail_code;
 	atomic_uint calls;
-	bool stat_fails;
+	bool stat_fails;		/* once a call has been made to fail */
 	pthread_mutex_t lock;		/* guards puts */
 	VEC(char *) puts;		/* names put, in order */
 };
