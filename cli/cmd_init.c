@@ -44,6 +44,20 @@ static int report(struct cli *c, const struct secret *recovery, struct err *e)
 	return msg_flush(e);
 }
 
+/* A folder that is not empty: is it a repository already? */
+static int explain_existing(struct cli *c, struct err *e)
+{
+	struct err ignored = ERR_INIT;
+	struct store *s = NULL;
+	struct store_stat st;
+	bool is_repo = open_store(c, false, &s, &ignored) == 0 && store_stat(s, "config", &st, &ignored) == 0;
+
+	store_close(s);
+	if (is_repo)
+		return err_set(e, ERR_EXISTS, "a repository exists already at %s", c->g.repo);
+	return e->code;
+}
+
 static int run(struct cli *c, void *opts, struct err *e)
 {
 	const struct init_opts *o = opts;
@@ -57,6 +71,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (o->chunk_size && !is_pow2(o->chunk_size))
 		return cli_usage(c, e, "--chunk-size must be a power of two");
 	r = open_store(c, true, &store, e);
+	if (r == ERR_EXISTS)
+		r = explain_existing(c, e);
 	if (r == 0)
 		r = open_secret(c, true, &secret, e);
 	if (r == 0)

@@ -19,6 +19,7 @@ int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 	if (store_open(c->g.repo, create, ret, e) < 0) {
 		if (e->code != ERR_NOTFOUND)
 			return e->code;
+		err_set(e, ERR_NOTFOUND, "no repository at %s: there is no such folder", c->g.repo);
 		err_hint(e, "kedge -r %s init makes one", c->g.repo);
 		return cli_exit(c, EXIT_NO_REPO, e);
 	}

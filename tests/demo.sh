@@ -50,7 +50,7 @@ du -sh web.qcow2
 
 export KEDGE_REPOSITORY="$work/backup" KEDGE_PASSWORD_FILE="$work/password"
 export KEDGE_CACHE_DIR="$work/cache" KEDGE_STATE_DIR="$work/state"
-head -c 18 /dev/urandom | base64 > password
+( umask 077; head -c 18 /dev/urandom | base64 > password )
 
 say "A repository, and the first night"
 run "$kedge" init
@@ -60,10 +60,10 @@ run "$kedge" backup web.qcow2
 say "The second night: the guest has written, a snapshot was taken; only what changed is read"
 bring web.qcow2 night2.raw
 run qemu-img snapshot -c night-2 web.qcow2
+sleep 2.1	# an image counts as settled when its last change is more than two seconds old
 run "$kedge" backup web.qcow2
 
 say "The third night: an overlay, as an external snapshot of a running VM makes one; the layer below is not read again"
-sleep 2	# a layer counts as settled when its last change is more than two seconds old
 run qemu-img create -q -f qcow2 -b web.qcow2 -F qcow2 web-top.qcow2
 bring web-top.qcow2 night3.raw
 run "$kedge" backup --vm web web-top.qcow2

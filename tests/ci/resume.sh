@@ -5,7 +5,7 @@ fresh_repo
 truncate -s 3G big.raw
 random_at big.raw 0 $((2 * 1073741824)) 7
 stored() { du -sb repo/data 2>/dev/null | cut -f1; }
-k backup --vm big raw:big.raw >/dev/null 2>&1 &
+"$KEDGE" backup --vm big raw:big.raw >/dev/null 2>&1 &
 pid=$!
 while [ "$(stored || echo 0)" -lt $((1073741824 + 20000000)) ]; do kill -0 $pid || die "over before half"; sleep 0.05; done
 kill -9 $pid

@@ -7,28 +7,28 @@ for f in kedge.1 kedge-repository.5; do
 done
 commands=$(k help | sed -n '/^commands:/,/^$/p' | awk 'NR > 1 && NF { print $1 }')
 [ "$(echo "$commands" | wc -l)" -ge 10 ] || die "the help lists too few commands"
+for sh in bash zsh fish; do k help --completion $sh > c.$sh; done
 for c in $commands; do
 	grep -q "^## kedge $c\b" "$TOP/docs/kedge.1.scd" || grep -q "^## kedge .*\b$c\b" "$TOP/docs/kedge.1.scd" || die "the man page has no kedge $c"
 	k help "$c" | grep -o -- '--[a-z][a-z-]*' | sort -u > help.opts
 	while read -r o; do
 		grep -q -- "\*[^*]*$o" "$TOP/docs/kedge.1.scd" || die "the man page lacks $o of kedge $c"
-		k help --completion bash | grep -q -- "$o" || die "the bash completion lacks $o"
-		k help --completion zsh | grep -q -- "$o" || die "the zsh completion lacks $o"
-		k help --completion fish | grep -q -- "-l ${o#--}" || die "the fish completion lacks $o"
+		grep -q -- "$o" c.bash || die "the bash completion lacks $o"
+		grep -q -- "$o" c.zsh || die "the zsh completion lacks $o"
+		grep -q -- "-l ${o#--}" c.fish || die "the fish completion lacks $o"
 	done < help.opts
 done
 for c in $(grep '^## kedge' "$TOP/docs/kedge.1.scd" | awk '{ print $3 }'); do
 	echo "$commands" | grep -qx "$c" || die "the man page has kedge $c, the program has not"
 done
+for c in "" $commands; do k help $c; done > all.help
 grep -o '^\*\(-., \)\?--[a-z-]*' "$TOP/docs/kedge.1.scd" | grep -o -- '--[a-z-]*' | sort -u | while read -r o; do
-	for c in "" $commands; do k help $c; done | grep -q -- "$o\b" || die "the man page has $o, the program has not"
+	grep -q -- "$o\b" all.help || die "the man page has $o, the program has not"
 done
-k help --completion bash > c.bash
 bash -n c.bash
 bash -c '. ./c.bash; COMP_WORDS=(kedge res); COMP_CWORD=1; _kedge; [ "${COMPREPLY[*]}" = restore ]' || die "bash completes no command"
 bash -c '. ./c.bash; COMP_WORDS=(kedge restore --with-s); COMP_CWORD=2; _kedge; [ "${COMPREPLY[*]}" = --with-snapshots ]' || die "bash completes no option"
-k help --completion zsh > _kedge
+cp c.zsh _kedge
 ! command -v zsh >/dev/null || zsh -n _kedge
-k help --completion fish > c.fish
 ! command -v fish >/dev/null || fish -n c.fish
 expect 2 k help --completion tcsh
