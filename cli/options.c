@@ -245,7 +245,7 @@ static int parse_letters(struct parser *ps, const char *letters, struct err *e)
 {
 	for (; *letters; letters++) {
 		void *base;
-		const struct opt *o = lookup(ps, NULL, 0, *letters, &base);
+		const struct opt *o = lookup(ps, "", 0, *letters, &base);
 		const char *value = NULL;
 		char shown[8];
 
@@ -294,7 +294,7 @@ static bool takes_next(const struct parser *ps, const char *a)
 		return o && wants_value(o);
 	}
 	for (const char *l = a + 1; *l; l++) {
-		o = find_in(ps->global_table, NULL, 0, *l);
+		o = find_in(ps->global_table, "", 0, *l);
 		if (!o || wants_value(o))
 			return o && !l[1];
 	}
