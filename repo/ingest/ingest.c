@@ -38,7 +38,6 @@ int run_problem(struct run *run, const char *disk, const char *state, bool incom
 	if (!p->text || (disk && !p->disk) || (state && !p->state))
 		return err_set(e, ERR_NOMEM, "no memory for a message");
 	run->res.incomplete |= incomplete;
-	repo_notice(run->p->r, "%s%s%s%s%s", disk ? disk : "", state ? "/" : "", state ? state : "", disk ? ": " : "", text);
 	return 0;
 }
 

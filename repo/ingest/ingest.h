@@ -62,6 +62,10 @@ struct ingest_plan_row {
 	uint64_t size;
 };
 struct ingest_plan;
+/*
+ * Looks at maps and earlier backups; reads no guest data.  What o points to (not o itself) must live as long as the plan.  w NULL: a plan that is
+ * only looked at.  A selector that fits no disk: ERR_NOTFOUND.  An image whose maps can't be read is no error here: ingest_run reports it.
+ */
 MUST_CHECK int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o, struct ingest_plan **ret, struct err *e);
 size_t ingest_plan_rows(const struct ingest_plan *p, const struct ingest_plan_row **ret);
 void ingest_plan_free(struct ingest_plan *p);

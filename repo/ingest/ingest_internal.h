@@ -112,7 +112,8 @@ struct plan_disk {
 
 struct ingest_plan {
 	struct repo *r;
-	const struct ingest_opts *o;
+	struct ingest_opts opts;	/* the caller's struct, copied; what it points to is borrowed */
+	const struct ingest_opts *o;	/* &opts */
 	uint32_t chunk_size;
 	int64_t start_ns;
 	double start;

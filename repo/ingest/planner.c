@@ -398,7 +398,8 @@ int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct in
 	if (!p)
 		return err_set(e, ERR_NOMEM, "no memory for a plan");
 	p->r = r;
-	p->o = o;
+	p->opts = *o;
+	p->o = &p->opts;
 	p->chunk_size = repo_config(r)->chunk_size;
 	p->start_ns = clock_wall_ns();
 	p->start = clock_mono();
