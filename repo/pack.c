@@ -165,7 +165,9 @@ static int decode_frames(struct rd *rd, struct directory *d, struct dir_segment 
 			return err_set(e, ERR_CORRUPT, "directory ends inside a segment's frames");
 		if (f.codec > CODEC_ZSTD_PREFIX)
 			return err_set(e, ERR_UNSUPPORTED, "frame of codec %u", f.codec);
-		if (!f.stored || !f.decoded || (f.codec == CODEC_RAW && f.stored != f.decoded))
+		/* No encoder makes more than this of it: so a segment's stored length is bounded too. */
+		if (!f.stored || !f.decoded || (f.codec == CODEC_RAW && f.stored != f.decoded) ||
+		    f.stored > (uint64_t)f.decoded + f.decoded / 128 + 128)
 			return err_set(e, ERR_CORRUPT, "frame of %" PRIu32 " bytes stored, %" PRIu32 " decoded",
 				       f.stored, f.decoded);
 		stored += f.stored;

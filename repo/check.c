@@ -1,0 +1,176 @@
+/*
+ * check.c - the order of a check: manifests first, then the index, then packs, trees and damage.  What was written
+ * later can't be missing from what was listed before.
+ */
+#include "repo/check_internal.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdarg.h>
+
+#define BUDGET_DEFAULT ((size_t)128 << 20)
+#define BUDGET_MIN ((size_t)32 << 20)
+#define BAD_PLACES_MAX ((size_t)1 << 20)
+
+int check_report(struct check *c, const struct check_finding *f, struct err *e)
+{
+	uint64_t *count[] = { &c->res.infos, &c->res.warnings, &c->res.damages };
+
+	++*count[f->severity];
+	return c->fn ? c->fn(c->opaque, f, e) : 0;
+}
+
+int check_find(struct check *c, enum check_severity s, const char *what, const char *object, struct err *e,
+	       const char *fmt, ...)
+{
+	struct check_finding f = { .severity = s, .what = what, .object = object };
+	char text[ERR_CTX_BYTES + ERR_CAUSE_BYTES];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	f.text = text;
+	return check_report(c, &f, e);
+}
+
+bool check_is_final(int code)
+{
+	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_INTERNAL || code == ERR_TRANSIENT;
+}
+
+int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, struct err *e)
+{
+	struct bad_place *p;
+
+	if (c->bad.n == BAD_PLACES_MAX) { /* a heap of rubble: take all of it for bad */
+		c->bad_pack[pack] = true;
+		return 0;
+	}
+	p = VEC_PUSH(&c->bad, e);
+	if (!p)
+		return e->code;
+	*p = (struct bad_place){ pack, segment, chunk };
+	return 0;
+}
+
+static int cmp_bad(const void *a, const void *b)
+{
+	const struct bad_place *x = a, *y = b;
+
+	if (x->pack != y->pack)
+		return x->pack < y->pack ? -1 : 1;
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return (x->chunk > y->chunk) - (x->chunk < y->chunk);
+}
+
+void check_sort_bad(struct check *c)
+{
+	if (c->bad.n)
+		qsort(c->bad.p, c->bad.n, sizeof(*c->bad.p), cmp_bad);
+}
+
+bool check_place_good(const struct check *c, const struct chunk_place *p)
+{
+	struct bad_place one = { p->pack, p->segment, p->chunk }, all = { p->pack, p->segment, CHECK_ALL_CHUNKS };
+
+	if (p->pack >= c->npacks || !c->size[p->pack] || c->bad_pack[p->pack])
+		return false;
+	return !c->bad.n || (!bsearch(&one, c->bad.p, c->bad.n, sizeof(one), cmp_bad) &&
+			     !bsearch(&all, c->bad.p, c->bad.n, sizeof(all), cmp_bad));
+}
+
+static int load_backups(struct check *c, struct err *e)
+{
+	uint32_t bad = 0;
+
+	if (repo_own_role(c->r) == ROLE_PUT)
+		return check_find(c, CHECK_INFO, "manifests-unread", NULL, e,
+				  "the key in use reads no manifests: what backups need was not checked");
+	if (repo_backups(c->r, NULL, &c->backups, &bad, e) < 0)
+		return e->code;
+	c->has_backups = true;
+	c->res.backups = c->backups.n;
+	for (size_t i = 0; i < c->backups.n; i++)
+		c->res.points += c->backups.p[i].m->states.n;
+	if (bad)
+		return check_find(c, CHECK_DAMAGE, "manifests-unusable", NULL, e,
+				  "%" PRIu32 " manifest%s can't be used or may not count", bad, bad == 1 ? "" : "s");
+	return 0;
+}
+
+static int load_index(struct check *c, struct err *e)
+{
+	struct index_opts o = { .max_bytes = c->budget / 4 };
+	uint32_t damaged = 0;
+
+	if (protocol_load(c->r, true, &c->view, e) < 0 || index_load(c->r, c->view, &o, &c->x, &damaged, e) < 0 ||
+	    repo_reader_on(c->r, c->x, c->budget / 8, &c->rd, e) < 0)
+		return e->code;
+	c->npacks = index_npacks(c->x);
+	c->size = calloc(c->npacks + 1u, sizeof(*c->size));
+	c->bad_pack = calloc(c->npacks + 1u, sizeof(*c->bad_pack));
+	if (!c->size || !c->bad_pack)
+		return err_set(e, ERR_NOMEM, "%" PRIu32 " packs", c->npacks);
+	if (damaged)
+		return check_find(c, CHECK_DAMAGE, "runs-damaged", NULL, e,
+				  "%" PRIu32 " index run%s can't be read; the directories of the packs serve instead",
+				  damaged, damaged == 1 ? "" : "s");
+	return 0;
+}
+
+/* Blocks that index_each met and replaced by the packs' directories. */
+static int report_blocks(struct check *c, struct err *e)
+{
+	for (size_t i = 0; i < c->x->runs.n; i++) {
+		const struct index_run *run = c->x->runs.p[i];
+		uint32_t n = 0;
+
+		for (uint32_t k = 0; k < run->shape.nblocks; k++)
+			n += index_block_dead(run, k);
+		if (n && check_find(c, CHECK_DAMAGE, "run-damaged", run->name, e,
+				    "%" PRIu32 " of its %" PRIu32
+				    " blocks are damaged; the directories of its packs serve instead",
+				    n, run->shape.nblocks) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static void check_done(struct check *c)
+{
+	repo_reader_free(c->rd);
+	index_free(c->x);
+	protocol_free(c->view);
+	backup_list_free(&c->backups);
+	free(c->size);
+	free(c->bad_pack);
+	VEC_DONE(&c->bad);
+	id_set_done(&c->lost);
+}
+
+int repo_check(struct repo *r, const struct check_opts *o, check_fn fn, void *opaque, struct check_result *ret,
+	       struct err *e)
+{
+	CLEANUP(check_done) struct check c = { .r = r, .o = *o, .fn = fn, .opaque = opaque };
+
+	if (o->read == CHECK_READ_PERCENT && (o->percent < 1 || o->percent > 100))
+		return err_set(e, ERR_INVALID, "%u percent of the packs", o->percent);
+	c.cancel = o->cancel ? o->cancel : repo_cancel(r);
+	c.budget = o->max_bytes ? o->max_bytes : BUDGET_DEFAULT;
+	if (c.budget < BUDGET_MIN)
+		c.budget = BUDGET_MIN;
+	while (!c.o.seed)
+		randombytes_buf(&c.o.seed, sizeof(c.o.seed));
+	c.res.seed = c.o.seed;
+	if (load_backups(&c, e) < 0 || load_index(&c, e) < 0 || check_packs(&c, e) < 0 || report_blocks(&c, e) < 0)
+		return err_ctx(e, "check");
+	if (o->read != CHECK_READ_NONE && check_data(&c, e) < 0)
+		return err_ctx(e, "check");
+	check_sort_bad(&c);
+	if (c.has_backups && (check_trees(&c, e) < 0 || check_map_damage(&c, e) < 0))
+		return err_ctx(e, "check");
+	*ret = c.res;
+	return 0;
+}
