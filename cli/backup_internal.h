@@ -52,7 +52,7 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 /* Says how each disk was read, what went wrong, and what would make the next night cheaper. */
 void backup_say_result(struct cli *c, const struct sources *s, const struct manifest *m, const struct id *id, bool claim_false);
 /* The JSON object that `backup --json` ends with. */
-json_t *backup_result_json(const struct manifest *m, const struct id *id);
+json_t *backup_result_json(const struct manifest *m, const struct id *id, bool claim_false);
 json_t *backup_plan_json(const struct sources *s, const struct ingest_plan *p);
 
 #endif

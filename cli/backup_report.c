@@ -47,18 +47,32 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 		msg_note(c, "  and %zu that are stored already", left);
 }
 
-/* The command that makes the next night incremental where this one read the disk in full. */
-static void say_cheaper(struct cli *c, const struct source_disk *d)
+/* A snapshot or a lower layer of the disk is stored now: the next night starts from it. */
+static bool has_base(const struct manifest *m, size_t disk)
+{
+	for (size_t i = 0; i < m->states.n; i++)
+		if (m->states.p[i].kind != STATE_CURRENT)
+			for (size_t k = 0; k < m->states.p[i].disks.n; k++)
+				if (m->states.p[i].disks.p[k].disk == disk)
+					return true;
+	return false;
+}
+
+/* The command that makes the next night incremental where this one read the disk in full.  A new snapshot is itself read once; an
+ * overlay serves at once, because the layer below it is what was just stored. */
+static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 {
 	const struct image *top = d->chain->layers[0];
 	char q[512];
 
 	text_quote(d->path, q, sizeof(q));
-	if (top->identity.block_device)
+	if (base)
+		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored now");
+	else if (top->identity.block_device)
 		msg_note(c, "  %s is a block device: it is read in full each night", q);
 	else if (!strcmp(top->info.format, "qcow2"))
-		msg_note(c, "  to read only what changed from the next night on: qemu-img snapshot -c kedge-$(date +%%F) %s   (VM stopped), or for a "
-			    "running VM: virsh snapshot-create-as VM kedge-$(date +%%F) --disk-only", q);
+		msg_note(c, "  to read only what changed from the next night on: qemu-img snapshot -c kedge-$(date +%%F) %s, and this backup once more "
+			    "(VM stopped); or for a running VM: virsh snapshot-create-as VM kedge-$(date +%%F) --disk-only", q);
 	else
 		msg_note(c, "  to read only what changed from the next night on, let the VM write to an overlay: qemu-img create -f qcow2 -b %s -F %s "
 			    "OVERLAY.qcow2", q, top->info.format);
@@ -73,7 +87,7 @@ static void say_disk(struct cli *c, const struct sources *s, const struct manife
 		 msg_size(c, d->bytes_read, read), msg_size(c, d->bytes_unchanged, same), d->bytes_audited ? " (" : "",
 		 d->bytes_audited ? msg_size(c, d->bytes_audited, audit) : "", d->bytes_audited ? " of it read again and compared)" : "");
 	if (d->how == READ_FULL && i < s->disks.n)
-		say_cheaper(c, &s->disks.p[i]);
+		say_cheaper(c, &s->disks.p[i], has_base(m, i));
 	for (size_t k = 0; k < d->dropped.n; k++)
 		msg_note(c, "  not carried over: %s", text_quote(d->dropped.p[k], q, sizeof(q)));
 }
@@ -121,9 +135,11 @@ json_t *backup_plan_json(const struct sources *s, const struct ingest_plan *p)
 	return o;
 }
 
-json_t *backup_result_json(const struct manifest *m, const struct id *id)
+json_t *backup_result_json(const struct manifest *m, const struct id *id, bool claim_false)
 {
 	const struct backup b = { .hash = *id, .m = (struct manifest *)m };	/* only read */
+	json_t *o = backup_json(&b);
 
-	return backup_json(&b);
+	json_object_set_new(o, "claim_false", json_boolean(claim_false));
+	return o;
 }

@@ -169,7 +169,7 @@ static int split_states(struct cli *c, const char *text, struct sources *s, stru
 	}
 }
 
-/* "off", "5%", "30s" or "2m". */
+/* "off", "5%", "30s", "2m" or "1h". */
 static int parse_audit(struct cli *c, const char *text, struct sources *s, struct err *e)
 {
 	char *end;
@@ -187,11 +187,11 @@ static int parse_audit(struct cli *c, const char *text, struct sources *s, struc
 		return cli_usage(c, e, "--audit %s: give N%%, a time (30s, 2m) or off", text);
 	if (!strcmp(end, "%") && v <= 100)
 		s->audit = AUDIT_PERCENT;
-	else if (!strcmp(end, "s") || !strcmp(end, "m"))
+	else if (!strcmp(end, "s") || !strcmp(end, "m") || !strcmp(end, "h"))
 		s->audit = AUDIT_SECONDS;
 	else
 		return cli_usage(c, e, "--audit %s: give N%%, a time (30s, 2m) or off", text);
-	s->audit_value = *end == 'm' ? v * 60 : v;
+	s->audit_value = *end == 'm' ? v * 60 : *end == 'h' ? v * 3600 : v;
 	return 0;
 }
 

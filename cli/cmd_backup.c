@@ -105,7 +105,7 @@ static int report(struct backup_job *j, struct err *e)
 	if (j->o->dry_run)
 		return j->c->g.json ? msg_json(backup_plan_json(&j->s, j->plan), e) : 0;
 	backup_say_result(j->c, &j->s, j->m, &j->id, j->result.claim_false);
-	if (j->c->g.json && msg_json(backup_result_json(j->m, &j->id), e) < 0)
+	if (j->c->g.json && msg_json(backup_result_json(j->m, &j->id, j->result.claim_false), e) < 0)
 		return e->code;
 	return j->result.incomplete || !j->m->complete ? EXIT_INCOMPLETE : j->result.claim_false ? EXIT_FALSE_CLAIM : EXIT_DONE;
 }
