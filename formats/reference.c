@@ -4,6 +4,9 @@
  * Images are hostile, so a name is never handed to open() as it is.  Its real path (all symbolic links resolved) must lie
  * inside an allowed root; it is then opened anew from that root, one component after the other, none of which may be a
  * symbolic link: so nobody can swap a folder for a link between the check and the open.
+ *
+ * When the named file is itself a symbolic link, what it names in turn counts from the link's folder, not from that of the
+ * file behind it: QEMU does it so, and the guest has seen that chain.  So the link's folder must be allowed as well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -169,12 +172,24 @@ static int refuse_outside(const char *real, const char *what, const char *dir, s
 	return e->code;
 }
 
+/* path with its folder, and not its last part, made real. */
+static char *name_in_folder(const char *path, struct err *e)
+{
+	CLEANUP(free_ptr) char *dir = fs_dirname(path, e);
+	CLEANUP(free_ptr) char *real = dir ? realpath(dir, NULL) : NULL;
+
+	if (dir && !real)
+		(void)err_sys(e, "folder of %s", path);
+	return real ? fs_join(real, fs_basename(path), e) : NULL;
+}
+
 int reference_open(const char *path, const char *reference, const char *what, const char *const *allow, int *ret_fd,
 		   char **ret_path, struct err *e)
 {
 	CLEANUP(free_ptr) char *dir = fs_dirname(path, e);
 	CLEANUP(free_ptr) char *joined = NULL;
 	CLEANUP(free_ptr) char *real = NULL;
+	CLEANUP(free_ptr) char *named = NULL;
 	CLEANUP(free_ptr) char *root = NULL;
 	char q[QUOTE_BYTES];
 	bool allowed;
@@ -190,6 +205,15 @@ int reference_open(const char *path, const char *reference, const char *what, co
 		(void)err_sys(e, "%s %s", what, text_quote(joined, q, sizeof(q)));
 		return err_hint(e, "a layer of this disk is missing: put it there, or name it anew with qemu-img rebase -u");
 	}
+	named = name_in_folder(joined, e);
+	if (!named)
+		return e->code;
+	r = find_root(dir, allow, named, &root, &allowed, e);
+	if (r < 0)
+		return r;
+	if (!r)
+		return refuse_outside(named, what, dir, e);
+	free(STEAL(root));
 	r = find_root(dir, allow, real, &root, &allowed, e);
 	if (r < 0)
 		return r;
@@ -202,6 +226,6 @@ int reference_open(const char *path, const char *reference, const char *what, co
 			(void)err_hint(e, "an image may name regular files; block devices only in a folder given by --allow-path");
 		return r;
 	}
-	*ret_path = STEAL(real);
+	*ret_path = STEAL(named);
 	return 0;
 }

@@ -311,6 +311,31 @@ static void test_chain__folders_of_layers(void **state)
 	refused("t/d/top.qcow2", &o, ERR_INVALID, "outside the image's folder", "--allow-path");
 }
 
+/* A layer that is a symbolic link: its own references count from the link's folder, as QEMU has it. */
+static void test_chain__layer_is_a_link(void **state)
+{
+	const char *allow[] = { "t/out", NULL };
+	struct chain_opts o = { .allow_paths = allow };
+	struct chain *c;
+
+	(void)state;
+	make_raw("t/out/base.img", CS, 7);
+	make_raw("t/d/base.img", CS, 8);
+	make("t/out/mid.qcow2", CS, "base.img", "raw", 0, 0);
+	assert_int_equal(symlink("../out/mid.qcow2", "t/d/mid.qcow2"), 0);
+	make("t/d/top.qcow2", CS, "mid.qcow2", "qcow2", 0, 0);
+	c = opened("t/d/top.qcow2", &o);
+	expect_byte(c->image, 0, 0, 8);
+	chain_close(c);
+	/* a link elsewhere that leads back must not open its folder to what is behind it */
+	o.allow_paths = NULL;
+	make("t/d/own.qcow2", CS, "secret.img", "raw", 0, 0);
+	make_raw("t/out/secret.img", CS, 9);
+	assert_int_equal(symlink("../d/own.qcow2", "t/out/back.qcow2"), 0);
+	make("t/d/top.qcow2", CS, "../out/back.qcow2", "qcow2", 0, 0);
+	refused("t/d/top.qcow2", &o, ERR_INVALID, "out/back.qcow2 is outside", "--allow-path");
+}
+
 static void test_chain__formats(void **state)
 {
 	struct chain_opts o = { 0 };
@@ -519,6 +544,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_chain__references_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__references_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__folders_of_layers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chain__layer_is_a_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__formats, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__loops_and_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__data_file, setup, teardown),
