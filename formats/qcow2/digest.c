@@ -8,7 +8,8 @@
  *	data file, if open: device, inode, size, mtime, ctime
  *	the state: disk size, machine state bytes and guest offset, L1 entries
  *	    of a snapshot also: id, name, date in seconds and nanoseconds, guest clock
- *	for each L1 entry that names a table, in order: index, entry, the L2 table's bytes
+ *	for each L1 entry that names a table, in order: index, entry, then of the L2 table each block of 4096 bytes (or of a
+ *	    cluster, if that is smaller) that isn't all zero: its place in the table, its bytes; then 2^64 - 1
  * In L1 entries, and in standard and extended L2 entries, bit 63 is left out: it says whether a cluster is shared with other
  * snapshots, and so changes when those come and go.  (In an image with a data file it says whether cluster 0 is allocated,
  * and is kept.)  Where tables of the current state or of other snapshots lie is left out too.
@@ -21,7 +22,10 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
+
+#define BLOCK_BYTES ((uint64_t)4096)
 
 struct digest {
 	crypto_generichash_state h;
@@ -63,24 +67,49 @@ static void end(struct digest *d, uint8_t digest[32])
 	(void)crypto_generichash_final(&d->h, digest, 32);
 }
 
+/* Part of an L2 table at file offset at, len bytes in d->buf: a whole number of blocks. */
+static void add_blocks(struct digest *d, uint64_t table, uint64_t at, size_t len)
+{
+	size_t block = (size_t)min_u64(d->q->cluster_size, BLOCK_BYTES);
+
+	for (size_t i = 0; i < len; i += block) {
+		if (bytes_all_zero(d->buf + i, block))
+			continue;
+		for (size_t k = 0; !d->q->data_file && k < block; k += d->q->l2_entry_bytes)
+			d->buf[i + k] &= 0x7f;
+		add_u(d, at + i - table);
+		add(d, d->buf + i, block);
+	}
+}
+
+/* Zeros are left out, so that a table may lie in a hole of the file and cost what it weighs. */
 static int add_l2(void *opaque, uint64_t index, uint64_t v, struct err *e)
 {
 	struct digest *d = opaque;
 	const struct qcow2 *q = d->q;
-	uint64_t host = v & QCOW2_OFFSET_MASK;
-	size_t len = (size_t)min_u64(q->cluster_size, QCOW2_SLICE_BYTES);
+	uint64_t host = v & QCOW2_OFFSET_MASK, end = host + q->cluster_size, at = host, stop;
+	uint64_t block = min_u64(q->cluster_size, BLOCK_BYTES);
+	bool data;
+	size_t len;
 
 	if (!host)
 		return 0;
 	add_u(d, index);
 	add_u(d, host);
-	for (uint64_t at = host; at < host + q->cluster_size; at += len) {
+	while (at < end) {
+		if (file_next_data(q->im.fd, at, end, &data, &stop, e) < 0)
+			return e->code;
+		if (!data && (stop == end || round_down(stop, block) > at)) {
+			at = stop == end ? end : round_down(stop, block);
+			continue;
+		}
+		len = (size_t)min_u64(end - at, QCOW2_SLICE_BYTES);
 		if (fs_pread_full(q->im.fd, d->buf, len, at, e) < 0)
 			return err_ctx(e, "L2 table at %" PRIu64, host);
-		for (size_t i = 0; !q->data_file && i < len; i += q->l2_entry_bytes)
-			d->buf[i] &= 0x7f;
-		add(d, d->buf, len);
+		add_blocks(d, host, at, len);
+		at += len;
 	}
+	add_u(d, UINT64_MAX);
 	return 0;
 }
 

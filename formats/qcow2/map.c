@@ -17,9 +17,11 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
 
 #define SUBCLUSTERS 32
+#define HOLE_BYTES sizeof(uint64_t)
 
 /* What one decision found: the run from the asked-for unit on, within its cluster. */
 struct piece {
@@ -28,16 +30,35 @@ struct piece {
 	uint64_t host;		/* DATA: of the first unit */
 };
 
-static int fill_table(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
+static int fill_l1(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
 {
 	const struct qcow2 *q = opaque;
 
 	return fs_pread_full(q->im.fd, buf, len, key, e);
 }
 
-static int table_get(struct qcow2 *q, uint64_t host, uint64_t len, const struct cache_block **ret, struct err *e)
+/*
+ * A slice of an L2 table, and HOLE_BYTES behind it: if all of the slice is in a hole of the file, how many bytes of the
+ * table are from the slice on, else 0.  A file that names its own holes as tables is small but its tables are not: they
+ * must cost one look each, not their size.
+ */
+static int fill_l2(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
 {
-	return block_cache_get(q->cache, &q->owner_tables, host, (size_t)len, fill_table, q, ret, e);
+	const struct qcow2 *q = opaque;
+	uint64_t stop, hole = 0;
+	size_t slice = len - HOLE_BYTES;
+	bool data;
+
+	if (file_next_data(q->im.fd, key, round_down(key, q->cluster_size) + q->cluster_size, &data, &stop, e) < 0)
+		return e->code;
+	if (!data && stop - key >= slice) {
+		hole = stop - key;
+		memset(buf, 0, slice);
+	} else if (fs_pread_full(q->im.fd, buf, slice, key, e) < 0) {
+		return e->code;
+	}
+	memcpy((uint8_t *)buf + slice, &hole, HOLE_BYTES);
+	return 0;
 }
 
 /* Is every host cluster that [host, host+len) touches free of metadata?  NULL: yes. */
@@ -173,6 +194,14 @@ static const char *run_in_slice(const struct qcow2 *q, const struct slice *s, ui
 	return NULL;
 }
 
+/* The run from off on in a slice that begins a hole of `hole` bytes in its table. */
+static struct qcow2_run run_in_hole(const struct qcow2 *q, const struct slice *s, uint64_t hole, uint64_t off, uint64_t limit)
+{
+	uint64_t end = s->first + (hole / q->l2_entry_bytes << q->h.cluster_bits);
+
+	return (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = min_u64(limit, end - off) };
+}
+
 static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
 {
 	uint64_t len = min_u64(q->cluster_size, QCOW2_SLICE_BYTES);
@@ -184,15 +213,20 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 		.entries = (uint32_t)(len / q->l2_entry_bytes),
 	};
 	const struct cache_block *b;
-	const char *bad;
+	const char *bad = NULL;
+	uint64_t hole;
 
 	if (table & (q->cluster_size - 1) || !range_ok(table, q->cluster_size, q->im.identity.size))
 		return err_set(e, ERR_CHANGED, "L2 table at %" PRIu64 " for guest offset %" PRIu64 ": the image was changed while it "
 			       "was read", table, off);
-	if (table_get(q, s.host, len, &b, e) < 0)
+	if (block_cache_get(q->cache, &q->owner_tables, s.host, (size_t)len + HOLE_BYTES, fill_l2, q, &b, e) < 0)
 		return e->code;
 	s.p = b->data;
-	bad = run_in_slice(q, &s, off, limit, ret);
+	memcpy(&hole, b->data + len, HOLE_BYTES);
+	if (hole)
+		*ret = run_in_hole(q, &s, hole, off, limit);
+	else
+		bad = run_in_slice(q, &s, off, limit, ret);
 	block_cache_put(q->cache, b);
 	if (!bad)
 		return 0;
@@ -212,7 +246,7 @@ int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, 
 		return 0;
 	}
 	len = min_u64(bytes - slice, QCOW2_SLICE_BYTES);
-	if (table_get(q, st->l1_offset + slice, len, &b, e) < 0)
+	if (block_cache_get(q->cache, &q->owner_tables, st->l1_offset + slice, (size_t)len, fill_l1, q, &b, e) < 0)
 		return e->code;
 	table = get_be64(b->data + (at - slice)) & QCOW2_OFFSET_MASK;
 	for (end = at - slice + 8; !table && end < len; end += 8)
