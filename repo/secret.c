@@ -180,7 +180,7 @@ int secret_recovery_text(const struct secret *s, char **ret, struct err *e)
 		unsigned v = 0;
 
 		for (size_t bit = 5 * i; bit < 5 * i + 5; bit++)
-			v = v << 1 | (bytes[bit / 8] >> (7 - bit % 8) & 1u);
+			v = v << 1 | ((unsigned)bytes[bit / 8] >> (7 - bit % 8) & 1u);
 		if (i % RECOVERY_GROUP == 0)
 			text[used++] = '-';
 		text[used++] = alphabet[v];
