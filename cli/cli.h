@@ -67,7 +67,7 @@ struct command {
 extern const struct command *const cli_commands[];
 extern const struct opt cli_global_options[];
 
-extern const struct command cmd_backup, cmd_bench, cmd_cat, cmd_diff, cmd_doctor, cmd_dump, cmd_help, cmd_info, cmd_init, cmd_key, cmd_list,
+extern const struct command cmd_backup, cmd_bench, cmd_cat, cmd_check, cmd_diff, cmd_doctor, cmd_dump, cmd_help, cmd_info, cmd_init, cmd_key, cmd_list,
 	cmd_map, cmd_restore, cmd_show, cmd_stats;
 
 /* Makes the failure in e exit with code instead: `return cli_exit(c, EXIT_NO_REPO, e)`.  Returns e->code. */

@@ -7,7 +7,7 @@
 #include "base/num.h"
 
 const struct command *const cli_commands[] = {
-	&cmd_init, &cmd_backup, &cmd_list, &cmd_show, &cmd_restore, &cmd_cat, &cmd_diff, &cmd_stats, &cmd_key, &cmd_doctor, &cmd_bench,
+	&cmd_init, &cmd_backup, &cmd_list, &cmd_show, &cmd_restore, &cmd_cat, &cmd_check, &cmd_diff, &cmd_stats, &cmd_key, &cmd_doctor, &cmd_bench,
 	&cmd_info, &cmd_map, &cmd_dump, &cmd_help, NULL,
 };
 
