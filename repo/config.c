@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "base/num.h"
+#include "base/text.h"
 #include "repo/json_internal.h"
 #include "repo/repo_internal.h"
 
@@ -47,7 +48,7 @@ static int check_features(const json_t *o, struct err *e)
 		return 0;
 	if (js_text_value(json_array_get(features, 0), "incompatible", &name, e) < 0)
 		return e->code;
-	snprintf(shown, sizeof(shown), "%s", name);
+	text_quote(name, shown, sizeof(shown));
 	free(name);
 	err_set(e, ERR_UNSUPPORTED, "the repository uses the feature \"%s\", which this program does not know", shown);
 	return err_hint(e, "use a newer kedge");

@@ -25,6 +25,7 @@ static size_t count_values(const char *p, size_t len)
 
 int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 {
+	char why[2 * JSON_ERROR_TEXT_LENGTH];
 	json_error_t je;
 	json_t *j;
 
@@ -33,7 +34,7 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
 	if (!j)
 		return err_set(e, json_error_code(&je) == json_error_out_of_memory ? ERR_NOMEM : ERR_CORRUPT, "JSON at byte %d: %s", je.position,
-			       je.text);
+			       text_quote(je.text, why, sizeof(why)));	/* it quotes what it stumbled over */
 	if (!json_is_object(j)) {
 		json_decref(j);
 		return err_set(e, ERR_CORRUPT, "JSON, but not an object");

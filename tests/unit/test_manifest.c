@@ -150,6 +150,18 @@ static void test_manifest__json_bomb(void **state)
 	assert_err(manifest_decode(bomb, 100000, 65536, &m, &e), ERR_CORRUPT, &e);
 }
 
+/* The parser's own message quotes what it stumbled over: that must not reach a terminal as it is. */
+static void test_manifest__errors_are_printable(void **state)
+{
+	static const char bad[] = "{\"vm\":\"\x1b[2J\"}";
+	struct manifest *m = NULL;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(manifest_decode(bad, sizeof(bad) - 1, 65536, &m, &e), ERR_CORRUPT);
+	assert_null(strchr(e.cause, 0x1b));
+}
+
 /* What could not be read back is not stored. */
 static void test_manifest__encode_refuses_the_unreadable(void **state)
 {
@@ -184,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_manifest__refusals),
 		cmocka_unit_test(test_manifest__ignores_what_is_new),
 		cmocka_unit_test(test_manifest__json_bomb),
+		cmocka_unit_test(test_manifest__errors_are_printable),
 		cmocka_unit_test(test_manifest__encode_refuses_the_unreadable),
 		cmocka_unit_test(test_manifest__selectors),
 	};
