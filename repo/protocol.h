@@ -34,7 +34,8 @@ const struct session_id *session_id_of(const struct session *s);
 const struct protocol_view *session_view(const struct session *s);
 /* Posts a renewal when the last is an hour old.  Cheap otherwise.  One thread at a time. */
 MUST_CHECK int session_renew(struct session *s, struct err *e);
-/* Lists evictions: ERR_CANCELLED-like ERR_TRANSIENT with a hint to run again when this session is evicted. */
+/* Lists evictions: ERR_TRANSIENT with a hint to run again when this session is evicted.  Where listings lag (store_caps) it waits the
+ * settling time first, so that it may follow a commit at once. */
 MUST_CHECK int session_check_evicted(struct session *s, struct err *e);
 /* Posts the end marker. */
 MUST_CHECK int session_end(struct session *s, bool done, struct err *e);
