@@ -7,8 +7,9 @@
  * range when it is put in, a full budget before its turn.  One thread puts and takes: it takes whenever the budget is used up.
  * So chunks come out in the order of the guest's addresses whatever the number of threads.
  *
- * The page cache is left as found: before anything is read ahead, one byte of the item's first data is asked for with
- * RWF_NOWAIT.  Was it not cached, the item's range is given back to the kernel after use; was it (a guest uses it, say), it stays.
+ * The page cache is left as found.  Before anything of a window of the disk is read, three places in it are asked for with RWF_NOWAIT,
+ * which never reads from the disk.  Were most not cached, what is read in the window is given back to the kernel after use; were they
+ * (a guest uses them, say), it stays.  Places inside the window are asked, not its start, which the kernel may have read ahead for us.
  * That is a sample, not a proof; a file system that cannot tell counts as cached.
  */
 #include <errno.h>
@@ -23,7 +24,16 @@
 #include "repo/object.h"
 
 #define ITEM_BYTES ((size_t)1 << 20)		/* what one read asks for, where the budget allows */
+#define WINDOW_BYTES (16 * MIB)
 #define ITEM_OVERHEAD 256			/* what an item without a buffer counts against the budget */
+
+/* Where the page cache was looked at last. */
+struct window {
+	const struct image *image;
+	uint32_t state;
+	uint64_t start;
+	bool cold;
+};
 
 struct pipe {
 	struct ingest_plan *p;
@@ -32,6 +42,7 @@ struct pipe {
 	size_t item_chunks;		/* most chunks of an item */
 	const char *disk;
 	const struct chain *chain;
+	struct window window;
 	item_sink sink;			/* NULL: forget what comes */
 	void *opaque;
 	uint64_t inside;		/* items */
@@ -98,29 +109,42 @@ static int item_run(void *local, void *p, struct err *e)
 
 /* --- the coordinator's side ------------------------------------------------------------------------------------ */
 
-/* True when the first data of the item is known not to be in the page cache. */
-static bool is_cold(const struct pipe *pl, const struct item *it)
+/* Is byte off of the item's state in the page cache?  1 no, 0 yes or not known, -1: no data there. */
+static int is_cold_at(const struct pipe *pl, const struct item *it, uint64_t off)
 {
-	uint64_t off = it->from * it->chunk_size, end = off + plan_bytes(it->size, it->chunk_size, it->from, it->to);
 	struct err unheard = ERR_INIT;	/* the read will find it again and say it */
+	const struct image *layer;
 	struct extent x;
+	uint8_t byte;
+	struct iovec v = { .iov_base = &byte, .iov_len = 1 };
+
+	if (off >= it->size || image_next_extent(it->image, it->state, off, 1, &x, &unheard) < 0 || x.kind != EXTENT_DATA)
+		return -1;
+	layer = pl->chain->layers[x.origin.layer];
+	return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 && errno == EAGAIN;
+}
+
+/* True when the window that the item begins in was not cached when the first item of it came. */
+static bool is_cold(struct pipe *pl, const struct item *it)
+{
+	struct window *w = &pl->window;
+	uint64_t off = it->from * it->chunk_size;
+	unsigned asked = 0, cold = 0;
 
 	if (!pl->chain || it->vm_state)
 		return false;
-	for (; off < end; off = x.start + x.len) {
-		uint8_t byte;
-		struct iovec v = { .iov_base = &byte, .iov_len = 1 };
-		const struct image *layer;
+	if (w->image == it->image && w->state == it->state && off >= w->start && off - w->start < WINDOW_BYTES)
+		return w->cold;
+	*w = (struct window){ .image = it->image, .state = it->state, .start = round_down(off, WINDOW_BYTES) };
+	for (unsigned i = 1; i <= 4; i++) {
+		/* Where the window has little data the item's own start has to do. */
+		int r = i < 4 ? is_cold_at(pl, it, w->start + i * WINDOW_BYTES / 4) : asked ? -1 : is_cold_at(pl, it, off);
 
-		if (image_next_extent(it->image, it->state, off, end - off, &x, &unheard) < 0)
-			return false;
-		if (x.kind != EXTENT_DATA)
-			continue;
-		layer = pl->chain->layers[x.origin.layer];
-		return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
-		       errno == EAGAIN;
+		asked += r >= 0;
+		cold += r == 1;
 	}
-	return false;
+	w->cold = 2 * cold > asked;
+	return w->cold;
 }
 
 static void show_progress(struct pipe *pl)
@@ -229,6 +253,7 @@ void pipe_aim(struct pipe *pl, const char *disk, const struct chain *chain, item
 	pl->chain = chain;
 	pl->sink = sink;
 	pl->opaque = opaque;
+	pl->window = (struct window){ 0 };
 }
 
 void pipe_count(struct pipe *pl, uint64_t bytes_read, uint64_t bytes_hashed)
