@@ -324,7 +324,8 @@ static const struct slot_info *find_slot(const struct repo *r, const struct slot
 	return NULL;
 }
 
-/* A slot that was added while this process runs is as good as any: the records are read again, but not for every stray object. */
+/* A slot that was added while this process runs is as good as any: the records are read again, but not for every object of one that
+ * stays unknown. */
 const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id)
 {
 	const struct slot_info *s;
@@ -333,7 +334,9 @@ const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id)
 
 	pthread_mutex_lock(&r->lock);
 	s = find_slot(r, id);
-	again = !s && clock_mono() - r->slots_loaded > SLOTS_RELOAD_S;
+	again = !s && (!slot_eq(&r->unknown, id) || clock_mono() - r->slots_loaded > SLOTS_RELOAD_S);
+	if (again)
+		r->unknown = *id;
 	pthread_mutex_unlock(&r->lock);
 	if (!again || slots_load(r, &e) < 0)
 		return s;

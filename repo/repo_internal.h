@@ -142,9 +142,10 @@ struct repo {
 	struct cancel *cancel;
 	void (*notice)(void *opaque, const char *text);
 	void *opaque;
-	pthread_mutex_t lock;			/* guards slots and slots_loaded */
+	pthread_mutex_t lock;			/* guards the rest */
 	struct repo_slots slots;
 	double slots_loaded;			/* clock_mono of the last load */
+	struct slot_id unknown;			/* the last slot of which there was no record */
 };
 
 /* Reports what e says through the notice, after what was done about it ("key slot record ignored"). */

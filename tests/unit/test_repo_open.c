@@ -386,6 +386,27 @@ static void test_slots__record_must_fit_key(void **state)
 	assert_has(e.cause, "does not fit its key");
 }
 
+/* A handle that was opened before a slot was added knows the slot as soon as it meets something of it. */
+static void test_slots__added_meanwhile(void **state)
+{
+	struct secret *s = test_secret(TEST_PASSWORD);
+	struct err e = ERR_INIT;
+	CLEANUP(free_ptr) uint8_t *payload = NULL;
+	struct session_id session = { { 1 } };
+	struct repo *early = NULL, *second;
+	char name[OBJECT_NAME_BYTES];
+	size_t len;
+
+	(void)state;
+	assert_ok(try_open(s, &early, &e), &e);
+	secret_free(s);
+	second = test_repo_as(&t, ROLE_FULL, "second");
+	assert_ok(object_put(second, OBJECT_END, &session, "{}", 2, name, &e), &e);
+	assert_ok(object_get(early, name, &payload, &len, NULL, &e), &e);
+	repo_close(second);
+	repo_close(early);
+}
+
 /* The hint saves derivations: the slot that opened last is tried first. */
 static void test_open__last_slot_first(void **state)
 {
@@ -425,6 +446,7 @@ int main(void)
 		T(test_slots__passwd),
 		T(test_slots__roles),
 		T(test_slots__record_must_fit_key),
+		T(test_slots__added_meanwhile),
 		T(test_open__last_slot_first),
 	};
 
