@@ -36,6 +36,8 @@ struct chunk_place {
 struct index_opts {
 	bool build;		/* leave out condemned packs too (writers); else only doomed ones */
 	size_t max_bytes;	/* 0 = 64 MiB */
+	/* Packs that no run names serve too, from their directories: when a run may be lost.  About 60 bytes of memory a chunk. */
+	bool unnamed;
 };
 
 /* Loads all index runs' tails that the view does not doom; v (may be NULL: nothing is doomed) must outlive the index.  A damaged run is reported by notice and replaced by the directories of its packs where they can be

@@ -249,14 +249,17 @@ static int load_once(struct repo *r, const struct protocol_view *v, const struct
 	rc = load_runs(x, &damaged, e);
 	if (rc != 0)
 		return rc;
-	if (damaged) {
+	if (damaged || (o && o->unnamed)) {
 		if (add_orphans(x, OBJECT_DATA_SEGMENT, &found, e) < 0 ||
 		    add_orphans(x, OBJECT_NODE_SEGMENT, &found, e) < 0)
 			return e->code;
-		repo_notice(r,
-			    "%" PRIu32 " index run%s damaged: the directories of %" PRIu32
-			    " packs that no other run names serve instead",
-			    damaged, damaged == 1 ? " is" : "s are", found);
+		if (damaged)
+			repo_notice(r,
+				    "%" PRIu32 " index run%s damaged: the directories of %" PRIu32
+				    " packs that no other run names serve instead",
+				    damaged, damaged == 1 ? " is" : "s are", found);
+		else if (found)
+			repo_notice(r, "no index run names %" PRIu32 " packs: their directories serve instead", found);
 	}
 	*ret_damaged = damaged;
 	*ret = STEAL(x);

@@ -47,9 +47,10 @@ static void index_done(struct read_index *ri)
 	free(ri);
 }
 
-static int load_index(struct repo_reader *rd, struct read_index **ret, struct err *e)
+/* unnamed: something was not found where the runs say, so a run may be lost. */
+static int load_index(struct repo_reader *rd, bool unnamed, struct read_index **ret, struct err *e)
 {
-	struct index_opts o = { .max_bytes = rd->index_bytes };
+	struct index_opts o = { .max_bytes = rd->index_bytes, .unnamed = unnamed };
 	struct read_index *ri = calloc(1, sizeof(*ri));
 
 	if (!ri)
@@ -73,7 +74,7 @@ int repo_reader_new(struct repo *r, size_t max_bytes, struct repo_reader **ret, 
 	if (reader_new(r, max_bytes - max_bytes / 3, &rd, e) < 0)
 		return e->code;
 	rd->index_bytes = max_bytes / 3;
-	if (load_index(rd, &rd->index, e) < 0) {
+	if (load_index(rd, false, &rd->index, e) < 0) {
 		repo_reader_free(rd);
 		return e->code;
 	}
@@ -154,7 +155,7 @@ static int reload(struct repo_reader *rd, struct read_index **ri, struct err *e)
 		return 0;
 	pthread_mutex_lock(&rd->reload_lock);
 	if (rd->index == *ri && (rd->reloaded == 0 || clock_mono() - rd->reloaded >= RELOAD_AGAIN_S)) {
-		r = load_index(rd, &fresh, e);
+		r = load_index(rd, true, &fresh, e);
 		if (r == 0) {
 			pthread_mutex_lock(&rd->lock);
 			old = rd->index;
