@@ -320,7 +320,7 @@ static int careful(struct decoder *d, uint32_t item, struct err *e)
 
 	if (r == 0)
 		return g->sink(g->opaque, item, d->scratch, e);
-	if (!g->failed || r == ERR_NOMEM || r == ERR_CANCELLED)
+	if (!g->failed || read_is_final(r))
 		return r;
 	pthread_mutex_lock(&g->failed_lock);
 	r = g->failed(g->opaque, item, e);

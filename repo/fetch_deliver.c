@@ -104,7 +104,7 @@ static int window_lost(struct window *w, struct read_ctx *c, const struct caller
 		w->have[i] = 1;
 		return 0;
 	}
-	if (!call->o->failed || r == ERR_NOMEM || r == ERR_CANCELLED)
+	if (!call->o->failed || read_is_final(r))
 		return r;
 	r = call->o->failed(call->opaque, &w->job.items[i], e);
 	if (r == 0)

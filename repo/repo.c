@@ -209,6 +209,8 @@ static int load_config(struct repo *r, const uint8_t cipher_id[CIPHER_ID_BYTES],
 	rc = envelope_open(r, OBJECT_CONFIG, sealed, len, &payload, &plen, NULL, NULL, e);
 	if (rc == 0)
 		rc = config_decode(payload, plen, &c, e);
+	if (rc == ERR_AUTH)	/* the secret is right, or there were no keys to check it with */
+		rc = e->code = ERR_CORRUPT;
 	if (rc == 0 && memcmp(c.cipher_id, cipher_id, CIPHER_ID_BYTES) != 0)
 		rc = err_set(e, ERR_CORRUPT, "it belongs to another repository than the key slot");
 	if (rc < 0)

@@ -41,6 +41,10 @@ int restore_new(struct repo *r, const struct backup *b, const struct restore_opt
 
 	if (!rs)
 		return err_set(e, ERR_NOMEM, "no memory for a restore");
+	if (repo_own_role(r) != ROLE_FULL) {
+		err_set(e, ERR_AUTH, "a %s key cannot read guest data", repo_own_role(r) == ROLE_PUT ? "put" : "maintain");
+		return err_hint(e, "open the repository with a full key");
+	}
 	rs->repo = r;
 	rs->backup = b;
 	rs->opts = *o;

@@ -367,12 +367,14 @@ class Golden:
 
     # --- points that are listed and cannot be read ---
 
-    def crafted(self, vm, image, packs, verdict="refuse", **row):
-        """A manifest over what the caller's packs hold.  packs(hand): adds data frames by hand."""
+    def crafted(self, vm, image, packs, verdict="refuse", lost_node=None, **row):
+        """A manifest over what the caller's packs hold.  packs(hand): adds data frames by hand.  lost_node: not stored."""
         h = self.hand(self.other, fresh=True)
         h.begin(vm=vm)
         ids = {n: kf.chunk_id(h.keys, "default", data) for n, data in image.chunks.items()}
         tree = h.store_tree(ids, image.size)
+        if lost_node is not None:
+            del h.new_nodes[lost_node]
         h.flush()
         packs(h)
         if h.written:
@@ -388,10 +390,10 @@ class Golden:
     def named(self, data):
         return kf.chunk_id(self.keys, "default", data), data
 
-    def pack_of(self, h, frames, **how):
+    def pack_of(self, h, frames, seed=None, **how):
         pack = PackBuilder(h, kf.DATA_PACK)
         pack.add(frames, **how)
-        pack.finish()
+        pack.finish(seed)
 
     def chains(self):
         """Deltas on deltas up to the limits and beyond; circles."""
@@ -435,6 +437,18 @@ class Golden:
         h = self.crafted("flipped-data", self.image(data), lambda h: self.pack_of(h, [Frame([self.named(data)])]))
         flip(os.path.join(self.repo_path, self.packs_of(h, "data")[0]), 100)
 
+    def forged_packs(self):
+        """Packs with a directory that another key signed, named by runs that are rightly signed."""
+        for vm, order, verdict in (("forged-pack", (True,), "refuse"), ("forged-pack-first", (True, False), "ok"),
+                                   ("forged-pack-last", (False, True), "ok")):
+            data = self.noise()
+
+            def packs(h):
+                for forged in order:
+                    self.pack_of(h, [Frame([self.named(data)])], os.urandom(32) if forged else None)
+                    h.put_run()
+            self.crafted(vm, self.image(data), packs, verdict=verdict)
+
     def needs_many(self, vm, bases_of, verdict):
         """One chunk on four bases, of which each has some of its own: 4 + the sum in all."""
         frames, middle = [], []
@@ -457,6 +471,9 @@ class Golden:
         self.crafted("wrong-height", image, lambda h: self.store(h, image) and h.flush(), height=2)
         self.crafted("past-the-end", image, lambda h: self.store(h, image) and h.flush(), size=self.cs)
         self.lines[-1][6] = self.cs
+        image = Image(300 * self.cs, self.cs, {3: b"kept" * (self.cs // 4), 260: self.noise(), 299: self.noise()})
+        self.crafted("lost-node", image, lambda h: self.store(h, image) and h.flush(), lost_node=1)
+        image = self.small(2)
         for vm, encode in (("empty-node", lambda ids: kf.node_bytes(1, {})),
                            ("long-node", lambda ids: kf.node_bytes(1, ids) + b"\0"),
                            ("short-node", lambda ids: kf.node_bytes(1, ids)[:-1]),
@@ -570,5 +587,5 @@ def make(path, chunk_size=4096):
     g = Golden
     Golden(os.path.join(path, "good"), chunk_size).run(g.alpha, g.beta, g.who_may_write, g.forgetting, g.evictions,
                                                        g.collectors, g.dooming, g.index_runs, g.strays)
-    Golden(os.path.join(path, "hostile"), chunk_size).run(g.chains, g.chunks, g.trees)
+    Golden(os.path.join(path, "hostile"), chunk_size).run(g.chains, g.chunks, g.forged_packs, g.trees)
     refused_repositories(path, chunk_size)

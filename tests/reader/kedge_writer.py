@@ -147,11 +147,11 @@ class PackBuilder:
                                         old.flags, old.frames, old.chunks))
         self.body += sealed
 
-    def finish(self):
-        """Puts the pack; returns its name.  The hand's next index run names it."""
+    def finish(self, seed=None):
+        """Puts the pack; returns its name.  The hand's next index run names it.  seed: of another signature, for tests."""
         h = self.hand
         d = kf.Directory(self.kind, h.keys.slot, h.session, os.urandom(16), self.keys, self.segments)
-        sealed = kf.envelope(h.keys, kf.DIRECTORY, kf.directory_bytes(d), h.keys.slot, h.keys.seed,
+        sealed = kf.envelope(h.keys, kf.DIRECTORY, kf.directory_bytes(d), h.keys.slot, seed or h.keys.seed,
                              generation=self.number)
         data = kf.finish_object(bytes(self.body), sealed, self.kind, d.salt)
         name = put(h.path, kf.object_name(kf.PACK_PREFIX[self.kind], h.keys.slot, h.session, data), data)
