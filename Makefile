@@ -174,11 +174,12 @@ check-asan check-tsan: check-%:
 		$(SCENARIOS:%=$*:%)
 
 # The second tier: what `make check` runs is run again only under sanitizers.
+# The long ones first, so that both CPUs are busy to the end.
 check-ci: all tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
-	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) \
-		$(UNIT:build/$(VARIANT)/%=build/tsan/%) $(SCENARIOS:%=asan:%) $(sort $(wildcard tests/ci/*.sh))
+	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(UNIT:build/$(VARIANT)/%=build/tsan/%) \
+		$(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) $(SCENARIOS:%=asan:%)
 
 # The third tier takes hours; what passed is not run again until the program or the script changes.
 check-long: all tests-build

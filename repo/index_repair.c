@@ -22,7 +22,7 @@ struct repair {
 	uint8_t *bad; /* bit per block */
 	uint32_t nbad;
 	VEC(struct index_range) ranges;
-	uint32_t read, lost; /* directories */
+	uint32_t read; /* directories */
 };
 
 static void repair_done(struct repair *r)
@@ -85,8 +85,8 @@ static int add_from_pack(struct repair *r, uint32_t pack, struct err *e)
 		if (!index_is_damage(e->code) && e->code != ERR_NOTFOUND)
 			return e->code;
 		repo_notice(r->x->repo, "pack left out: %s", err_text(e, text, sizeof(text)));
-		r->lost++;
-		return 0; /* *e is kept for the case that all are lost */
+		err_clear(e);
+		return 0;
 	}
 	r->read++;
 	pthread_rwlock_wrlock(&r->x->mem_lock);
@@ -107,10 +107,8 @@ int index_repair_run(struct index *x, uint32_t run, struct err *e)
 	rc = find_bad_blocks(&r, e);
 	for (uint32_t i = 0; rc == 0 && r.nbad && i < r.run->shape.npacks; i++)
 		rc = add_from_pack(&r, r.run->pack[i], e);
-	if (rc == 0 && r.lost && !r.read)
-		rc = err_ctx(e, "%s is damaged, and so is every pack that it names", r.run->name);
+	/* What was in bad blocks of lost packs is lost; what other runs hold must stay within reach. */
 	if (rc == 0 && r.nbad) {
-		err_clear(e);
 		repo_notice(x->repo,
 			    "%s: %" PRIu32 " of %" PRIu32 " blocks are damaged: the directories of %" PRIu32
 			    " packs serve instead",

@@ -250,8 +250,11 @@ int read_directory(struct read_ctx *c, const struct pack_info *pack, struct read
 		return e->code;
 	ref = read_cache_get(c->rd->cache, &key);
 	if (!ref) {
-		if (pack_read_directory(c->rd->r, pack->name, pack->size, pack->envelope_off, pack->envelope_len, &d, e) < 0)
+		if (pack_read_directory(c->rd->r, pack->name, pack->size, pack->envelope_off, pack->envelope_len, &d, e) < 0) {
+			if (e->code == ERR_AUTH)	/* this pack's fault, not our key's: another copy may be good */
+				e->code = ERR_CORRUPT;
 			return e->code;
+		}
 		c->stored += pack->envelope_len;
 		if (read_cache_add(c->rd->cache, &key, d, directory_bytes(d), free_directory, &ref, e) < 0)
 			return e->code;

@@ -36,6 +36,8 @@ struct tree_walk;
 MUST_CHECK int tree_walk_new(const struct node_source *src, const struct tree_ref *t, uint32_t chunk_size, uint64_t first, struct tree_walk **ret, struct err *e);
 /* 1: *ret_index and *ret_id; 0: no more. */
 MUST_CHECK int tree_walk_next(struct tree_walk *w, uint64_t *ret_index, struct id *ret_id, struct err *e);
+/* After tree_walk_next failed: the chunks [*ret_from, *ret_to) lie below the node that can't be had.  The walk goes on behind them. */
+void tree_walk_skip(struct tree_walk *w, uint64_t *ret_from, uint64_t *ret_to);
 /* Leaves out everything below chunk index to. */
 void tree_walk_seek(struct tree_walk *w, uint64_t to);
 void tree_walk_free(struct tree_walk *w);

@@ -10,6 +10,7 @@ struct tree_walk {
 	struct node_source src;
 	struct tree_ref t;
 	uint64_t nchunks, next;
+	uint64_t fail_end;	/* the first chunk behind the node that could not be loaded */
 	struct {
 		bool loaded;
 		uint64_t index;
@@ -40,6 +41,13 @@ void tree_walk_free(struct tree_walk *w)
 	free(w);
 }
 
+void tree_walk_skip(struct tree_walk *w, uint64_t *ret_from, uint64_t *ret_to)
+{
+	*ret_from = w->next;
+	w->next = w->fail_end < w->nchunks ? w->fail_end : w->nchunks;
+	*ret_to = w->next;
+}
+
 void tree_walk_seek(struct tree_walk *w, uint64_t to)
 {
 	if (to > w->next)
@@ -53,8 +61,10 @@ static int load(struct tree_walk *w, uint32_t level, const struct id *id, const 
 
 	if (!w->node[level - 1].loaded || w->node[level - 1].index != index) {
 		w->node[level - 1].loaded = false;
-		if (tree_load_node(&w->src, id, level, index, w->nchunks, &w->node[level - 1].n, e) < 0)
+		if (tree_load_node(&w->src, id, level, index, w->nchunks, &w->node[level - 1].n, e) < 0) {
+			w->fail_end = (index + 1) << (8 * level);
 			return e->code;
+		}
 		w->node[level - 1].index = index;
 		w->node[level - 1].loaded = true;
 	}

@@ -102,6 +102,31 @@ int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t
 	return err_ctx(e, "guest bytes %" PRIu64 " to %" PRIu64, off, off + len);
 }
 
+/* What says nothing about the stored bytes: the machine, the user or the key fails. */
+static bool is_damage(int code)
+{
+	return code != ERR_NOMEM && code != ERR_CANCELLED && code != ERR_AUTH && code != ERR_INTERNAL;
+}
+
+int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end, uint64_t *ret_index,
+		      struct id *ret_id, struct err *e)
+{
+	for (;;) {
+		int r = tree_walk_next(w, ret_index, ret_id, e);
+		uint64_t from, to, off;
+
+		if (r >= 0 || !is_damage(r))
+			return r;
+		tree_walk_skip(w, &from, &to);
+		off = from * rs->chunk_size;
+		if (off < end && restore_note_damage(rs, res, off, min_u64(to * rs->chunk_size, end) - off, e) < 0)
+			return e->code;
+		if (off < end)
+			res->ndamage += to - from - 1;	/* one is noted */
+		err_clear(e);
+	}
+}
+
 void restore_progress(struct restore *rs, const char *what)
 {
 	const struct progress_state s = {
@@ -182,7 +207,7 @@ static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint
 		struct fetch_item *it = &p->items[p->n];
 		uint64_t end;
 
-		r = tree_walk_next(walk, &it->tag, &it->id, e);
+		r = restore_walk_next(j->rs, j->res, walk, j->size, &it->tag, &it->id, e);
 		if (r < 0)
 			return r;
 		end = r ? it->tag : div_up(j->size, chunk);

@@ -69,7 +69,10 @@ uint64_t restore_max_size(const struct manifest *m, uint32_t disk)
 
 /* The chunks of one unit (at most unit/chunk of them) of one tree, taken from its walk. */
 struct unit_side {
+	struct restore *rs;
+	struct restore_result *res;
 	struct tree_walk *walk;
+	uint64_t size;
 	bool have;		/* index and id hold the walk's next chunk */
 	uint64_t index;
 	struct id id;
@@ -77,19 +80,30 @@ struct unit_side {
 	size_t n;
 };
 
-static int side_new(struct restore *rs, const struct tree_ref *t, size_t unit_chunks, struct unit_side *s, struct err *e)
+/* The walk's next chunk. */
+static int side_step(struct unit_side *s, struct err *e)
+{
+	int r = restore_walk_next(s->rs, s->res, s->walk, s->size, &s->index, &s->id, e);
+
+	s->have = r > 0;
+	return r < 0 ? r : 0;
+}
+
+/* Damage found on the way goes to res; of the state shared with it is noted already, so res is then a scratch one. */
+static int side_new(struct restore *rs, const struct tree_ref *t, size_t unit_chunks, struct restore_result *res, struct unit_side *s,
+		    struct err *e)
 {
 	struct node_source nodes = repo_reader_nodes(rs->reader);
-	int r;
 
+	s->rs = rs;
+	s->res = res;
+	s->size = t->size;
 	s->items = malloc(unit_chunks * sizeof(*s->items));
 	if (!s->items)
 		return err_set(e, ERR_NOMEM, "no memory to compare states");
 	if (tree_walk_new(&nodes, t, rs->chunk_size, 0, &s->walk, e) < 0)
 		return e->code;
-	r = tree_walk_next(s->walk, &s->index, &s->id, e);
-	s->have = r > 0;
-	return r < 0 ? r : 0;
+	return side_step(s, e);
 }
 
 static void side_done(struct unit_side *s)
@@ -102,13 +116,9 @@ static void side_done(struct unit_side *s)
 static int side_take(struct unit_side *s, uint64_t end, struct err *e)
 {
 	for (s->n = 0; s->have && s->index < end; s->n++) {
-		int r;
-
 		s->items[s->n] = (struct fetch_item){ .id = s->id, .tag = s->index };
-		r = tree_walk_next(s->walk, &s->index, &s->id, e);
-		if (r < 0)
-			return r;
-		s->have = r > 0;
+		if (side_step(s, e) < 0)
+			return e->code;
 	}
 	return 0;
 }
@@ -215,13 +225,8 @@ static int share_state(struct share_job *j, struct unit_side *now, struct unit_s
 
 		/* Chunks of the base before this unit are zero now: nothing to write. */
 		tree_walk_seek(base->walk, off / chunk);
-		if (base->have && base->index < off / chunk) {
-			int r = tree_walk_next(base->walk, &base->index, &base->id, e);
-
-			if (r < 0)
-				return r;
-			base->have = r > 0;
-		}
+		if (base->have && base->index < off / chunk && side_step(base, e) < 0)
+			return e->code;
 		if (side_take(now, end, e) < 0 || side_take(base, end, e) < 0 || do_unit(j, now, base, off, e) < 0)
 			return e->code;
 		j->rs->done = off;
@@ -240,6 +245,7 @@ static int write_shared(struct restore *rs, const char *domain, const struct tre
 		.rs = rs, .w = w, .res = res, .domain = domain, .from = from, .unit = max_u64(rs->chunk_size, w->cluster_size),
 		.size = now->size, .base_size = base->size, .lock = PTHREAD_MUTEX_INITIALIZER,
 	};
+	struct restore_result known = { 0 };
 	struct unit_side a = { 0 }, b = { 0 };
 	size_t unit_chunks = (size_t)(j.unit / rs->chunk_size);
 	int r = plan_new(rs, &j.plan, e);
@@ -247,13 +253,14 @@ static int write_shared(struct restore *rs, const char *domain, const struct tre
 	rs->total = now->size;
 	rs->done = 0;
 	if (r == 0)
-		r = side_new(rs, now, unit_chunks, &a, e);
+		r = side_new(rs, now, unit_chunks, res, &a, e);
 	if (r == 0)
-		r = side_new(rs, base, unit_chunks, &b, e);
+		r = side_new(rs, base, unit_chunks, &known, &b, e);
 	if (r == 0)
 		r = share_state(&j, &a, &b, e);
 	side_done(&a);
 	side_done(&b);
+	restore_result_done(&known);
 	plan_done(&j.plan);
 	pthread_mutex_destroy(&j.lock);
 	return r;

@@ -65,7 +65,7 @@ static int run(struct stream_job *j, const char *domain, struct tree_walk *walk,
 		for (p->n = 0; p->n < p->max; p->n++) {
 			struct fetch_item *it = &p->items[p->n];
 
-			more = tree_walk_next(walk, &it->tag, &it->id, e);
+			more = restore_walk_next(j->rs, j->res, walk, j->end, &it->tag, &it->id, e);
 			if (more < 0)
 				return more;
 			if (more && it->tag * j->rs->chunk_size >= j->end)

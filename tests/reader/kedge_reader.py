@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -113,10 +114,18 @@ class Pack:
     secrets: dict = field(default_factory=dict)
 
 
-# What 10.1 uses of each kind of protocol object: an object without it is reported and ignored.
-MEMBERS = {"epoch": {"condemned": list}, "eviction": {"evicted": dict}, "tombstone": {"manifest": str},
-           "sweep": {"evictions": list, "accepted": list, "doomed": list, "reprieved": list},
-           "doomed": {"doomed": list}, "restore": {"manifest": str, "tombstones": list}}
+# What 10.1 uses of each kind of protocol object, and the prefixes of names in it: an object without is reported and ignored.
+PACKS = "data nodes"
+MEMBERS = {"epoch": {"condemned": (list, PACKS)}, "eviction": {"evicted": (dict, "")},
+           "tombstone": {"manifest": (str, "manifests")},
+           "sweep": {"epoch": (str, "epoch"), "evictions": (list, "eviction"), "accepted": (list, "manifests restore sweep"),
+                     "doomed": (list, PACKS + " index"), "reprieved": (list, PACKS)},
+           "doomed": {"sweeps": (list, "sweep"), "doomed": (list, PACKS + " index")},
+           "restore": {"manifest": (str, "manifests"), "tombstones": (list, "tombstone")},
+           "session": {"epochs": (list, "epoch")}, "reading": {"points": (list, "manifests")}}
+
+
+VM_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
 
 
 def need(value, kind, what):
@@ -127,7 +136,7 @@ def need(value, kind, what):
 def need_root(row, what):
     """(root or None, height, size) of a disk, VM state or attachment."""
     size, height = need(row.get("size"), int, what + ": size"), need(row.get("height"), int, what + ": height")
-    check(0 <= size < 1 << 64 and 1 <= height <= kf.MAX_LEVEL, "%s: size or height out of range", what)
+    check(0 <= size < 1 << 63 and 1 <= height <= kf.MAX_LEVEL, "%s: size or height out of range", what)
     root = row.get("root")
     try:
         root = None if root is None else bytes.fromhex(need(root, str, what + ": root"))
@@ -135,6 +144,47 @@ def need_root(row, what):
         raise FormatError(what + ": root is not hex") from None
     check(root is None or len(root) == 32, "%s: bad root", what)
     return root, height, size
+
+
+def check_tree(row, what, chunk_size):
+    root, height, size = need_root(row, what)
+    check(height == kf.height_of(size, chunk_size), "%s: the height does not fit the size", what)
+    check(root is None or size, "%s: a root of no bytes", what)
+
+
+def check_manifest(m, what, chunk_size):
+    """Section 9, as far as reading a point leans on it."""
+    def rows(of, member, at):
+        return [(need(r, dict, "%s: %s" % (at, member)), "%s: %s[%d]" % (at, member, i))
+                for i, r in enumerate(need(of.get(member), list, "%s: %s" % (at, member)))]
+
+    check(m.get("format") == 1, "%s: format %s is not known", what, m.get("format"))
+    for member, kind in (("vm", str), ("host", str), ("start", int), ("end", int), ("sequence", int), ("complete", bool),
+                         ("problems", list), ("machine", dict), ("tags", list), ("pins", list), ("statistics", dict)):
+        need(m.get(member), kind, "%s: %s" % (what, member))
+    disks = rows(m, "disks", what)
+    for disk, at in disks:
+        for member in ("name", "domain"):
+            check(VM_NAME.fullmatch(need(disk.get(member), str, at + ": " + member)), "%s: bad %s", at, member)
+        check(need(disk.get("layers"), list, at + ": layers"), "%s: no layers", at)
+    check(len({d["name"] for d, _ in disks}) == len(disks), "%s: two disks of one name", what)
+    for state, at in rows(m, "states", what):
+        check(state.get("kind") in ("current", "snapshot", "layer"), "%s: unknown kind", at)
+        need(state.get("name"), str, at + ": name")
+        seen = set()
+        for row, at in rows(state, "disks", at):
+            disk, layer = need(row.get("disk"), int, at + ": disk"), need(row.get("layer"), int, at + ": layer")
+            check(0 <= disk < len(disks) and disk not in seen, "%s: disk %d is not there, or twice", at, disk)
+            check(0 <= layer < len(disks[disk][0]["layers"]), "%s: layer %d is not there", at, layer)
+            seen.add(disk)
+            check_tree(row, at, chunk_size)
+            if row.get("vm_state") is not None:
+                check_tree(need(row["vm_state"], dict, at + ": vm_state"), at + ": vm_state", chunk_size)
+    for row, at in rows(m, "attachments", what):
+        name = need(row.get("name"), str, at + ": name")
+        check(name not in ("", ".", "..") and "/" not in name, "%s: the name is no file's", at)
+        need(row.get("mode"), int, at + ": mode")
+        check_tree(row, at, chunk_size)
 
 
 class Repository:
@@ -233,11 +283,14 @@ class Repository:
         value = kf.json_payload(env.payload, name)
         check(value.get("writer" if manifest else "slot") == slot and value.get("session") == session,
               "%s: slot or session is not the name's", name)
-        for member, kind in MEMBERS.get(prefix, {}).items():
-            need(value.get(member), kind, "%s: %s" % (name, member))
+        for member, (kind, prefixes) in MEMBERS.get(prefix, {}).items():
+            found = need(value.get(member), kind, "%s: %s" % (name, member))
+            for text in [] if kind is dict else found if kind is list else [found]:
+                check(isinstance(text, str) and kf.NAME_RE.fullmatch(text) and text.split("/")[0] in prefixes.split(),
+                      "%s: %s: \"%s\" is no name that it may hold", name, member, text)
         record = self.slots[slot]
         if manifest:
-            check(value.get("format") == 1, "%s: format %s is not known", name, value.get("format"))
+            check_manifest(value, name, self.chunk_size)
             check(record.get("vms") is None or value.get("vm") in record["vms"],
                   "%s: slot %s may not write VM '%s': ignored", name, slot, value.get("vm"))
         elif prefix not in kf.OWN_SIGNED:

@@ -286,10 +286,10 @@ class Hand:
         now = time.time_ns()
         read = {"how": "full", "bytes_read": 0}
         disks = [{"format": "raw", "path": "/images/%s.img" % d["name"], "domain": "default", "cluster_size": 65536,
-                  "features": [], "dropped": [], "layers": [],
+                  "features": [], "dropped": [], "layers": [layer("/images/%s.img" % d["name"])],
                   "read": {**read, "bytes_unchanged": 0, "bytes_audited": 0, "audit_owed": 0}, **d} for d in disks]
         states = [{"kind": kind, "name": name, "disks": [
-            {"layer": 0, "date": None, "vm_clock": None, "digest": None, "vm_state": None, "read": read, **row}
+            {"layer": 0, "date": 0, "vm_clock": 0, "digest": None, "vm_state": None, "read": read, **row}
             for row in rows]} for kind, name, rows in states]
         members = {"format": 1, "vm": vm, "host": "golden", "start": now, "end": now + 1, "sequence": self.sequence,
                    "previous": self.previous, "complete": True, "problems": [],
@@ -300,6 +300,11 @@ class Hand:
         name = self.post("manifests", forge=forge, **members)
         self.sequence, self.previous = self.sequence + 1, name.rsplit("/", 1)[1]
         return name
+
+
+def layer(path):
+    return {"path": path, "format": "raw", "dev": 0, "ino": 0, "size": 0, "mtime": 0, "ctime": 0, "block_device": False,
+            "metadata": "00" * 32, "virtual_size": 0}
 
 
 def split(data, chunk_size):
@@ -443,7 +448,7 @@ OBJECTS = {
     "collector": ("collector", [], lambda a: {}),
     "epoch": ("epoch", [("condemn", [])], lambda a: {"condemned": a.condemn}),
     "eviction": ("eviction", [("evict", ...), ("kind", "writer")], lambda a: {"evicted": evicted(a)}),
-    "sweep": ("sweep", [("epoch", ""), ("eviction", []), ("accept", []), ("doom", []), ("reprieve", [])],
+    "sweep": ("sweep", [("epoch", ...), ("eviction", []), ("accept", []), ("doom", []), ("reprieve", [])],
               lambda a: {"epoch": a.epoch, "evictions": a.eviction, "accepted": a.accept, "doomed": a.doom,
                          "reprieved": a.reprieve}),
     "doomed": ("doomed", [("sweep", []), ("doom", [])], lambda a: {"sweeps": a.sweep, "doomed": a.doom}),

@@ -218,7 +218,8 @@ class Commands(unittest.TestCase):
         packs = repo.folder.names("data") + repo.folder.names("nodes")
         for pack in packs:
             run("kedge_writer.py", "repack", self.repo, *self.secret, pack)
-        run("kedge_writer.py", "sweep", self.repo, *self.secret, "--doom", *packs)
+        epoch = run("kedge_writer.py", "epoch", self.repo, *self.secret, "--condemn", *packs).strip()
+        run("kedge_writer.py", "sweep", self.repo, *self.secret, "--epoch", epoch, "--doom", *packs)
         for pack in packs:
             os.unlink(os.path.join(self.repo, pack))
         out = run("kedge_reader.py", "verify", self.repo, *self.secret)
@@ -263,7 +264,7 @@ class Commands(unittest.TestCase):
         e = post("eviction", "--evict", b)
         self.assertEqual(listed(), {a: "listed", b: "pending"})
         session = collector.split("/")[2]
-        epoch = post("epoch", "--condemn", "data/x", "--session", session)
+        epoch = post("epoch", "--condemn", "data/" + "/".join(("ab" * 8, "cd" * 16, "ef" * 32)), "--session", session)
         s = post("sweep", "--epoch", epoch, "--eviction", e, "--session", session)
         self.assertEqual(listed(), {a: "listed"})
         e2 = post("eviction", "--evict", s, "--kind", "collector")

@@ -516,6 +516,54 @@ static void test_tree__hostile_nodes_are_refused(void **state)
 	free(s.p);
 }
 
+/* Without any one node the walk finds all that does not lie below it, and says what does. */
+static void test_tree__a_lost_node_costs_what_is_below(void **state)
+{
+	enum { SIZE = 3 * 256 + 10 };
+	struct model *m = model_new((uint64_t)SIZE * CHUNK);
+	struct nodes s = { 0 };
+	struct node_source src = nodes_source(&s);
+	struct err e = ERR_INIT;
+	struct tree_ref t;
+
+	(void)state;
+	for (uint32_t i = 0; i < SIZE; i += 3)
+		m->v[i] = i + 1;
+	m->v[SIZE - 1] = 5;
+	t = model_tree(m, &s);
+	assert_int_equal(s.n, 5);
+	for (size_t lost = 0; lost < s.n; lost++) {
+		uint64_t index, at = 1, from, to, skipped = 0;
+		struct tree_walk *w = NULL;
+		struct id id;
+		int r;
+
+		s.p[lost].id.b[0] ^= 1;
+		assert_ok(tree_walk_new(&src, &t, CHUNK, 1, &w, &e), &e);
+		while ((r = tree_walk_next(w, &index, &id, &e)) != 0) {
+			if (r < 0) {
+				tree_walk_skip(w, &from, &to);
+				assert_true(from >= at && to > from && to <= SIZE);
+				for (; at < from; at++)
+					assert_int_equal(m->v[at], 0);
+				skipped += to - from;
+				at = to;
+				continue;
+			}
+			for (; at < index; at++)
+				assert_int_equal(m->v[at], 0);
+			at = index + 1;
+		}
+		for (; at < SIZE; at++)
+			assert_int_equal(m->v[at], 0);
+		assert_true((skipped >= 9 && skipped <= 256) || skipped == SIZE - 1);
+		tree_walk_free(w);
+		s.p[lost].id.b[0] ^= 1;
+	}
+	free(s.p);
+	free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -526,6 +574,7 @@ int main(void)
 		cmocka_unit_test(test_tree__order_and_range_are_checked),
 		cmocka_unit_test(test_tree__height_covers_size),
 		cmocka_unit_test(test_tree__hostile_nodes_are_refused),
+		cmocka_unit_test(test_tree__a_lost_node_costs_what_is_below),
 	};
 
 	if (sodium_init() < 0)
