@@ -1,16 +1,18 @@
 /*
  * audit.c - re-reading a random sample of what was called unchanged, and comparing it with what is stored.
  *
- * What is called unchanged: of a state whose tree was reused, all data; of a state read against a base, the data that had the base's
- * origins.  The same host bytes are mostly part of many states and count once: states are gone through from the last back, and each
- * adds the claimed chunks that the one before it in this order does not show too.  Of many states the last one and a random few are
- * looked at, so that the work does not grow with the number of snapshots; each has its turn in some run.
+ * What is called unchanged: of a state whose tree was reused, all data; of a state read against a base, the data that
+ * had the base's origins.  The same host bytes are mostly part of many states and count once: states are gone through
+ * from the last back, and each adds the claimed chunks that the one before it in this order does not show too.  Of
+ * many states the last one and a random few are looked at, so that the work does not grow with the number of
+ * snapshots; each has its turn in some run.
  *
  *	current     [ claimed ][ read ][     claimed     ]
  *	snapshot 3  [ same ...][claimed][ same ..........]     adds only what differs from current
  *
- * The claimed chunks are cut into units of 4 MiB, in guest order; a random choice of units (reservoir sampling, so that one walk over the
- * maps does) is read through the image and hashed again, in random order, until the bytes or the time are used up.
+ * The claimed chunks are cut into units of 4 MiB, in guest order; a random choice of units (reservoir sampling, so
+ * that one walk over the maps does) is read through the image and hashed again, in random order, until the bytes or
+ * the time are used up.
  */
 #include <sodium.h>
 #include <string.h>
@@ -73,7 +75,8 @@ struct claims {
 	struct chunk_run ra, rb;
 };
 
-static int claims_init(const struct audit *au, uint32_t i, uint64_t first, uint64_t last, struct claims *c, struct err *e)
+static int claims_init(const struct audit *au, uint32_t i, uint64_t first, uint64_t last, struct claims *c,
+		       struct err *e)
 {
 	const struct plan_state *st = &au->d->states.p[au->picked[i]];
 	uint32_t chunk_size = au->run->p->chunk_size;
@@ -341,7 +344,7 @@ static uint64_t budget(const struct audit *au, double *ret_seconds)
 	}
 }
 
-/* How many units to choose is known only once they have been counted; the reservoir is large enough for every budget. */
+/* How many units to choose is known only when they have been counted; the reservoir is large enough for any budget. */
 static int gather(struct audit *au, struct err *e)
 {
 	au->reservoir = UNITS_MAX;
@@ -384,7 +387,9 @@ static int verdict(struct audit *au, int r, struct audit_finding *ret, struct er
 		return r;
 	if (!au->is_false)
 		return AUDIT_FINE;
-	*ret = (struct audit_finding){ .state = (uint32_t)(au->st - au->d->states.p), .base = au->st->did_base, .at = au->where };
+	*ret = (struct audit_finding){
+		.state = (uint32_t)(au->st - au->d->states.p), .base = au->st->did_base, .at = au->where,
+	};
 	return AUDIT_FALSE;
 }
 
@@ -400,7 +405,8 @@ int audit_disk(struct run *run, struct plan_disk *d, struct audit_finding *ret, 
 	if (r >= 0 && !au.source.code)
 		r = check_units(&au, bytes, seconds, e);
 	due = bytes_due(&au);
-	d->audit_owed = run->p->o->audit == AUDIT_OFF ? min_u64(d->owed, au.claimed) : due - min_u64(due, d->bytes_audited);
+	d->audit_owed = run->p->o->audit == AUDIT_OFF ? min_u64(d->owed, au.claimed)
+						      : due - min_u64(due, d->bytes_audited);
 	VEC_DONE(&au.units);
 	return verdict(&au, r, ret, e);
 }

@@ -1,5 +1,6 @@
 /*
- * build.c - one state's tree: what equals the base is kept, what became zero is cut out, what differs is read and stored.
+ * build.c - one state's tree: what equals the base is kept, what became zero is cut out, what differs is read and
+ * stored.
  */
 #include <string.h>
 
@@ -20,7 +21,9 @@ struct build {
 
 static struct item item_of(const struct build *b, enum item_kind kind)
 {
-	return (struct item){ .kind = kind, .image = b->st->image, .state = b->st->index, .vm_state = b->vm_state, .size = b->size };
+	return (struct item){
+		.kind = kind, .image = b->st->image, .state = b->st->index, .vm_state = b->vm_state, .size = b->size
+	};
 }
 
 static int put_chunk(struct build *b, uint64_t index, const uint8_t *chunk, const struct id *id, struct err *e)
@@ -146,8 +149,12 @@ static int begin(struct build *b, const struct tree_ref *base, struct err *e)
 {
 	struct nodes *n = b->run->nodes;
 	struct tree_builder_opts o = {
-		.size = b->size, .chunk_size = b->run->p->chunk_size, .base = base, .src = base ? nodes_source(n) : NULL,
-		.emit = nodes_emit, .opaque = n,
+		.size = b->size,
+		.chunk_size = b->run->p->chunk_size,
+		.base = base,
+		.src = base ? nodes_source(n) : NULL,
+		.emit = nodes_emit,
+		.opaque = n,
 	};
 
 	b->fresh = !base || !base->has_root;
@@ -155,7 +162,8 @@ static int begin(struct build *b, const struct tree_ref *base, struct err *e)
 	return tree_builder_new(&o, &b->tree, e);
 }
 
-int build_state(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct plan_state *base, struct err *e)
+int build_state(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct plan_state *base,
+		struct err *e)
 {
 	struct build b = { .run = run, .d = d, .st = st, .size = st->size, .source = &st->failed };
 	int r = begin(&b, base ? &base->tree : NULL, e);
@@ -205,10 +213,12 @@ static int copy_chunks(struct build *b, struct tree_walk *walk, struct err *e)
 	return 0;
 }
 
-int build_copy(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct tree_ref *from, bool vm_state,
-	       struct tree_ref *ret, struct err *e)
+int build_copy(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct tree_ref *from,
+	       bool vm_state, struct tree_ref *ret, struct err *e)
 {
-	struct build b = { .run = run, .d = d, .st = st, .vm_state = vm_state, .size = from->size, .source = &st->failed };
+	struct build b = {
+		.run = run, .d = d, .st = st, .vm_state = vm_state, .size = from->size, .source = &st->failed
+	};
 	struct tree_walk *walk = NULL;
 	int r = tree_walk_new(nodes_source(run->nodes), from, run->p->chunk_size, 0, &walk, e);
 

@@ -5,7 +5,8 @@
  *	next   |####|####|    |##|####....
  *	chunks |  keep  |  read  |zero |       a chunk is read when any byte of it has another origin than in the base
  *
- * Beyond its size a state is zeros, so states of different sizes compare like any others, and a tail chunk is zeros to its end.
+ * Beyond its size a state is zeros, so states of different sizes compare like any others, and a tail chunk is zeros
+ * to its end.
  */
 #include "base/num.h"
 #include "repo/ingest/ingest_internal.h"
@@ -31,8 +32,8 @@ static int map_at(struct map *m, uint64_t off, struct extent *ret, struct err *e
 		if (r < 0)
 			return r;
 		if (off < x.start || off - x.start >= x.len)
-			return err_set(e, ERR_INTERNAL, "map of %s does not cover byte %llu", m->image->path ? m->image->path : "image",
-				       (unsigned long long)off);
+			return err_set(e, ERR_INTERNAL, "map of %s does not cover byte %llu",
+				       m->image->path ? m->image->path : "image", (unsigned long long)off);
 		m->cur = x;
 	}
 	*ret = m->cur;
@@ -53,13 +54,13 @@ static bool same_bytes(const struct extent *a, const struct extent *b)
 	const struct extent_origin *x = &a->origin, *y = &b->origin;
 
 	if (a->kind != EXTENT_DATA || b->kind != EXTENT_DATA)
-		return a->kind != EXTENT_DATA && b->kind != EXTENT_DATA;	/* nothing below in a chain: holes are zeros */
+		return a->kind != EXTENT_DATA && b->kind != EXTENT_DATA;	/* in a chain holes are zeros */
 	return x->host != IMAGE_ORIGIN_NONE && x->layer == y->layer && x->host == y->host && x->inner == y->inner &&
 	       x->compressed == y->compressed;
 }
 
-int grid_init(struct grid *g, const struct map *base, const struct map *next, uint32_t chunk_size, uint64_t first, uint64_t last,
-	      struct err *e)
+int grid_init(struct grid *g, const struct map *base, const struct map *next, uint32_t chunk_size, uint64_t first,
+	      uint64_t last, struct err *e)
 {
 	uint64_t chunks = min_u64(div_up(next->size, chunk_size), last);
 	uint64_t end;
@@ -91,7 +92,7 @@ static enum run_kind run_kind(bool same, bool zero)
 	return same ? (zero ? RUN_EMPTY : RUN_KEEP) : (zero ? RUN_ZERO : RUN_READ);
 }
 
-/* Either all whole chunks of the piece at g->pos, which is a chunk's start, or that one chunk made of several pieces. */
+/* Either all whole chunks of the piece at g->pos (a chunk's start), or that one chunk made of several pieces. */
 static int some_chunks(struct grid *g, struct chunk_run *ret, struct err *e)
 {
 	uint64_t end, stop = g->pos + g->chunk_size, from = g->pos / g->chunk_size;

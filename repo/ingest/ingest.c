@@ -1,13 +1,14 @@
 /*
  * ingest.c - one backup run: every disk's states in order, the audit, and what to do when something does not hold.
  *
- * A state that can't be read is left out of the manifest: a point that would be wrong must never be restorable as right.  The others go
- * on, and the backup is incomplete.  When a disk's files changed while they were read, no single state can be blamed: its states are kept,
- * because most of each is right and a person may want them, but the backup is incomplete, and the problem names the disk.  An incomplete
- * backup is never `latest`, and no later run builds upon a disk of it that had a problem (proof.c).
+ * A state that can't be read is left out of the manifest: a point that would be wrong must never be restorable as
+ * right.  The others go on, and the backup is incomplete.  When a disk's files changed while they were read, no
+ * single state can be blamed: its states are kept, because most of each is right and a person may want them, but the
+ * backup is incomplete, and the problem names the disk.  An incomplete backup is never `latest`, and no later run
+ * builds upon a disk of it that had a problem (proof.c).
  *
- * A disk is read again with less trust when the trees of earlier backups can't be read, and, whole and without any base, when the audit
- * finds a claim false.
+ * A disk is read again with less trust when the trees of earlier backups can't be read, and, whole and without any
+ * base, when the audit finds a claim false.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -21,7 +22,8 @@
 
 #define AGAIN 1		/* the disk has to be read again */
 
-int run_problem(struct run *run, const char *disk, const char *state, bool incomplete, struct err *e, const char *fmt, ...)
+int run_problem(struct run *run, const char *disk, const char *state, bool incomplete, struct err *e, const char *fmt,
+		...)
 {
 	struct manifest_problem *p = VEC_PUSH(&run->m->problems, e);
 	char text[2048];
@@ -68,7 +70,8 @@ static int tree_lost(struct run *run, int r, struct err *e)
 	return AGAIN;
 }
 
-/* Takes over the tree that an earlier backup has.  Where an epoch is open its chunks may be about to be collected: each is looked up. */
+/* Takes over the tree that an earlier backup has.  Where an epoch is open its chunks may be about to be collected:
+ * each is looked up. */
 static int reuse(struct run *run, const struct plan_disk *d, struct plan_state *st, struct err *e)
 {
 	const struct manifest_state_disk *was = st->proof;
@@ -119,7 +122,8 @@ static int read_vm_state(struct run *run, const struct plan_disk *d, struct plan
 	if (!bytes || st->failed.code)
 		return 0;
 	if (!vm_state_is_credible(st->image, bytes)) {
-		(void)err_set(&st->failed, ERR_CORRUPT, "claims %" PRIu64 " bytes of saved machine memory; the file has %" PRIu64, bytes,
+		(void)err_set(&st->failed, ERR_CORRUPT,
+			      "claims %" PRIu64 " bytes of saved machine memory; the file has %" PRIu64, bytes,
 			      st->image->info.file_size);
 		return 0;
 	}
@@ -212,7 +216,8 @@ static int note_change(struct run *run, struct plan_disk *d, struct err *e)
 		return e->code;
 	}
 	d->changed = true;
-	return run_problem(run, d->d->name, NULL, true, e, "changed while it was read, so its states may be a mixture: %s",
+	return run_problem(run, d->d->name, NULL, true, e,
+			   "changed while it was read, so its states may be a mixture: %s",
 			   err_text(&why, text, sizeof(text)));
 }
 
@@ -226,9 +231,10 @@ static int note_false(struct run *run, struct plan_disk *d, const struct audit_f
 		return 0;	/* nothing was claimed falsely: it became another disk meanwhile */
 	run->res.claim_false = true;
 	return run_problem(run, d->d->name, st->selector, false, e,
-			   "the image says that byte %" PRIu64 " is unchanged since %s, but it is not: the whole disk was read instead; something "
-			   "writes to the image behind its metadata, or its storage loses data", f->at,
-			   f->base != NO_BASE ? d->states.p[f->base].selector : st->proof_text);
+			   "the image says that byte %" PRIu64
+			   " is unchanged since %s, but it is not: the whole disk was read instead; something "
+			   "writes to the image behind its metadata, or its storage loses data",
+			   f->at, f->base != NO_BASE ? d->states.p[f->base].selector : st->proof_text);
 }
 
 /* Forgets what was done, to do it again. */
@@ -281,7 +287,9 @@ static int do_disk(struct run *run, struct plan_disk *d, struct err *e)
 		drop_problems(run, nproblems);
 		run->res.incomplete = incomplete;
 		if (d->trust == TRUST_RUN)
-			repo_notice(run->p->r, "disk %s: a tree of an earlier backup can't be read, so the disk is read anew; run `kedge check`",
+			repo_notice(run->p->r,
+				    "disk %s: a tree of an earlier backup can't be read, so the disk is read anew; run "
+				    "`kedge check`",
 				    d->d->name);
 		else if (note_false(run, d, &f, e) < 0)
 			return e->code;
@@ -328,14 +336,16 @@ static int do_all(struct run *run, struct err *e)
 	return record_fill(run, e);
 }
 
-int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **ret_manifest, struct ingest_result *ret, struct err *e)
+int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **ret_manifest, struct ingest_result *ret,
+	       struct err *e)
 {
 	CLEANUP(manifest_free_cleanup) struct manifest *m = manifest_new(e);
 	CLEANUP(nodes_free_cleanup) struct nodes *nodes = NULL;
 	CLEANUP(pipe_free_cleanup) struct pipe *pl = NULL;
 	struct run run = { .p = p, .w = w, .m = m, .audit_seconds = p->o->audit_value };
 
-	if (!m || nodes_new(w, (p->o->max_bytes ? p->o->max_bytes : INGEST_DEFAULT_BYTES) / 4, &nodes, e) < 0 || pipe_new(p, w, &pl, e) < 0)
+	if (!m || nodes_new(w, (p->o->max_bytes ? p->o->max_bytes : INGEST_DEFAULT_BYTES) / 4, &nodes, e) < 0 ||
+	    pipe_new(p, w, &pl, e) < 0)
 		return e->code;
 	run.nodes = nodes;
 	run.pipe = pl;

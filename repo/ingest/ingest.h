@@ -5,8 +5,8 @@
  * deduplicates and fills in a manifest.  The commit is the caller's: after ingest_run it checks what it got and calls
  * repo_writer_commit.
  *
- * Stages: one reader per disk (rising offsets, read ahead, page cache left as found), hashers, then one coordinator that
- * deduplicates and hands new chunks to the writer in guest order.  Queues are bounded in bytes.
+ * Stages: one reader per disk (rising offsets, read ahead, page cache left as found), hashers, then one coordinator
+ * that deduplicates and hands new chunks to the writer in guest order.  Queues are bounded in bytes.
  * Threads: call from one; it makes its own.
  */
 #ifndef KEDGE_REPO_INGEST_INGEST_H
@@ -43,7 +43,8 @@ struct ingest_opts {
 	const struct ingest_attachment *attachments;
 	size_t nattachments;
 	const char *const *tags;	/* NULL-terminated; may be NULL */
-	const struct backup_list *backups;	/* what the repository lists, loaded after the writer's session began; bases come from here */
+	/* What the repository lists, loaded after the writer's session began: bases come from here. */
+	const struct backup_list *backups;
 	unsigned threads;		/* hashers; 0 = the CPUs this process may use */
 	size_t max_bytes;		/* for reading and hashing; 0 = 64 MiB */
 	enum audit_mode audit;
@@ -63,10 +64,12 @@ struct ingest_plan_row {
 };
 struct ingest_plan;
 /*
- * Looks at maps and earlier backups; reads no guest data.  What o points to (not o itself) must live as long as the plan.  w NULL: a plan that is
- * only looked at.  A selector that fits no disk: ERR_NOTFOUND.  An image whose maps can't be read is no error here: ingest_run reports it.
+ * Looks at maps and earlier backups; reads no guest data.  What o points to (not o itself) must live as long as the
+ * plan.  w NULL: a plan that is only looked at.  A selector that fits no disk: ERR_NOTFOUND.  An image whose maps
+ * can't be read is no error here: ingest_run reports it.
  */
-MUST_CHECK int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o, struct ingest_plan **ret, struct err *e);
+MUST_CHECK int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o,
+			       struct ingest_plan **ret, struct err *e);
 size_t ingest_plan_rows(const struct ingest_plan *p, const struct ingest_plan_row **ret);
 void ingest_plan_free(struct ingest_plan *p);
 
@@ -75,8 +78,9 @@ struct ingest_result {
 	bool incomplete;		/* a source was unreadable or changed: the manifest says so; exit 3 */
 	bool claim_false;		/* an "unchanged" claim proved false; the disk was read whole; exit 5 */
 };
-/* Runs the plan, filling *ret_manifest (caller frees) except what commit fills in.  A source that fails or changes makes the
- * result incomplete, not an error; store errors, cancel, out of memory are errors. */
-MUST_CHECK int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **ret_manifest, struct ingest_result *ret, struct err *e);
+/* Runs the plan, filling *ret_manifest (caller frees) except what commit fills in.  A source that fails or changes
+ * makes the result incomplete, not an error; store errors, cancel, out of memory are errors. */
+MUST_CHECK int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **ret_manifest,
+			  struct ingest_result *ret, struct err *e);
 
 #endif

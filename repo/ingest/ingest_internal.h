@@ -52,8 +52,8 @@ struct grid {
 
 void map_init(struct map *m, struct image *im, uint32_t state);
 /* base NULL: against zeros.  Chunks [first, last) only, cut to those that next has. */
-MUST_CHECK int grid_init(struct grid *g, const struct map *base, const struct map *next, uint32_t chunk_size, uint64_t first, uint64_t last,
-			 struct err *e);
+MUST_CHECK int grid_init(struct grid *g, const struct map *base, const struct map *next, uint32_t chunk_size,
+			 uint64_t first, uint64_t last, struct err *e);
 /* 1 and *ret; 0: no more.  After an error the grid is spent. */
 MUST_CHECK int grid_next(struct grid *g, struct chunk_run *ret, struct err *e);
 
@@ -128,13 +128,15 @@ struct ingest_plan {
 bool ingest_fatal(int code);
 void plan_state_map(const struct plan_state *st, struct map *ret);
 /* Chunks of the state that must be read against base (NULL: everything), as guest bytes. */
-MUST_CHECK int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret, struct err *e);
+MUST_CHECK int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base,
+			  uint64_t *ret, struct err *e);
 /* The guest bytes of chunks [from, to) of a state of that size. */
 uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t to);
 
 /* --- proof.c --------------------------------------------------------------------------------------------------- */
 
-/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers) holds.  Computes st->digest when it is needed for that. */
+/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers) holds.  Computes st->digest when it is needed for
+ * that. */
 MUST_CHECK int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_state *st, struct err *e);
 /* The newest backup of this VM that may be built upon; NULL. */
 const struct manifest *proof_last(const struct ingest_plan *p);
@@ -183,7 +185,8 @@ struct pipe;
 MUST_CHECK int pipe_new(struct ingest_plan *p, struct repo_writer *w, struct pipe **ret, struct err *e);
 void pipe_free(struct pipe *pl);
 DEFINE_CLEANUP(struct pipe, pipe_free)
-/* Who gets what is put in from here on; the pipe must be empty.  layers: of the images' chain, for the page cache; may be NULL. */
+/* Who gets what is put in from here on; the pipe must be empty.  layers: of the images' chain, for the page cache;
+ * may be NULL. */
 void pipe_aim(struct pipe *pl, const char *disk, const struct chain *chain, item_sink sink, void *opaque);
 /* Puts chunks [from, to) of a state in, in pieces; calls the sink for what is ready.  like: what all pieces share. */
 MUST_CHECK int pipe_put(struct pipe *pl, const struct item *like, uint64_t from, uint64_t to, struct err *e);
@@ -199,15 +202,17 @@ uint64_t pipe_bytes_hashed(const struct pipe *pl);
 /* --- build.c --------------------------------------------------------------------------------------------------- */
 
 /*
- * Trees of a state.  A source that can't be read sets st->failed and is no error; the tree is then not written.  A base whose nodes can't be
- * read is an error, and nodes_missed() tells.  The pipe is empty after (unless the error is fatal).
+ * Trees of a state.  A source that can't be read sets st->failed and is no error; the tree is then not written.  A
+ * base whose nodes can't be read is an error, and nodes_missed() tells.  The pipe is empty after (unless the error is
+ * fatal).
  */
 struct run;
-MUST_CHECK int build_state(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct plan_state *base, struct err *e);
+MUST_CHECK int build_state(struct run *run, const struct plan_disk *d, struct plan_state *st,
+			   const struct plan_state *base, struct err *e);
 MUST_CHECK int build_vm_state(struct run *run, const struct plan_disk *d, struct plan_state *st, struct err *e);
 /* The tree from, each id of it looked up; chunks without a copy that may be built upon are read. */
-MUST_CHECK int build_copy(struct run *run, const struct plan_disk *d, struct plan_state *st, const struct tree_ref *from, bool vm_state,
-			  struct tree_ref *ret, struct err *e);
+MUST_CHECK int build_copy(struct run *run, const struct plan_disk *d, struct plan_state *st,
+			  const struct tree_ref *from, bool vm_state, struct tree_ref *ret, struct err *e);
 
 /* --- audit.c --------------------------------------------------------------------------------------------------- */
 
@@ -218,8 +223,9 @@ struct audit_finding {
 	uint64_t at;		/* guest byte */
 };
 /*
- * Re-reads a sample of what the disk's states were called equal to without being read.  AUDIT_FALSE: it is not, *ret says where.
- * AUDIT_NO_TREE: the tree to compare with can't be read.  A source that can't be read comes out as a problem of the run.
+ * Re-reads a sample of what the disk's states were called equal to without being read.  AUDIT_FALSE: it is not, *ret
+ * says where.  AUDIT_NO_TREE: the tree to compare with can't be read.  A source that can't be read comes out as a
+ * problem of the run.
  */
 MUST_CHECK int audit_disk(struct run *run, struct plan_disk *d, struct audit_finding *ret, struct err *e);
 
@@ -235,8 +241,8 @@ struct run {
 	double audit_seconds;	/* AUDIT_SECONDS: what is left */
 };
 /* Adds a problem; disk, state may be NULL.  incomplete: the backup does not have all that it should. */
-MUST_CHECK int run_problem(struct run *run, const char *disk, const char *state, bool incomplete, struct err *e, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
+MUST_CHECK int run_problem(struct run *run, const char *disk, const char *state, bool incomplete, struct err *e,
+			   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
 /* --- record.c -------------------------------------------------------------------------------------------------- */
 

@@ -1,8 +1,8 @@
 /*
  * nodes.c - where tree nodes come from and go to during a run.
  *
- * A state is built on the tree of the state before it, whose new nodes may still wait in an open pack.  The newest are kept in a
- * direct-mapped table; one that was pushed out and is not durable yet is had by a flush of the writer.
+ * A state is built on the tree of the state before it, whose new nodes may still wait in an open pack.  The newest
+ * are kept in a direct-mapped table; one that was pushed out and is not durable yet is had by a flush of the writer.
  */
 #include <string.h>
 

@@ -3,14 +3,15 @@
  *
  *	coordinator: pipe_put -> [item][item][item] -> workers: read, find zeros, hash -> coordinator: sink, in order
  *
- * The workers do the reading too, so that the clusters of a compressed image are decoded in parallel; the kernel is told of a
- * range when it is put in, a full budget before its turn.  One thread puts and takes: it takes whenever the budget is used up.
- * So chunks come out in the order of the guest's addresses whatever the number of threads.
+ * The workers do the reading too, so that the clusters of a compressed image are decoded in parallel; the kernel is
+ * told of a range when it is put in, a full budget before its turn.  One thread puts and takes: it takes whenever the
+ * budget is used up.  So chunks come out in the order of the guest's addresses whatever the number of threads.
  *
- * The page cache is left as found.  Before anything of a window of the disk is read, three places in it are asked for with RWF_NOWAIT,
- * which never reads from the disk.  Were most not cached, what is read in the window is given back to the kernel after use; were they
- * (a guest uses them, say), it stays.  Places inside the window are asked, not its start, which the kernel may have read ahead for us.
- * That is a sample, not a proof; a file system that cannot tell counts as cached.
+ * The page cache is left as found.  Before anything of a window of the disk is read, three places in it are asked for
+ * with RWF_NOWAIT, which never reads from the disk.  Were most not cached, what is read in the window is given back
+ * to the kernel after use; were they (a guest uses them, say), it stays.  Places inside the window are asked, not its
+ * start, which the kernel may have read ahead for us.  That is a sample, not a proof; a file system that cannot tell
+ * counts as cached.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -118,10 +119,12 @@ static int is_cold_at(const struct pipe *pl, const struct item *it, uint64_t off
 	uint8_t byte;
 	struct iovec v = { .iov_base = &byte, .iov_len = 1 };
 
-	if (off >= it->size || image_next_extent(it->image, it->state, off, 1, &x, &unheard) < 0 || x.kind != EXTENT_DATA)
+	if (off >= it->size || image_next_extent(it->image, it->state, off, 1, &x, &unheard) < 0 ||
+	    x.kind != EXTENT_DATA)
 		return -1;
 	layer = pl->chain->layers[x.origin.layer];
-	return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 && errno == EAGAIN;
+	return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
+	       errno == EAGAIN;
 }
 
 /* True when the window that the item begins in was not cached when the first item of it came. */
@@ -138,7 +141,8 @@ static bool is_cold(struct pipe *pl, const struct item *it)
 	*w = (struct window){ .image = it->image, .state = it->state, .start = round_down(off, WINDOW_BYTES) };
 	for (unsigned i = 1; i <= 4; i++) {
 		/* Where the window has little data the item's own start has to do. */
-		int r = i < 4 ? is_cold_at(pl, it, w->start + i * WINDOW_BYTES / 4) : asked ? -1 : is_cold_at(pl, it, off);
+		uint64_t at = i < 4 ? w->start + i * WINDOW_BYTES / 4 : off;
+		int r = i < 4 || !asked ? is_cold_at(pl, it, at) : -1;
 
 		asked += r >= 0;
 		cold += r == 1;
@@ -150,11 +154,13 @@ static bool is_cold(struct pipe *pl, const struct item *it)
 static void show_progress(struct pipe *pl)
 {
 	struct repo_writer_stats ws;
-	struct progress_state s = { .phase = "reading", .what = pl->disk, .done = pl->bytes_read, .total = pl->p->bytes_total };
+	struct progress_state s = {
+		.phase = "reading", .what = pl->disk, .done = pl->bytes_read, .total = pl->p->bytes_total
+	};
 
 	repo_writer_stats(pl->w, &ws);
 	s.stored = ws.bytes_stored;
-	s.total = max_u64(s.total, s.done);	/* a state may have to be read again, and the audit reads beyond the plan */
+	s.total = max_u64(s.total, s.done); /* a state may have to be read again, and the audit reads beyond the plan */
 	progress_update(pl->p->o->progress, &s);
 }
 
@@ -183,7 +189,8 @@ static int take_one(struct pipe *pl, struct err *e)
 	pl->inside--;
 	count(pl, it);
 	if (it->cold)
-		image_advise(it->image, it->state, it->from * it->chunk_size, (it->to - it->from) * it->chunk_size, false);
+		image_advise(it->image, it->state, it->from * it->chunk_size, (it->to - it->from) * it->chunk_size,
+			     false);
 	r = pl->sink ? pl->sink(pl->opaque, it, e) : 0;
 	item_free(it);
 	return r;
@@ -282,7 +289,8 @@ int pipe_new(struct ingest_plan *p, struct repo_writer *w, struct pipe **ret, st
 
 	if (!pl)
 		return err_set(e, ERR_NOMEM, "no memory to read with");
-	/* A quarter is the node table's (nodes.c).  Each thread has an item at hand and one to come; else fewer threads. */
+	/* A quarter is the node table's (nodes.c).  Each thread has an item at hand and one to come; else fewer
+	 * threads. */
 	budget -= budget / 4;
 	while (threads > 1 && budget / (2 * threads) < p->chunk_size)
 		threads--;

@@ -3,8 +3,9 @@
  *
  *	lower layers, deepest first -> snapshots, oldest first -> current
  *
- * A state is proven (an earlier backup holds it), or it is read against a base: another state of the same chain that is proven
- * or read before it.  Extents of equal origin hold equal bytes, so what has to be read is where the two maps differ.
+ * A state is proven (an earlier backup holds it), or it is read against a base: another state of the same chain that
+ * is proven or read before it.  Extents of equal origin hold equal bytes, so what has to be read is where the two
+ * maps differ.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -32,7 +33,8 @@ uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t 
 	return (to > size / chunk_size ? size : to * chunk_size) - a;
 }
 
-int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret, struct err *e)
+int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret,
+	       struct err *e)
 {
 	struct map mb, mn;
 	struct chunk_run run;
@@ -59,7 +61,8 @@ int plan_count(const struct ingest_plan *p, const struct plan_state *st, const s
 
 /* --- states ---------------------------------------------------------------------------------------------------- */
 
-static struct plan_state *state_add(struct plan_disk *d, enum state_kind kind, struct image *im, uint32_t index, uint32_t layer, struct err *e)
+static struct plan_state *state_add(struct plan_disk *d, enum state_kind kind, struct image *im, uint32_t index,
+				    uint32_t layer, struct err *e)
 {
 	struct plan_state *st = VEC_PUSH(&d->states, e);
 
@@ -179,7 +182,8 @@ static int no_such_state(const struct ingest_plan *p, const char *selector, stru
 
 			n += len > 0 ? (size_t)len : 0;
 		}
-	return err_set(e, ERR_NOTFOUND, "no disk has a state \"%s\"; there are: %s", text_quote(selector, q, sizeof(q)), have);
+	return err_set(e, ERR_NOTFOUND, "no disk has a state \"%s\"; there are: %s", text_quote(selector, q, sizeof(q)),
+		       have);
 }
 
 /* A selector must fit some disk; a disk may be absent in a state. */
@@ -213,7 +217,8 @@ static bool is_base_for(const struct plan_disk *d, size_t base, size_t i)
 	return st->proof || (st->selected && base < i && !st->failed.code);
 }
 
-/* At most one of each sort is tried, because each try walks two maps: the nearest older snapshot, the nearest newer one that is proven, the nearest layer. */
+/* At most one of each sort is tried, because each try walks two maps: the nearest older snapshot, the nearest newer
+ * one that is proven, the nearest layer. */
 static size_t candidates(const struct plan_disk *d, size_t i, size_t ret[3])
 {
 	size_t n = 0, k;
@@ -313,7 +318,8 @@ static int plan_disk(struct ingest_plan *p, struct plan_disk *d, struct err *e)
 
 /* --- rows ------------------------------------------------------------------------------------------------------ */
 
-static int fill_row(const struct plan_disk *d, uint32_t disk, const struct plan_state *st, struct ingest_plan_row *row, struct err *e)
+static int fill_row(const struct plan_disk *d, uint32_t disk, const struct plan_state *st, struct ingest_plan_row *row,
+		    struct err *e)
 {
 	const char *base = st->proof ? st->proof_text : st->base != NO_BASE ? d->states.p[st->base].selector : NULL;
 
@@ -356,12 +362,15 @@ static int check_names(const struct ingest_opts *o, struct err *e)
 {
 	for (size_t i = 0; i < o->ndisks; i++) {
 		if (!text_is_name(o->disks[i].name))
-			return err_set(e, ERR_INVALID, "\"%s\" is no disk name: letters, digits, '.', '_' and '-' only", o->disks[i].name);
+			return err_set(e, ERR_INVALID, "\"%s\" is no disk name: letters, digits, '.', '_' and '-' only",
+				       o->disks[i].name);
 		for (size_t k = 0; k < i; k++)
 			if (!strcmp(o->disks[i].name, o->disks[k].name))
 				return err_set(e, ERR_INVALID, "two disks are named \"%s\"", o->disks[i].name);
 	}
-	return text_is_name(o->vm) ? 0 : err_set(e, ERR_INVALID, "\"%s\" is no VM name: letters, digits, '.', '_' and '-' only", o->vm);
+	if (!text_is_name(o->vm))
+		return err_set(e, ERR_INVALID, "\"%s\" is no VM name: letters, digits, '.', '_' and '-' only", o->vm);
+	return 0;
 }
 
 static int fill_plan(struct ingest_plan *p, struct err *e)
@@ -388,7 +397,8 @@ static int fill_plan(struct ingest_plan *p, struct err *e)
 	return fill_rows(p, e);
 }
 
-int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o, struct ingest_plan **ret, struct err *e)
+int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct ingest_opts *o, struct ingest_plan **ret,
+		    struct err *e)
 {
 	struct ingest_plan *p;
 

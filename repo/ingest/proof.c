@@ -1,13 +1,16 @@
 /*
  * proof.c - when a state needs no reading: rules 1 and 3 of design.md, section 5.
  *
- * Rule 1, an image snapshot: the same file holds a snapshot of the same id, name and date, whose digest (header, snapshot entry, L1 and
- * L2 tables) is equal, over lower layers that are untouched.  QEMU never writes to a snapshot's clusters, so the content is equal.
+ * Rule 1, an image snapshot: the same file holds a snapshot of the same id, name and date, whose digest (header,
+ * snapshot entry, L1 and L2 tables) is equal, over lower layers that are untouched.  QEMU never writes to a
+ * snapshot's clusters, so the content is equal.
  * Rule 3, a lower layer: it and all below it are untouched.
- * Untouched is a file whose device, inode, size, times and metadata digest are as recorded, and whose change time was more than 2 s old
- * when the recording run started: a write in the same tick as the recorded change time would not show.  That it stays so until this
- * run ends is checked at the end (chain_check_unchanged).  A block device has no such times and is never untouched.  Of an
- * external data file the metadata digest holds the identity; it must be as old.
+ *
+ * Untouched is a file whose device, inode, size, times and metadata digest are as recorded, and whose change time was
+ * more than 2 s old when the recording run started: a write in the same tick as the recorded change time would not
+ * show.  That it stays so until this run ends is checked at the end (chain_check_unchanged).  A block device has no
+ * such times and is never untouched.  Of an external data file the metadata digest holds the identity; it must be as
+ * old.
  */
 #include <string.h>
 
@@ -43,25 +46,27 @@ const struct manifest *proof_last(const struct ingest_plan *p)
 
 static bool same_file(const struct manifest_layer *was, const struct image *im)
 {
-	return was->dev == im->identity.dev && was->ino == im->identity.ino && was->block_device == im->identity.block_device &&
-	       !strcmp(was->format, im->info.format);
+	return was->dev == im->identity.dev && was->ino == im->identity.ino &&
+	       was->block_device == im->identity.block_device && !strcmp(was->format, im->info.format);
 }
 
-static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_layer *was, const struct image *im)
+static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_layer *was,
+			 const struct image *im)
 {
 	const struct image_identity *id = &im->identity;
 	int64_t limit = (m->start_ns < p->start_ns ? m->start_ns : p->start_ns) - SETTLED_NS;
 
 	if (im->data_fd >= 0 && (im->data_identity.block_device || im->data_identity.ctime_ns >= limit))
 		return false;
-	return same_file(was, im) && !id->block_device && was->size == id->size && was->virtual_size == im->info.virtual_size &&
-	       was->mtime_ns == id->mtime_ns && was->ctime_ns == id->ctime_ns && id->ctime_ns < limit &&
+	return same_file(was, im) && !id->block_device && was->size == id->size &&
+	       was->virtual_size == im->info.virtual_size && was->mtime_ns == id->mtime_ns &&
+	       was->ctime_ns == id->ctime_ns && id->ctime_ns < limit &&
 	       !memcmp(was->metadata, id->metadata_digest, sizeof(was->metadata));
 }
 
 /* Layers [from, end) of the recorded disk are layers [k, end) of the chain, untouched. */
-static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d, size_t from,
-			  const struct chain *c, uint32_t k)
+static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d,
+			  size_t from, const struct chain *c, uint32_t k)
 {
 	if (from > d->layers.n || d->layers.n - from != c->nlayers - k)
 		return false;
@@ -81,7 +86,8 @@ static int need_digest(struct plan_state *st, struct err *e)
 
 /* Rule 1.  1: holds. */
 static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state *was,
-			    const struct manifest_state_disk *row, const struct chain *c, struct plan_state *st, struct err *e)
+			    const struct manifest_state_disk *row, const struct chain *c, struct plan_state *st,
+			    struct err *e)
 {
 	const struct manifest_disk *d = &m->disks.p[row->disk];
 	const struct image_state *is = image_state(st->image, st->index);
@@ -107,7 +113,8 @@ static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m,
 	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer);
 }
 
-static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st, struct err *e)
+static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st,
+		    struct err *e)
 {
 	const struct manifest *m = b->m;
 
@@ -122,7 +129,8 @@ static int proof_in(const struct ingest_plan *p, const struct backup *b, const s
 
 			if (is_tainted(m, &m->disks.p[row->disk]))
 				continue;
-			r = st->kind == STATE_SNAPSHOT ? is_same_snapshot(p, m, was, row, c, st, e) : is_same_layer(p, m, was, row, c, st);
+			r = st->kind == STATE_SNAPSHOT ? is_same_snapshot(p, m, was, row, c, st, e)
+						       : is_same_layer(p, m, was, row, c, st);
 			if (r <= 0) {
 				if (r < 0)
 					return r;
@@ -147,7 +155,8 @@ int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_sta
 
 	if (st->kind == STATE_CURRENT)
 		return 0;
-	for (size_t i = l ? l->n : 0; i > 0 && !st->proof; i--)	/* newest first: its nodes are the likeliest to be cached */
+	/* Newest first: its nodes are the likeliest to be cached. */
+	for (size_t i = l ? l->n : 0; i > 0 && !st->proof; i--)
 		if (may_build_upon(p, &l->p[i - 1]) && proof_in(p, &l->p[i - 1], d->d->chain, st, e) < 0)
 			return e->code;
 	return 0;

@@ -1,8 +1,9 @@
 /*
  * record.c - what a run found out, as a manifest (docs/format.md, section 9).
  *
- * States of the disks come together where they are one condition of the VM: all current states; snapshots of one name, if that name
- * is unique on each disk; lower layers of one file name.  A snapshot whose name is empty, or not unique on its disk, stays alone.
+ * States of the disks come together where they are one condition of the VM: all current states; snapshots of one
+ * name, if that name is unique on each disk; lower layers of one file name.  A snapshot whose name is empty, or not
+ * unique on its disk, stays alone.
  */
 #include <string.h>
 #include <unistd.h>
@@ -98,7 +99,8 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 	run->res.bytes_unchanged += d->bytes_unchanged;
 	run->res.bytes_audited += d->bytes_audited;
 	if (set_text(&md->name, d->d->name, e) < 0 || set_text(&md->format, top->info.format, e) < 0 ||
-	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 || add_features(&top->info, md, e) < 0)
+	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 ||
+	    add_features(&top->info, md, e) < 0)
 		return e->code;
 	for (uint32_t k = 0; k < d->d->chain->nlayers; k++)
 		if (add_layer(d->d->chain->layers[k], md, e) < 0)
@@ -180,8 +182,9 @@ static int add_words(struct run *run, struct err *e)
 	char host[256] = "";
 
 	(void)gethostname(host, sizeof(host) - 1);	/* fails for longer names, and leaves them cut */
-	if (set_text(&m->vm, o->vm, e) < 0 || set_text(&m->vm_name, o->vm_name, e) < 0 || set_text(&m->host, host, e) < 0 ||
-	    set_text(&m->machine_uuid, o->machine_uuid, e) < 0 || set_text(&m->machine_kind, o->machine_kind, e) < 0 ||
+	if (set_text(&m->vm, o->vm, e) < 0 || set_text(&m->vm_name, o->vm_name, e) < 0 ||
+	    set_text(&m->host, host, e) < 0 || set_text(&m->machine_uuid, o->machine_uuid, e) < 0 ||
+	    set_text(&m->machine_kind, o->machine_kind, e) < 0 ||
 	    set_text(&m->machine_source, o->machine_source, e) < 0)
 		return e->code;
 	for (const char *const *t = o->tags; t && *t; t++) {

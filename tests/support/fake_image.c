@@ -36,14 +36,15 @@ static struct extent at(const struct fake *f, uint32_t state, uint64_t off)
 	return x;
 }
 
-static int fake_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e)
+static int fake_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+			    struct err *e)
 {
 	const struct fake *f = (const struct fake *)im;
 	struct extent x, n;
 
 	if (f->bad_map && f->bad_state == state)
 		return err_set(e, ERR_CORRUPT, "table is made to be broken");
-	if (off / f->cluster >= f->s[state].nclusters) {	/* a vast tail that was never written: no table for it */
+	if (off / f->cluster >= f->s[state].nclusters) { /* a vast tail that was never written: no table for it */
 		*ret = (struct extent){ .start = off, .len = limit, .kind = EXTENT_HOLE };
 		return 1;
 	}
@@ -70,7 +71,9 @@ static int fake_pread(struct image *im, uint32_t state, void *buf, size_t len, u
 	f->nread += len;
 	for (uint64_t done = 0; done < len;) {
 		uint64_t pos = off + done, n = min_u64(len - done, f->cluster - pos % f->cluster);
-		const struct fake_cluster *c = pos / f->cluster < f->s[state].nclusters ? &f->s[state].map[pos / f->cluster] : NULL;
+		const struct fake_cluster *c = pos / f->cluster < f->s[state].nclusters
+						       ? &f->s[state].map[pos / f->cluster]
+						       : NULL;
 
 		if (c && c->kind == EXTENT_DATA)
 			memcpy(p + done, f->host + c->host + pos % f->cluster, (size_t)n);
@@ -118,8 +121,13 @@ static void fake_close(struct image *im)
 }
 
 static const struct image_ops fake_ops = {
-	.format = "fake", .close = fake_close, .next_extent = fake_next_extent, .pread = fake_pread,
-	.pread_vm_state = fake_pread_vm_state, .state_digest = fake_state_digest, .check_unchanged = fake_check_unchanged,
+	.format = "fake",
+	.close = fake_close,
+	.next_extent = fake_next_extent,
+	.pread = fake_pread,
+	.pread_vm_state = fake_pread_vm_state,
+	.state_digest = fake_state_digest,
+	.check_unchanged = fake_check_unchanged,
 };
 
 static void *must(void *p)
@@ -166,7 +174,8 @@ void fake_free(struct fake *f)
 
 void fake_resize(struct fake *f, uint64_t size)
 {
-	uint64_t n = min_u64(div_up(size, f->cluster), (uint64_t)1 << 20), old = f->s[0].nclusters;	/* the rest is a hole */
+	uint64_t n = min_u64(div_up(size, f->cluster), (uint64_t)1 << 20);	/* the rest is a hole */
+	uint64_t old = f->s[0].nclusters;
 
 	f->s[0].map = must(realloc(f->s[0].map, (size_t)(n ? n : 1) * sizeof(*f->s[0].map)));
 	if (n > old)
@@ -200,7 +209,9 @@ uint32_t fake_snapshot(struct fake *f, const char *name, const char *id, int64_t
 	f->s[i].nclusters = f->s[0].nclusters;
 	f->s[i].map = must(malloc(bytes ? bytes : 1));
 	memcpy(f->s[i].map, f->s[0].map, bytes);
-	f->pub[i] = (struct image_state){ .name = must(strdup(name)), .id = must(strdup(id)), .size = f->pub[0].size, .date_ns = date_ns };
+	f->pub[i] = (struct image_state){
+		.name = must(strdup(name)), .id = must(strdup(id)), .size = f->pub[0].size, .date_ns = date_ns
+	};
 	return i;
 }
 

@@ -1,5 +1,6 @@
 /*
- * fake_image.h - an image in memory for tests: clusters at made-up host offsets, snapshots, layers, and faults on demand.
+ * fake_image.h - an image in memory for tests: clusters at made-up host offsets, snapshots, layers, and faults on
+ * demand.
  */
 #ifndef KEDGE_TESTS_SUPPORT_FAKE_IMAGE_H
 #define KEDGE_TESTS_SUPPORT_FAKE_IMAGE_H

@@ -53,8 +53,9 @@ static void write_plan(struct nights *n, const struct ingest_plan *p)
 
 	n->plan[0] = '\0';
 	for (size_t i = 0; i < count && at < sizeof(n->plan); i++)
-		at += (size_t)snprintf(n->plan + at, sizeof(n->plan) - at, "%s/%s %s %s %llu\n", n->disks[rows[i].disk].name, rows[i].state,
-				       read_how_name(rows[i].how), rows[i].base ? rows[i].base : "-", (unsigned long long)rows[i].bytes_max);
+		at += (size_t)snprintf(n->plan + at, sizeof(n->plan) - at, "%s/%s %s %s %llu\n",
+				       n->disks[rows[i].disk].name, rows[i].state, read_how_name(rows[i].how),
+				       rows[i].base ? rows[i].base : "-", (unsigned long long)rows[i].bytes_max);
 }
 
 static int run(struct nights *n, struct repo_writer *w, struct manifest **ret, struct err *e)
@@ -131,7 +132,8 @@ const char *night_how(const struct manifest *m, const char *selector, uint32_t d
 	return row ? read_how_name(row->how) : "none";
 }
 
-static void compare_tree(struct repo_reader *rd, const struct tree_ref *t, struct image *im, uint32_t state, bool vm_state)
+static void compare_tree(struct repo_reader *rd, const struct tree_ref *t, struct image *im, uint32_t state,
+			 bool vm_state)
 {
 	uint64_t size = vm_state ? image_state(im, state)->vm_state_bytes : image_state(im, state)->size;
 	CLEANUP(free_ptr) uint8_t *want = malloc((size_t)size + 1), *have = malloc((size_t)size + 1);
@@ -141,13 +143,16 @@ static void compare_tree(struct repo_reader *rd, const struct tree_ref *t, struc
 	assert_int_equal(t->size, size);
 	if (!size)
 		return;
-	assert_ok(vm_state ? image_pread_vm_state(im, state, want, (size_t)size, 0, &e) : image_pread(im, state, want, (size_t)size, 0, &e), &e);
+	assert_ok(vm_state ? image_pread_vm_state(im, state, want, (size_t)size, 0, &e)
+			   : image_pread(im, state, want, (size_t)size, 0, &e),
+		  &e);
 	assert_ok(repo_reader_pread(rd, "default", t, have, (size_t)size, 0, &e), &e);
 	assert_memory_equal(want, have, (size_t)size);
 }
 
 /* The state that a row was made of: snapshots by id, layers by number. */
-static void compare_row(struct repo_reader *rd, const struct manifest_state *ms, const struct manifest_state_disk *row, struct chain *c)
+static void compare_row(struct repo_reader *rd, const struct manifest_state *ms, const struct manifest_state_disk *row,
+			struct chain *c)
 {
 	struct image *im = c->image, *view = NULL;
 	struct err e = ERR_INIT;
@@ -180,7 +185,8 @@ unsigned night_compare(struct nights *n, const struct manifest *m)
 	open_disks(n, &op);
 	for (size_t i = 0; i < m->states.n; i++)
 		for (size_t k = 0; k < m->states.p[i].disks.n; k++, rows++)
-			compare_row(rd, &m->states.p[i], &m->states.p[i].disks.p[k], op.chains[m->states.p[i].disks.p[k].disk]);
+			compare_row(rd, &m->states.p[i], &m->states.p[i].disks.p[k],
+				    op.chains[m->states.p[i].disks.p[k].disk]);
 	close_disks(n, &op);
 	repo_reader_free(rd);
 	return rows;

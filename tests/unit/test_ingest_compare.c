@@ -23,7 +23,8 @@ static bool origin_at(struct image *im, uint32_t state, uint64_t off, struct ext
 	return x.kind == EXTENT_DATA;
 }
 
-static enum run_kind model(struct image *base, uint32_t bs, struct image *next, uint32_t ns, uint64_t chunk, uint32_t chunk_size)
+static enum run_kind model(struct image *base, uint32_t bs, struct image *next, uint32_t ns, uint64_t chunk,
+			   uint32_t chunk_size)
 {
 	bool same = true, zero = true;
 
@@ -31,7 +32,8 @@ static enum run_kind model(struct image *base, uint32_t bs, struct image *next, 
 		struct extent_origin a = { 0 }, b = { 0 };
 		bool da = origin_at(base, bs, off, &a), db = origin_at(next, ns, off, &b);
 
-		same &= da == db && a.layer == b.layer && a.host == b.host && a.inner == b.inner && a.compressed == b.compressed;
+		same &= da == db && a.layer == b.layer && a.host == b.host && a.inner == b.inner &&
+			a.compressed == b.compressed;
 		zero &= !db;
 	}
 	return same ? (zero ? RUN_EMPTY : RUN_KEEP) : (zero ? RUN_ZERO : RUN_READ);

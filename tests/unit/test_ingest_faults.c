@@ -12,7 +12,9 @@ static struct fake *layers[NIGHT_DISKS_MAX];	/* the run wants an array; each tes
 static void add_disk(struct nights *n, struct fake *f)
 {
 	layers[n->ndisks] = f;
-	n->disks[n->ndisks] = (struct night_disk){ .name = n->ndisks ? "vdb" : "vda", .layers = &layers[n->ndisks], .nlayers = 1 };
+	n->disks[n->ndisks] = (struct night_disk){
+		.name = n->ndisks ? "vdb" : "vda", .layers = &layers[n->ndisks], .nlayers = 1,
+	};
 	n->ndisks++;
 }
 
@@ -78,7 +80,7 @@ static void test_fault__unreadable_state_is_left_out(void **state)
 	f->fails = false;
 	m = night(&n);
 	assert_true(m->complete);
-	assert_string_equal(night_how(m, "snap:one", 0), "full");	/* nothing is built upon a disk that had a problem */
+	assert_string_equal(night_how(m, "snap:one", 0), "full"); /* nothing is built upon a disk that had a problem */
 	assert_int_equal(night_compare(&n, m), 3);
 	nights_done(&n);
 	fake_free(f);
@@ -200,7 +202,7 @@ static void test_audit__reused_tree_proves_false(void **state)
 	nights_new(&n);
 	f = make_disk(&n, "a");
 	(void)night(&n);
-	lie_at(f, 2, 6 * CLUSTER + 9);	/* of snapshot "two"'s own bytes, which the current state shows too, and reads as before */
+	lie_at(f, 2, 6 * CLUSTER + 9);	/* of snapshot "two"'s own bytes, which the current state shows too */
 	lie_at(f, 0, 6 * CLUSTER + 9);
 	n.o.audit = AUDIT_PERCENT;
 	n.o.audit_value = 100;
@@ -295,7 +297,8 @@ static void test_audit__off_looks_at_nothing(void **state)
 	m = night(&n);
 	assert_false(n.res.claim_false);
 	assert_int_equal(m->disks.p[0].bytes_audited, 0);
-	assert_int_equal(m->disks.p[0].bytes_unchanged, 36 * CLUSTER);	/* each place once: 32, and 4 more of snapshot "one" */
+	/* Each place once: 32, and 4 more of snapshot "one". */
+	assert_int_equal(m->disks.p[0].bytes_unchanged, 36 * CLUSTER);
 	nights_done(&n);
 	fake_free(f);
 }

@@ -1,4 +1,5 @@
-/* test_ingest_reuse.c - trees of earlier backups whose packs are condemned or gone: nothing is built upon what may not stay. */
+/* test_ingest_reuse.c - trees of earlier backups whose packs are condemned or gone: nothing is built upon what may not
+ * stay. */
 #include "tests/test.h"
 
 #include "base/num.h"
@@ -174,7 +175,7 @@ static void test_reuse__lost_nodes_make_the_disk_be_read(void **state)
 	m = night(&n);
 	assert_string_equal(night_how(m, "snap:one", 0), "full");
 	assert_string_equal(night_how(m, "current", 0), "snapshot");
-	assert_in_range(f->nread, 501 * CLUSTER, 502 * CLUSTER);	/* the first attempt got as far as one cluster */
+	assert_in_range(f->nread, 501 * CLUSTER, 502 * CLUSTER); /* the first attempt got as far as one cluster */
 	assert_true(m->complete);
 	assert_has(n.t.notices, "read anew");
 	assert_int_equal(night_compare(&n, m), 2);

@@ -10,7 +10,7 @@
 /* One disk of one image with two snapshots and some changes after each. */
 static struct fake *make_disk(struct nights *n, const char *path)
 {
-	static struct fake *layers[NIGHT_DISKS_MAX];	/* the run wants an array; each test ends before the next begins */
+	static struct fake *layers[NIGHT_DISKS_MAX]; /* the run wants an array; each test ends before the next begins */
 	struct fake *f = fake_new(path, CLUSTER, SIZE);
 	struct night_disk *d = &n->disks[n->ndisks];
 
@@ -38,7 +38,8 @@ static void test_run__first_night_reads_each_place_once(void **state)
 	nights_new(&n);
 	f = make_disk(&n, "a");
 	m = night(&n);
-	assert_string_equal(n.plan, "vda/snap:one full - 131072\nvda/snap:two snapshot snap:one 16384\nvda/current snapshot snap:two 4096\n");
+	assert_string_equal(n.plan, "vda/snap:one full - 131072\nvda/snap:two snapshot snap:one 16384\nvda/current "
+				    "snapshot snap:two 4096\n");
 	assert_string_equal(night_how(m, "snap:one", 0), "full");
 	assert_string_equal(night_how(m, "snap:two", 0), "snapshot");
 	assert_string_equal(night_how(m, "current", 0), "snapshot");
@@ -94,7 +95,7 @@ static void test_run__snapshot_must_be_the_same(void **state)
 	f = make_disk(&n, "a");
 	(void)night(&n);
 	f->pub[1].date_ns++;
-	assert_string_equal(night_how(night(&n), "snap:one", 0), "snapshot");	/* against "two", which still is proven */
+	assert_string_equal(night_how(night(&n), "snap:one", 0), "snapshot"); /* against "two", which still is proven */
 	f->pub[1].date_ns--;
 	id = (char *)(uintptr_t)f->pub[1].id;
 	f->pub[1].id = "9";
@@ -159,7 +160,8 @@ static void test_run__chosen_states(void **state)
 static void test_run__lower_layers(void **state)
 {
 	struct nights n;
-	struct fake *low = fake_new("dir/low", 512, SIZE / 2), *top = fake_new("dir/top", CLUSTER, SIZE), *newer = fake_new("dir/new", CLUSTER, SIZE);
+	struct fake *low = fake_new("dir/low", 512, SIZE / 2), *top = fake_new("dir/top", CLUSTER, SIZE),
+		    *newer = fake_new("dir/new", CLUSTER, SIZE);
 	struct fake *two[] = { top, low }, *three[] = { newer, top, low };
 	const struct manifest *m;
 
@@ -197,7 +199,8 @@ static void test_run__lower_layers(void **state)
 static const char *how_after(void (*change)(struct fake *low))
 {
 	struct nights n;
-	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE), *both[] = { top, low };
+	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE),
+		    *both[] = { top, low };
 	const char *how;
 
 	nights_new(&n);
@@ -237,7 +240,8 @@ static void test_run__layer_must_be_untouched(void **state)
 static void test_run__fresh_change_time_proves_nothing(void **state)
 {
 	struct nights n;
-	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE), *both[] = { top, low };
+	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE),
+		    *both[] = { top, low };
 
 	(void)state;
 	nights_new(&n);
@@ -245,7 +249,7 @@ static void test_run__fresh_change_time_proves_nothing(void **state)
 	n.disks[0] = (struct night_disk){ .name = "vda", .layers = both, .nlayers = 2 };
 	n.ndisks = 1;
 	(void)night(&n);
-	n.list.p[0].m->start_ns = low->im.identity.ctime_ns + 1;	/* as if that run had started right after the change */
+	n.list.p[0].m->start_ns = low->im.identity.ctime_ns + 1; /* as if that run had started right after the change */
 	assert_string_equal(night_how(night(&n), "layer:low", 0), "full");
 	nights_done(&n);
 	fake_free(low);
@@ -345,7 +349,8 @@ static void test_run__roots_do_not_depend_on_threads(void **state)
 			roots[i][k] = m->states.p[k].disks.p[0].tree.root;
 			assert_true(m->states.p[k].disks.p[0].tree.has_root);
 		}
-		n.list.p[0].m->vm[0] = 'x';	/* read it all again, with other threads: the same repository, so the same roots */
+		/* Read it all again, with other threads: the same repository, so the same roots. */
+		n.list.p[0].m->vm[0] = 'x';
 		n.o.threads = threads[(i + 1) % 4];
 		m = night(&n);
 		assert_string_equal(night_how(m, "snap:one", 0), "full");
@@ -404,7 +409,8 @@ static void test_run__tail_is_padded_with_zeros(void **state)
 static void test_run__nearest_base_is_chosen(void **state)
 {
 	struct nights n;
-	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE), *both[] = { top, low };
+	struct fake *low = fake_new("low", CLUSTER, SIZE), *top = fake_new("top", CLUSTER, SIZE),
+		    *both[] = { top, low };
 	const struct manifest *m;
 
 	(void)state;
@@ -457,7 +463,8 @@ static void random_nights(uint64_t seed)
 	uint64_t rng = seed;
 	struct nights n;
 	uint32_t cluster = seed % 3 == 0 ? 512 : seed % 3 == 1 ? 4096 : 65536;
-	struct fake *low = fake_new("low", 512, 40 * 4096 + 512), *top = fake_new("top", cluster, 60 * 4096), *both[] = { top, low };
+	struct fake *low = fake_new("low", 512, 40 * 4096 + 512), *top = fake_new("top", cluster, 60 * 4096),
+		    *both[] = { top, low };
 
 	nights_new(&n);
 	n.disks[0] = (struct night_disk){ .name = "vda", .layers = both, .nlayers = 2 };
