@@ -13,8 +13,8 @@
 static const char *how_text(enum read_how how)
 {
 	static const char *const texts[] = {
-		[READ_FULL] = "in full", [READ_SNAPSHOT] = "what differs from another state", [READ_LAYER] = "what lies above the layer below",
-		[READ_SAME] = "nothing, it is stored",
+		[READ_FULL] = "everything allocated", [READ_SNAPSHOT] = "what differs from another state",
+		[READ_LAYER] = "what lies above the layer below", [READ_SAME] = "nothing, it is stored already",
 	};
 
 	return texts[how];
@@ -29,7 +29,7 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 
 	for (size_t i = 0; i < n; i++)
 		sum += rows[i].bytes_max;
-	msg_note(c, "VM %s: %zu state%s of %zu disk%s, at most %s to read", s->vm, n, n == 1 ? "" : "s", s->disks.n, s->disks.n == 1 ? "" : "s",
+	msg_note(c, "VM %s: %zu state%s of %zu disk%s, at most %s to read", s->vm, n, msg_plural(n), s->disks.n, msg_plural(s->disks.n),
 		 msg_size(c, sum, size));
 	for (size_t i = 0; i < n; i++) {
 		const struct ingest_plan_row *r = &rows[i];
@@ -70,7 +70,7 @@ static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored now");
 	else if (top->identity.block_device)
 		msg_note(c, "  %s is a block device: it is read in full each night", q);
-	else if (!strcmp(top->info.format, "qcow2"))
+	else if (!strcmp(top->info.format, "qcow2") && !(top->info.features & IMAGE_EXTERNAL_DATA))	/* such an image can't have snapshots */
 		msg_note(c, "  to read only what changed from the next night on: qemu-img snapshot -c kedge-$(date +%%F) %s, and this backup once more "
 			    "(VM stopped); or for a running VM: virsh snapshot-create-as VM kedge-$(date +%%F) --disk-only", q);
 	else

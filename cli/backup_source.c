@@ -63,13 +63,13 @@ static int set_vm(struct sources *s, const char *name, struct err *e)
 }
 
 /* The first file's name without its last ending. */
-static int name_vm(struct sources *s, const struct backup_opts *o, struct err *e)
+static int name_vm(struct cli *c, struct sources *s, const struct backup_opts *o, struct err *e)
 {
 	CLEANUP(free_ptr) char *base = NULL;
 	char *dot;
 
 	if (o->vm)
-		return *o->vm ? set_vm(s, o->vm, e) : err_set(e, ERR_INVALID, "--vm: an empty name");
+		return *o->vm ? set_vm(s, o->vm, e) : cli_usage(c, e, "--vm: an empty name");
 	base = text_printf(e, "%s", fs_basename(s->disks.p[0].path));
 	if (!base)
 		return e->code;
@@ -116,7 +116,9 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
 		return e->code;
 	co.format = f ? f->name : NULL;
-	return chain_open(d->path, &co, &d->chain, e);
+	if (chain_open(d->path, &co, &d->chain, e) == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
+		err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, FORMAT is qcow2 or raw");
+	return e->code;
 }
 
 static int open_file(struct sources *s, const char *path, struct err *e)
@@ -217,7 +219,7 @@ int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret
 	for (size_t i = 0; r == 0 && i < o->attach.n; i++)
 		r = open_file(&s, o->attach.p[i], e);
 	if (r == 0)
-		r = name_vm(&s, o, e);
+		r = name_vm(c, &s, o, e);
 	if (r == 0)
 		r = set_machine(&s, e);
 	if (r < 0) {

@@ -83,7 +83,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (r == 0)
 		r = open_backups(c, &o, NULL, e);
 	if (r == 0)
-		r = points_find_disk(&o.backups, c->args[0], &pt, e);
+		r = points_find_disk(c, &o.backups, c->args[0], &pt, e);
 	if (r == 0)
 		r = stream(c, opts, &o, &pt, e);
 	opened_done(&o);

@@ -2,6 +2,7 @@
  * cmd_check.c - kedge check: can everything that is listed be restored?
  */
 #include <inttypes.h>
+#include <sodium.h>
 #include <string.h>
 
 #include "base/num.h"
@@ -9,6 +10,8 @@
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "repo/check.h"
+
+#define SEED_MAX 1000000000u	/* short enough to type, and exact as a JSON number */
 
 struct check_cmd_opts {
 	const char *read_data;
@@ -96,7 +99,9 @@ static int parse_read(struct cli *c, const struct check_cmd_opts *o, struct chec
 	uint64_t percent;
 	size_t n;
 
-	co->seed = o->seed;
+	if (o->seed && (!o->read_data || !*o->read_data))
+		return cli_usage(c, e, "--seed chooses what --read-data=N%% reads: give that too");
+	co->seed = o->seed ? o->seed : 1 + randombytes_uniform(SEED_MAX);
 	if (!o->read_data)
 		return 0;
 	if (!*o->read_data) {
@@ -144,15 +149,19 @@ static int report_text(struct check_job *j, const struct check_opts *co, const s
 {
 	char size[MSG_SIZE_BYTES];
 
-	printf("%" PRIu64 " backups, %" PRIu64 " points, %" PRIu64 " packs, %" PRIu64 " nodes, %" PRIu64 " chunks looked up\n", r->backups,
-	       r->points, r->packs, r->nodes, r->chunks);
+	if (j->c->g.quiet && !r->damages && !r->warnings)
+		return 0;
+	printf("%" PRIu64 " backup%s, %" PRIu64 " point%s, %" PRIu64 " pack%s, %" PRIu64 " node%s, %" PRIu64 " chunk%s looked up\n",
+	       r->backups, msg_plural(r->backups), r->points, msg_plural(r->points), r->packs, msg_plural(r->packs), r->nodes,
+	       msg_plural(r->nodes), r->chunks, msg_plural(r->chunks));
 	if (co->read != CHECK_READ_NONE)
-		printf("%" PRIu64 " packs read (%s), %" PRIu64 " chunks verified\n", r->packs_read, msg_size(j->c, r->bytes_read, size),
-		       r->chunks_read);
+		printf("%" PRIu64 " pack%s read (%s), %" PRIu64 " chunk%s verified\n", r->packs_read, msg_plural(r->packs_read),
+		       msg_size(j->c, r->bytes_read, size), r->chunks_read, msg_plural(r->chunks_read));
 	if (co->read == CHECK_READ_PERCENT)
 		printf("the same part again: --seed %" PRIu64 "\n", r->seed);
 	if (r->damages)
-		printf("DAMAGED: %" PRIu64 " points, %" PRIu64 " chunks lost\n", r->points_damaged, r->chunks_lost);
+		printf("DAMAGED: %" PRIu64 " point%s, %" PRIu64 " chunk%s lost\n", r->points_damaged, msg_plural(r->points_damaged),
+		       r->chunks_lost, msg_plural(r->chunks_lost));
 	else
 		printf(r->warnings ? "nothing is lost; see the warnings\n" : "no damage found\n");
 	return msg_flush(e);

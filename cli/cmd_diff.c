@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cli/msg.h"
 #include "cli/open.h"
+#include "cli/points.h"
 #include "repo/diff.h"
 
 struct diff_opts {
@@ -83,8 +84,15 @@ static int report_text(struct diff_job *j, struct err *e)
 			       msg_size(j->c, d->in_a ? d->size_a : d->size_b, a));
 			continue;
 		}
-		printf("%s: %s differ in %" PRIu64 " ranges (%s came, %s became zero)", d->name, msg_size(j->c, d->counts.bytes, bytes),
-		       d->counts.ranges, msg_size(j->c, d->counts.bytes_filled, filled), msg_size(j->c, d->counts.bytes_zeroed, zeroed));
+		if (d->counts.ranges)
+			printf("%s: %s differ in %" PRIu64 " range%s", d->name, msg_size(j->c, d->counts.bytes, bytes), d->counts.ranges,
+			       msg_plural(d->counts.ranges));
+		else
+			printf("%s: equal", d->name);
+		if (d->counts.bytes_filled)
+			printf(", %s of it were zero before", msg_size(j->c, d->counts.bytes_filled, filled));
+		if (d->counts.bytes_zeroed)
+			printf(", %s of it became zero", msg_size(j->c, d->counts.bytes_zeroed, zeroed));
 		if (d->size_a != d->size_b)
 			printf(", size %s then %s", msg_size(j->c, d->size_a, a), msg_size(j->c, d->size_b, b));
 		putchar('\n');
@@ -113,9 +121,9 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (r == 0)
 		r = open_backups(c, &j.open, NULL, e);
 	if (r == 0)
-		r = point_find(&j.open.backups, c->args[0], &j.a, e);
+		r = points_find(c, &j.open.backups, c->args[0], &j.a, e);
 	if (r == 0)
-		r = point_find(&j.open.backups, c->args[1], &j.b, e);
+		r = points_find(c, &j.open.backups, c->args[1], &j.b, e);
 	if (r == 0)
 		r = compare(&j, e);
 	if (r == 0)

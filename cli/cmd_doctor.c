@@ -48,8 +48,8 @@ static void say(struct doctor *d, enum verdict v, const char *what, const char *
 		json_object_set_new(row, "verdict", json_string(words[v]));
 		json_object_set_new(row, "text", msg_json_text(text));
 		json_array_append_new(d->rows, row);
-	} else {
-		printf("%-5s %-22s %s\n", words[v], what, text);
+	} else if (v != V_OK || !d->c->g.quiet) {
+		printf("%-5s %-24s %s\n", words[v], what, text);
 	}
 }
 
@@ -195,7 +195,7 @@ static void check_repo(struct doctor *d)
 	if (open_backups(d->c, &d->o, NULL, &e) < 0)
 		say_err(d, "backups", &e);
 	else
-		say(d, d->o.bad ? V_BAD : V_OK, "backups", "%zu listed, %u that can't be read or don't count", d->o.backups.n, d->o.bad);
+		say(d, d->o.bad ? V_BAD : V_OK, "backups", "%zu listed, %u can't be read or don't count", d->o.backups.n, d->o.bad);
 }
 
 static int run(struct cli *c, void *opts, struct err *e)
@@ -226,7 +226,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 		json_object_set_new(o, "notes", json_integer(d.warned));
 		json_object_set_new(o, "findings", d.rows);
 		r = msg_json(o, e);
-	} else {
+	} else if (d.bad || !c->g.quiet) {
 		printf("%s\n", d.bad ? "Something is wrong: see BAD above." : d.warned ? "It works; see the notes above." : "All is well.");
 		r = msg_flush(e);
 	}

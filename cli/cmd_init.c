@@ -36,10 +36,9 @@ static int report(struct cli *c, const struct secret *recovery, struct err *e)
 		sodium_free(text);
 		return r;
 	}
-	msg_note(c, "Repository made at %s.", c->g.repo);
+	msg_note(c, "Repository made at %s.  Its recovery key opens it if the password is lost, and is shown only this once:", c->g.repo);
 	printf("%s\n", text);
-	msg_note(c, "This is the recovery key.  It opens the repository if the password is lost, and is shown only this once:");
-	msg_note(c, "write it down and keep it away from this machine.");
+	msg_note(c, "Write it down and keep it away from this machine.");
 	sodium_free(text);
 	return msg_flush(e);
 }

@@ -77,7 +77,7 @@ static int print_text(struct cli *c, const struct backup_list *l, struct err *e)
 	if (r == 0 && l->n)
 		table_print(&t, 0, stdout);
 	if (r == 0 && !l->n)
-		msg_note(c, "no backups");
+		msg_note(c, c->nargs ? "no backups of %s" : "no backups", c->nargs ? c->args[0] : NULL);
 	table_done(&t);
 	return r < 0 ? r : msg_flush(e);
 }

@@ -106,9 +106,13 @@ static int check_target(struct job *j, const struct target *t, struct err *e)
 		return cli_usage(j->c, e, "--cluster-size, --compress and --with-snapshots need -O qcow2: %s becomes raw", t->path);
 	if (raw && j->o->preallocation && !strcmp(j->o->preallocation, "metadata"))
 		return cli_usage(j->c, e, "--preallocation metadata needs -O qcow2: %s becomes raw", t->path);
-	if (lstat(t->path, &st) == 0 && !j->o->force) {
+	if (lstat(t->path, &st) < 0)
+		return 0;
+	if (S_ISDIR(st.st_mode))
+		return cli_usage(j->c, e, "%s is a folder: -o names a file; --to %s writes all disks into it", t->path, t->path);
+	if (!j->o->force) {
 		err_set(e, ERR_EXISTS, "%s exists", t->path);
-		return err_hint(e, "--force overwrites it");
+		return err_hint(e, S_ISBLK(st.st_mode) ? "--force overwrites the device" : "--force overwrites it");
 	}
 	return 0;
 }
@@ -154,8 +158,8 @@ static int plan(struct job *j, struct err *e)
 	char *path;
 
 	if (j->o->to)
-		return point_find(&j->open.backups, text, &j->pt, e) < 0 ? e->code : plan_folder(j, e);
-	if (points_find_disk(&j->open.backups, text, &j->pt, e) < 0)
+		return points_find(j->c, &j->open.backups, text, &j->pt, e) < 0 ? e->code : plan_folder(j, e);
+	if (points_find_disk(j->c, &j->open.backups, text, &j->pt, e) < 0)
 		return e->code;
 	path = text_printf(e, "%s", j->o->output);
 	return path ? add_target(j, j->pt.disk, path, e) : e->code;

@@ -98,6 +98,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 		r = open_backups(c, &o, NULL, e);
 	if (r == 0)
 		r = backup_find(&o.backups, c->args[0], &b, e);
+	if (r == ERR_INVALID)
+		(void)cli_exit(c, EXIT_USAGE, e);
 	if (r == 0)
 		r = c->g.json ? msg_json(backup_json(b), e) : print_text(c, b, e);
 	opened_done(&o);

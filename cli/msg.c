@@ -112,6 +112,11 @@ const char *msg_size(const struct cli *c, uint64_t v, char buf[static MSG_SIZE_B
 	return buf;
 }
 
+const char *msg_plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 int msg_json(json_t *json, struct err *e)
 {
 	int bad;

@@ -21,6 +21,9 @@ void msg_note(const struct cli *c, const char *fmt, ...) __attribute__((format(p
 #define MSG_SIZE_BYTES 24
 const char *msg_size(const struct cli *c, uint64_t v, char buf[static MSG_SIZE_BYTES]);
 
+/* "s" where n is not one: "3 backups". */
+const char *msg_plural(uint64_t n);
+
 /* Prints json (indented) and a newline to stdout, and releases it; NULL is out of memory. */
 MUST_CHECK int msg_json(json_t *json, struct err *e);
 /* A byte string from outside as JSON string in its reversible escaped form; NULL text gives null; NULL: out of memory. */

@@ -3,6 +3,7 @@
  */
 #include "cli/open.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sodium.h>
 
@@ -16,14 +17,14 @@ int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 {
 	if (!c->g.repo)
 		return cli_usage(c, e, "no repository named: give -r PATH or set KEDGE_REPOSITORY");
-	if (store_open(c->g.repo, create, ret, e) < 0) {
-		if (e->code != ERR_NOTFOUND)
-			return e->code;
+	if (store_open(c->g.repo, create, ret, e) == 0)
+		return 0;
+	if (e->code != ERR_NOTFOUND)
+		return e->code;
+	if (e->os_errno == ENOENT)
 		err_set(e, ERR_NOTFOUND, "no repository at %s: there is no such folder", c->g.repo);
-		err_hint(e, "kedge -r %s init makes one", c->g.repo);
-		return cli_exit(c, EXIT_NO_REPO, e);
-	}
-	return 0;
+	err_hint(e, "kedge -r FOLDER init makes one");
+	return cli_exit(c, EXIT_NO_REPO, e);
 }
 
 /* A folder of kedge's own: the variable, else below an XDG folder, else below the home folder, else a system folder. */
@@ -68,13 +69,18 @@ int open_repo(struct cli *c, struct opened *o, struct err *e)
 		return e->code;
 	ro.state_dir = o->state_dir;
 	ro.cache_dir = o->cache_dir;
-	r = open_secret(c, false, &secret, e);
-	if (r == 0)
-		r = repo_open(o->store, secret, &ro, &o->repo, e);
+	if (open_secret(c, false, &secret, e) < 0)
+		return e->code;
+	r = repo_open(o->store, secret, &ro, &o->repo, e);
 	secret_free(secret);
 	if (r == ERR_NOTFOUND) {
 		err_hint(e, "kedge -r %s init makes one", c->g.repo);
 		return cli_exit(c, EXIT_NO_REPO, e);
+	}
+	if (r == ERR_AUTH) {
+		if (!e->hint[0])
+			err_hint(e, "the recovery key that init showed opens it too: give it as the password");
+		return err_ctx(e, "repository %s", c->g.repo);
 	}
 	return r;
 }

@@ -243,17 +243,20 @@ static int ask(struct cli *c, int fd, const char *prompt, struct typed *ret, str
 	return 0;
 }
 
-static int from_terminal(struct cli *c, const char *prompt, bool twice, struct typed *ret, struct err *e)
+static int no_terminal(struct cli *c, const char *hint, struct err *e)
+{
+	(void)err_set(e, ERR_INVALID, "no passphrase given and no terminal to ask on");
+	(void)err_hint(e, "%s", hint);
+	return cli_exit(c, EXIT_USAGE, e);
+}
+
+static int from_terminal(struct cli *c, const char *prompt, bool twice, const char *hint, struct typed *ret, struct err *e)
 {
 	CLEANUP(typed_done) struct typed first = { 0 }, again = { 0 };
 	CLEANUP(close_fd) int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
 
-	if (fd < 0 || !isatty(fd)) {
-		(void)err_set(e, ERR_INVALID, "no passphrase given and no terminal to ask on");
-		(void)err_hint(e, "give one by --password-file FILE, KEDGE_PASSWORD_FILE=FILE, "
-			       "KEDGE_PASSWORD_COMMAND='COMMAND' or --key-file FILE");
-		return cli_exit(c, EXIT_USAGE, e);
-	}
+	if (fd < 0 || !isatty(fd))
+		return no_terminal(c, hint, e);
 	if (ask(c, fd, prompt, &first, e) < 0)
 		return e->code;
 	if (twice && ask(c, fd, "the same again", &again, e) < 0)
@@ -273,7 +276,9 @@ static int get(struct cli *c, const char *prompt, bool is_new, struct typed *ret
 		return from_file(c, c->g.password_file, ret, e);
 	if (command && *command)
 		return from_command(command, ret, e);
-	return from_terminal(c, prompt, is_new, ret, e);
+	return from_terminal(c, prompt, is_new,
+			     "give one by --password-file FILE, KEDGE_PASSWORD_FILE=FILE, KEDGE_PASSWORD_COMMAND='COMMAND' or "
+			     "--key-file FILE", ret, e);
 }
 
 int password_get(struct cli *c, const char *prompt, struct secret **ret, struct err *e)
@@ -298,7 +303,7 @@ int password_ask_new(struct cli *c, const char *prompt, struct secret **ret, str
 {
 	CLEANUP(typed_done) struct typed s = { 0 };
 
-	if (from_terminal(c, prompt, true, &s, e) < 0)
+	if (from_terminal(c, prompt, true, "give the new one by --new-password-file FILE or --new-key-file FILE", &s, e) < 0)
 		return e->code;
 	return secret_new(SECRET_PASSPHRASE, s.p, s.len, ret, e);
 }

@@ -9,14 +9,21 @@
 #include "base/text.h"
 #include "cli/msg.h"
 
-int points_find_disk(const struct backup_list *l, const char *text, struct point *ret, struct err *e)
+int points_find(struct cli *c, const struct backup_list *l, const char *text, struct point *ret, struct err *e)
+{
+	if (point_find(l, text, ret, e) == ERR_INVALID)
+		return cli_exit(c, EXIT_USAGE, e);
+	return e->code;
+}
+
+int points_find_disk(struct cli *c, const struct backup_list *l, const char *text, struct point *ret, struct err *e)
 {
 	const struct manifest_state *s;
 	const struct manifest *m;
 	char names[256] = "";
 	struct point pt;
 
-	if (point_find(l, text, &pt, e) < 0)
+	if (points_find(c, l, text, &pt, e) < 0)
 		return e->code;
 	m = pt.backup->m;
 	s = &m->states.p[pt.state];
@@ -36,7 +43,8 @@ int points_find_disk(const struct backup_list *l, const char *text, struct point
 		snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", m->disks.p[s->disks.p[i].disk].name);
 	}
 	err_set(e, ERR_INVALID, "%s has several disks: %s", m->vm, names);
-	return err_hint(e, "name one: %s:%s", m->vm, s->disks.n ? m->disks.p[s->disks.p[0].disk].name : "DISK");
+	err_hint(e, "name one: %s:%s", m->vm, s->disks.n ? m->disks.p[s->disks.p[0].disk].name : "DISK");
+	return cli_exit(c, EXIT_USAGE, e);
 }
 
 void points_report_damage(const struct cli *c, const struct restore_result *res)

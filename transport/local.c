@@ -215,7 +215,7 @@ int store_local_open(const char *path, bool create, struct store **ret, struct e
 		return e->code;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOTDIR ? err_set(e, ERR_INVALID, "%s is not a folder", path) : err_sys(e, "folder %s", path);
+		return errno == ENOTDIR ? err_set(e, create ? ERR_INVALID : ERR_NOTFOUND, "%s is not a folder", path) : err_sys(e, "folder %s", path);
 	if (create && check_empty(fd, path, e) < 0)
 		return e->code;
 	l = calloc(1, sizeof(*l));
