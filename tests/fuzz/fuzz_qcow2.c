@@ -76,10 +76,21 @@ static void walk(struct image *im, uint32_t state, struct budget *b)
 		check(e.cause[0]);
 }
 
-static void run(int fd, bool force)
+/* The bytes as a file of its own. */
+static int file_of(const uint8_t *data, size_t size)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	struct err e = ERR_INIT;
+
+	check(fd >= 0 && fs_pwrite_full(fd, data, size, 0, &e) == 0);
+	return fd;
+}
+
+/* Opens it, and again with a data file (the same bytes) if it wants one; NULL if it is none. */
+static struct image *open_image(const uint8_t *data, size_t size, bool force)
 {
 	struct image_open_opts o = { .force = force, .data_fd = -1 };
-	struct budget b = { .buf = malloc(PIECE) };
+	int fd = file_of(data, size);
 	struct err e = ERR_INIT;
 	const struct format *f;
 	struct image *im;
@@ -89,22 +100,37 @@ static void run(int fd, bool force)
 	if (qcow2_open(fd, "fuzz", &o, &im, &e) < 0) {
 		check(e.code < 0 && e.cause[0]);
 		close(fd);
-	} else {
-		for (uint32_t i = 0; b.buf && i < im->info.nstates && b.extents < EXTENTS_MAX; i++)
-			walk(im, i, &b);
-		image_close(im);
+		return NULL;
 	}
+	if (!im->info.data_file)
+		return im;
+	image_close(im);
+	fd = file_of(data, size);
+	o.data_fd = file_of(data, size);
+	check(qcow2_open(fd, "fuzz", &o, &im, &e) == 0);
+	return im;
+}
+
+static void run(const uint8_t *data, size_t size, bool force)
+{
+	struct budget b = { .buf = malloc(PIECE) };
+	struct image *im = open_image(data, size, force);
+	struct err e = ERR_INIT;
+
+	for (uint32_t i = 0; im && b.buf && i < im->info.nstates && b.extents < EXTENTS_MAX; i++)
+		walk(im, i, &b);
+	if (im) {
+		check(image_check_unchanged(im, &e) == 0);
+		image_advise(im, 0, 0, MIB, true);
+		image_advise(im, 0, 0, MIB, false);
+	}
+	image_close(im);
 	free(b.buf);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	for (int force = 0; force < 2; force++) {
-		int fd = memfd_create("fuzz", MFD_CLOEXEC);
-		struct err e = ERR_INIT;
-
-		check(fd >= 0 && fs_pwrite_full(fd, data, size, 0, &e) == 0);
-		run(fd, force);
-	}
+	run(data, size, false);
+	run(data, size, true);
 	return 0;
 }

@@ -292,6 +292,49 @@ static void test_bounds__most_tables(void **state)
 	qimage_done(&q);
 }
 
+/* An L1 entry that was right at open and isn't any more: said as what it is, a change, and not followed. */
+static void test_bounds__l1_changed_since(void **state)
+{
+	static const uint64_t entries[] = { 4096 + 512, (uint64_t)1 << 40, 0x00ffffffffffe000 };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct image_open_opts o = { .data_fd = -1 };
+		struct err e = ERR_INIT;
+		struct qimage q;
+		struct image *im;
+		uint8_t b;
+
+		small_image(&q);
+		(void)qimage_data(&q, 0, 1);
+		assert_ok(qcow2_open(qimage_fd(&q), "test.qcow2", &o, &im, &e), &e);
+		put64(im->fd, q.l1, entries[i]);
+		assert_err(image_pread(im, 0, &b, 1, 0, &e), ERR_CHANGED, &e);
+		image_close(im);
+		qimage_done(&q);
+	}
+}
+
+/* Marked corrupt and read by force: what overlaps is shown, because it may be all that is left. */
+static void test_bounds__forced_overlap(void **state)
+{
+	struct err e = ERR_INIT;
+	struct qimage q;
+	struct image *im;
+	uint8_t b[8];
+
+	(void)state;
+	small_image(&q);
+	(void)qimage_data(&q, 0, 1);
+	qimage_set(&q, 4096, q.l1);
+	qimage_be64(&q, 72, 2);
+	assert_ok(qimage_open(&q, true, &im, &e), &e);
+	assert_ok(image_pread(im, 0, b, 8, 4096, &e), &e);
+	assert_int_equal(get_be64(b), qimage_get64(&q, q.l1));
+	image_close(im);
+	qimage_done(&q);
+}
+
 /* ---- zstd ---- */
 
 static size_t zstd_piece(uint8_t *out, size_t cap, uint8_t fill, size_t len, bool known)
@@ -386,6 +429,8 @@ int main(void)
 		cmocka_unit_test(test_bounds__snapshot_table),
 		cmocka_unit_test(test_bounds__bitmaps),
 		cmocka_unit_test(test_bounds__most_tables),
+		cmocka_unit_test(test_bounds__l1_changed_since),
+		cmocka_unit_test(test_bounds__forced_overlap),
 		cmocka_unit_test(test_bounds__zstd_frames),
 	};
 
