@@ -80,7 +80,7 @@ FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/replay/%)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzzers/%)
 HELPERS := $(patsubst tests/helpers/%.c,$(B)/helpers/%,$(sort $(wildcard tests/helpers/*.c)))
-SCENARIOS := $(if $(PROGRAM),$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh)))
+SCENARIOS := $(if $(PROGRAM),$(filter-out %/lib.sh,$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh))))
 MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
 
 .PHONY: all lib program tests-build unit help deps deps-test deps-lint check check-ci check-long check-asan check-tsan \
