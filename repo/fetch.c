@@ -353,6 +353,11 @@ static const uint8_t *plain_of(struct decoder *d, const struct segment *s, const
 	return plain;
 }
 
+static bool same_item(const struct engine *g, const struct located *a, const struct located *b)
+{
+	return a->chunk == b->chunk && id_eq(&g->items[a->item].id, &g->items[b->item].id);
+}
+
 /* Items [first, end) are in one segment; s NULL: it could not be opened. */
 static int deliver(struct decoder *d, const struct segment *s, size_t first, size_t end, struct err *e)
 {
@@ -365,7 +370,8 @@ static int deliver(struct decoder *d, const struct segment *s, size_t first, siz
 
 		if (atomic_load_explicit(g->stop, memory_order_relaxed))
 			return 0;
-		if (s && !(plain && l->chunk == g->loc[i - 1].chunk))	/* the same again: verified a moment ago */
+		/* The same again was verified a moment ago; two ids at one place are not the same, whatever an index says. */
+		if (s && !(plain && same_item(g, l, &g->loc[i - 1])))
 			plain = plain_of(d, s, l);
 		r = plain ? g->sink(g->opaque, l->item, plain, e) : careful(d, l->item, e);
 	}

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <unistd.h>
 
+#include "repo/index_internal.h"
 #include "repo/protocol.h"
 #include "repo/reader_internal.h"
 #include "tests/support/pack.h"
@@ -283,6 +284,35 @@ static void test_fetch__damage_costs_the_segments_hit(void **state)
 	teardown(f);
 }
 
+/* An index says that two ids are the same chunk: one of them at most is. */
+static void test_fetch__two_ids_at_one_place(void **state)
+{
+	struct fixture *f = fixture_new();
+	struct chunk_place place;
+	struct run_entry en = { 0 };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {	/* in either order of the items */
+		struct fetch_opts o = { .threads = 1, .failed = lost };
+		struct sink s = { 0 };
+		struct index *x = repo_reader_index(f->rd);	/* loaded anew when something is missing */
+
+		assert_int_equal(index_find(x, &f->items[k].id, 0, &place, NULL, &e), 1);
+		en.pack = place.pack;
+		en.segment = place.segment;
+		en.chunk = place.chunk;
+		memset(f->items[1 - k].id.b, (int)(0x5a + k), ID_BYTES);
+		en.id = f->items[1 - k].id;
+		assert_ok(index_mem_add(&x->mem, &en, &e), &e);
+		assert_ok(fetch(f, &o, &s, NULL, &e), &e);
+		assert_int_equal(s.failed, 1);
+		assert_int_equal(s.n, f->n - 1);
+		f->n = items_of(f->rd, &f->t, f->items);
+	}
+	teardown(f);
+}
+
 /* Two runs at once that know nothing of each other store everything twice. */
 static void backup_twice(struct run_fx *fx, struct tree_ref *ret, char prefix[2][64])
 {
@@ -515,6 +545,7 @@ int main(void)
 		cmocka_unit_test(test_fetch__unknown_ids_are_reported),
 		cmocka_unit_test(test_fetch__the_sink_and_cancel_stop_it),
 		cmocka_unit_test(test_fetch__damage_costs_the_segments_hit),
+		cmocka_unit_test(test_fetch__two_ids_at_one_place),
 		cmocka_unit_test(test_reader__a_second_copy_serves),
 		cmocka_unit_test(test_reader__a_vanished_pack_reloads_the_index),
 		cmocka_unit_test(test_reader__pread_at_any_place),
