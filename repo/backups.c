@@ -140,7 +140,7 @@ static int load_one(struct loading *l, const char *name, struct err *e)
 		return e->code;
 	b->m = STEAL(m);
 	b->hash = n.hash;
-	b->pending = standing == STANDING_PENDING;
+	b->pending = protocol_standing(l->view, name, true) != STANDING_LISTED;
 	b->name = strdup(name);
 	return b->name ? 0 : err_set(e, ERR_NOMEM, "no memory for a name");
 }

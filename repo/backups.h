@@ -11,7 +11,9 @@ struct backup {
 	char *name;		/* object name */
 	struct id hash;		/* its id: the hash of the manifest object */
 	struct manifest *m;
-	bool pending;		/* of an evicted session, not decided yet: may be read, not built upon */
+	/* May be read, not built upon: it, or the restore record that brought it back, is of an evicted session that no sweep has
+	 * decided about yet. */
+	bool pending;
 };
 
 struct backup_list {

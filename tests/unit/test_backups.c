@@ -202,6 +202,33 @@ static void test_backups__pending_and_void(void **state)
 	backup_list_free(&l);
 }
 
+/* Brought back by a record of an evicted session, which a sweep may still refuse. */
+static void test_backups__pending_by_its_restore_record(void **state)
+{
+	struct protocol_object dead = { .type = OBJECT_TOMBSTONE, .session = { { 9 } } };
+	struct protocol_object back = { .type = OBJECT_RESTORE, .session = { { 6 } } };
+	struct protocol_object evict = { .type = OBJECT_EVICTION, .session = { { 7 } }, .evicted_slot = *repo_own_slot(t.repo),
+					 .evicted_session = { { 6 } } };
+	char name[OBJECT_NAME_BYTES], text[OBJECT_NAME_BYTES];
+	struct err e = ERR_INIT;
+	struct backup_list l;
+	struct id h;
+
+	(void)state;
+	commit("web", 1, NULL, &h, name);
+	dead.manifest = back.manifest = name;
+	assert_ok(protocol_put(t.repo, &dead, text, &e), &e);
+	assert_ok(name_list_add(&back.tombstones, text, &e), &e);
+	assert_ok(protocol_put(t.repo, &back, text, &e), &e);
+	name_list_free(&back.tombstones);
+	for (int evicted = 0; evicted < 2; evicted++) {
+		assert_int_equal(list(NULL, &l, NULL), 1);
+		assert_int_equal(l.p[0].pending, evicted);
+		backup_list_free(&l);
+		assert_ok(protocol_put(t.repo, &evict, text, &e), &e);
+	}
+}
+
 static void test_backups__put_key(void **state)
 {
 	struct repo *put = test_repo_as(&t, ROLE_PUT, "put");
@@ -554,6 +581,7 @@ int main(void)
 		T(test_backups__listed_in_order),
 		T(test_backups__what_must_not_count),
 		T(test_backups__pending_and_void),
+		T(test_backups__pending_by_its_restore_record),
 		T(test_backups__put_key),
 		T(test_seen__newest_hidden),
 		T(test_seen__forgotten_and_gone_is_no_loss),
