@@ -21,6 +21,7 @@ struct session {
 	struct repo *r;
 	struct session_id id;
 	struct protocol_view *view;
+	struct name_list named;	/* the epoch objects that the session object names */
 	int64_t posted_ns;	/* when the newest of session and renewals was posted */
 	int64_t renewal_ns;
 	uint64_t renewals;
@@ -51,6 +52,23 @@ static char *host_name(struct err *e)
 	return text_printf(e, "%s", name);
 }
 
+/*
+ * The epoch objects that are there and were read.  One that can't be read now condemns packs that we don't know: not to be named, so
+ * that its collector waits for us.
+ */
+static int epochs_seen(struct repo *r, struct name_list *ret, struct err *e)
+{
+	struct protocol_set epochs;
+	int rc = 0;
+
+	if (protocol_set_load(r, OBJECT_EPOCH, &epochs, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < epochs.names.n && rc == 0; i++)
+		rc = name_list_add(ret, epochs.names.p[i], e);
+	protocol_set_done(&epochs);
+	return rc;
+}
+
 static int post_session(struct session *s, enum session_kind kind, const char *vm, struct err *e)
 {
 	CLEANUP(protocol_object_free_cleanup) struct protocol_object *p = calloc(1, sizeof(*p));
@@ -67,25 +85,61 @@ static int post_session(struct session *s, enum session_kind kind, const char *v
 	p->vm = vm ? strdup(vm) : NULL;
 	if (vm && !p->vm)
 		return err_set(e, ERR_NOMEM, "no memory for a session");
-	if (object_list(s->r, OBJECT_EPOCH, &p->epochs, e) < 0 || protocol_put(s->r, p, name, e) < 0)
+	if (epochs_seen(s->r, &p->epochs, e) < 0 || protocol_put(s->r, p, name, e) < 0)
 		return e->code;
 	s->posted_ns = p->time_ns;
+	s->named = p->epochs;
+	p->epochs = (struct name_list){ 0 };
+	return 0;
+}
+
+static int post_end(struct repo *r, const struct session_id *id, bool done, struct err *e)
+{
+	struct protocol_object p = { .type = OBJECT_END, .session = *id, .done = done };
+	char name[OBJECT_NAME_BYTES];
+
+	return protocol_put(r, &p, name, e);
+}
+
+/* A collector does not wait for us when we name its epoch object: what that condemns must then be in the view.  One that is gone was swept. */
+static int check_named(const struct session *s, struct err *e)
+{
+	struct store_stat st;
+	struct err why = ERR_INIT;
+
+	for (size_t i = 0; i < s->named.n; i++) {
+		bool there = false;
+
+		for (size_t k = 0; k < s->view->epochs.names.n && !there; k++)
+			there = !strcmp(s->view->epochs.names.p[k], s->named.p[i]);
+		if (there || store_stat(s->r->store, s->named.p[i], &st, &why) == ERR_NOTFOUND)
+			continue;
+		err_set(e, ERR_TRANSIENT, "%s could be read a moment ago, and now it can't", s->named.p[i]);
+		return err_hint(e, "run it again");
+	}
 	return 0;
 }
 
 int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct session **ret, struct err *e)
 {
 	struct session *s = calloc(1, sizeof(*s));
+	struct err late = ERR_INIT;
+	int rc;
 
 	if (!s)
 		return err_set(e, ERR_NOMEM, "no memory for a session");
 	s->r = r;
 	s->renewal_ns = r->cfg.lease_ns / 4 < RENEWAL_NS ? r->cfg.lease_ns / 4 : RENEWAL_NS;
 	randombytes_buf(s->id.b, SESSION_BYTES);
-	if (post_session(s, kind, vm, e) < 0 || settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0) {
+	rc = post_session(s, kind, vm, e);
+	if (rc == 0 && (settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
+		rc = e->code;
+		(void)post_end(r, &s->id, false, &late);	/* without it a collector waits for the lease, no more */
+	}
+	if (rc < 0) {
 		err_ctx(e, "starting a session");
 		session_free(s);
-		return e->code;
+		return rc;
 	}
 	*ret = s;
 	return 0;
@@ -99,6 +153,7 @@ void session_free(struct session *s)
 	if (!s)
 		return;
 	protocol_free(s->view);
+	name_list_free(&s->named);
 	free(s);
 }
 
@@ -132,14 +187,6 @@ int session_check_evicted(struct session *s, struct err *e)
 		return 0;
 	err_set(e, ERR_TRANSIENT, "this run's session was evicted: its lease had run out, and a prune went on without it");
 	return err_hint(e, "run it again: what is stored already is used");
-}
-
-static int post_end(struct repo *r, const struct session_id *id, bool done, struct err *e)
-{
-	struct protocol_object p = { .type = OBJECT_END, .session = *id, .done = done };
-	char name[OBJECT_NAME_BYTES];
-
-	return protocol_put(r, &p, name, e);
 }
 
 int session_end(struct session *s, bool done, struct err *e)

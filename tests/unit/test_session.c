@@ -147,6 +147,63 @@ static void test_session__lists_epochs_again_after_posting(void **state)
 	session_free(s);
 }
 
+/* What an epoch object condemns is not known while it can't be read: its collector has to wait for this session. */
+static void test_session__names_no_epoch_that_it_cannot_read(void **state)
+{
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct protocol_object *o;
+	struct name_list l;
+	struct err e = ERR_INIT;
+	struct session *s;
+	size_t len;
+
+	(void)state;
+	post_epoch();
+	assert_ok(object_list(t.repo, OBJECT_EPOCH, &l, &e), &e);
+	assert_int_equal(l.n, 1);
+	assert_ok(store_get(t.store, l.p[0], 1 << 20, &p, &len, &e), &e);
+	p[len / 2] ^= 1;
+	assert_ok(store_put(t.store, l.p[0], p, len, 0, &e), &e);
+	s = begin();
+	o = only(OBJECT_SESSION);
+	assert_int_equal(o->epochs.n, 0);
+	assert_has(t.notices, l.p[0]);
+	protocol_object_free(o);
+	name_list_free(&l);
+	session_free(s);
+}
+
+/* An epoch object that rots between the listing for the session and the second one: the run would not know what it is said to know. */
+static int rot_hook(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	struct appear *a = opaque;
+
+	(void)e;
+	if (c->when == STORE_FAULT_AFTER && !strcmp(c->op, "put") && !strncmp(c->name, "session/", 8))
+		a->done = true;
+	if (a->done && c->when == STORE_FAULT_AFTER && !strcmp(c->op, "read") && !strncmp(c->name, "epoch/", 6))
+		((uint8_t *)c->buf)[100] ^= 1;
+	return 0;
+}
+
+static void test_session__an_epoch_that_rots_ends_it(void **state)
+{
+	struct appear a = { .t = &t };
+	struct protocol_object *p;
+	struct session *s = NULL;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	post_epoch();
+	assert_ok(store_fault_new(t.store, rot_hook, &a, &t.store, &e), &e);
+	t.repo->store = t.store;
+	assert_err(session_begin(t.repo, SESSION_BACKUP, "web", &s, &e), ERR_TRANSIENT, &e);
+	assert_null(s);
+	p = only(OBJECT_END);		/* nobody has to wait for it */
+	assert_false(p->done);
+	protocol_object_free(p);
+}
+
 static void test_session__renews_every_hour(void **state)
 {
 	struct err e = ERR_INIT;
@@ -316,6 +373,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_session__posts_names_and_ends),
 		T(test_session__lists_epochs_again_after_posting),
+		T(test_session__names_no_epoch_that_it_cannot_read),
+		T(test_session__an_epoch_that_rots_ends_it),
 		T(test_session__renews_every_hour),
 		T(test_session__notices_its_eviction),
 		T(test_session__a_put_slot_cannot_evict),
