@@ -37,6 +37,8 @@ MUST_CHECK int session_renew(struct session *s, struct err *e);
 /* Lists evictions: ERR_TRANSIENT with a hint to run again when this session is evicted.  Where listings lag (store_caps) it waits the
  * settling time first, so that it may follow a commit at once. */
 MUST_CHECK int session_check_evicted(struct session *s, struct err *e);
+/* True once session_check_evicted has seen an eviction: ERR_TRANSIENT alone may also be the store's. */
+bool session_is_evicted(const struct session *s);
 /* Posts the end marker. */
 MUST_CHECK int session_end(struct session *s, bool done, struct err *e);
 void session_free(struct session *s);

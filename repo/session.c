@@ -25,6 +25,7 @@ struct session {
 	int64_t posted_ns;	/* when the newest of session and renewals was posted */
 	int64_t renewal_ns;
 	uint64_t renewals;
+	bool evicted;
 };
 
 /* Where a listing may lag behind, what was posted becomes visible to others, and theirs to us, only after a while. */
@@ -185,8 +186,14 @@ int session_check_evicted(struct session *s, struct err *e)
 	protocol_set_done(&evictions);
 	if (!evicted)
 		return 0;
+	s->evicted = true;
 	err_set(e, ERR_TRANSIENT, "this run's session was evicted: its lease had run out, and a prune went on without it");
 	return err_hint(e, "run it again: what is stored already is used");
+}
+
+bool session_is_evicted(const struct session *s)
+{
+	return s->evicted;
 }
 
 int session_end(struct session *s, bool done, struct err *e)

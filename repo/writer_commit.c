@@ -24,22 +24,35 @@ static int fill_in(struct repo_writer *w, struct manifest *m, struct err *e)
 	return 0;
 }
 
-/* The put failed, but the object may be there. */
-static int learn(struct repo_writer *w, const char *name, size_t len, struct err *e)
+/* Errors after which a put may have been done all the same. */
+static bool may_be_done(int code)
+{
+	return code == ERR_TRANSIENT || code == ERR_IO || code == ERR_NOSPACE || code == ERR_EXISTS;
+}
+
+/*
+ * The put failed, but the object may be there.  Putting the same bytes again does no harm, and when it succeeds they are durable.  That
+ * the store shows the object is not as much: a folder that could not be synced shows it too, until the power fails.
+ */
+static int learn(struct repo_writer *w, const char *name, const struct buf *sealed, struct err *e)
 {
 	struct err why = ERR_INIT;
 	struct store_stat st;
 	int r;
 
-	if (e->code != ERR_TRANSIENT && e->code != ERR_IO && e->code != ERR_EXISTS)
-		return e->code;
-	r = store_stat(repo_store(w->r), name, &st, &why);
-	if (r == 0 && st.size == len) {		/* whole: its name is its hash, and it is put whole or not at all */
+	if (may_be_done(e->code) && store_put(repo_store(w->r), name, sealed->p, sealed->len, 0, &why) == 0) {
 		err_clear(e);
 		return 0;
 	}
-	if (r == ERR_NOTFOUND)
-		return e->code;
+	r = store_stat(repo_store(w->r), name, &st, &why);
+	if (r == 0 && st.size == sealed->len && e->code == ERR_TRANSIENT) {	/* only the replies were lost */
+		err_clear(e);
+		return 0;
+	}
+	if (r == ERR_NOTFOUND) {
+		w->outcome_unknown = e->code == ERR_TRANSIENT;	/* what nobody answered may arrive yet: no end marker */
+		return err_ctx(e, "putting the manifest");
+	}
 	w->outcome_unknown = true;
 	(void)err_ctx(e, "outcome unknown: the store can't say whether the backup was committed as %s", name);
 	return err_hint(e, "When the store can be reached again, `kedge list` shows whether the backup is there; if not, run it again.");
@@ -58,7 +71,7 @@ static int put_manifest(struct repo_writer *w, const struct manifest *m, struct 
 		return e->code;
 	hash_bytes(sealed.p, sealed.len, &n.hash);
 	object_name_text(&n, name);
-	if (store_put(repo_store(w->r), name, sealed.p, sealed.len, 0, e) < 0 && learn(w, name, sealed.len, e) < 0)
+	if (store_put(repo_store(w->r), name, sealed.p, sealed.len, 0, e) < 0 && learn(w, name, &sealed, e) < 0)
 		return e->code;
 	pthread_mutex_lock(&w->lock);
 	w->stats.bytes_stored += sealed.len;
@@ -81,7 +94,7 @@ static int after_commit(struct repo_writer *w, struct err *e)
 			    err_text(&late, text, sizeof(text)));
 	pthread_mutex_unlock(&w->run_lock);
 	w->ended = true;
-	if (r == ERR_TRANSIENT)
+	if (r < 0 && session_is_evicted(w->session))
 		return err_ctx(e, "this run was evicted while it committed: the outcome is decided by the next sweep");
 	if (r < 0) {
 		w->outcome_unknown = true;
@@ -98,11 +111,8 @@ int repo_writer_commit(struct repo_writer *w, struct manifest *m, struct id *ret
 		return err_set(e, ERR_INTERNAL, "a writer commits once");
 	if (repo_writer_flush(w, e) < 0 || fill_in(w, m, e) < 0 || writer_check(w, e) < 0)
 		return e->code;
-	if (put_manifest(w, m, &id, e) < 0) {
-		if (!w->outcome_unknown)
-			return err_ctx(e, "putting the manifest");
+	if (put_manifest(w, m, &id, e) < 0)
 		return e->code;
-	}
 	w->committed = true;
 	if (after_commit(w, e) < 0)
 		return e->code;

@@ -78,7 +78,7 @@ int writer_check_evicted(struct repo_writer *w, struct err *e)
 {
 	int r = session_check_evicted(w->session, e);
 
-	if (r == ERR_TRANSIENT) {
+	if (session_is_evicted(w->session)) {
 		pthread_mutex_lock(&w->lock);
 		w->evicted = true;
 		pthread_mutex_unlock(&w->lock);

@@ -454,6 +454,72 @@ static void test_writer__lost_reply_of_the_commit(void **state)
 	atomic_store(&fx.calls, 0);
 	assert_int_equal(run_backup(&fx, 3, 100, true, &t, NULL, &e), ERR_TRANSIENT);	/* known: it is not there */
 	assert_null(strstr(err_text(&e, text, sizeof(text)), "outcome unknown"));
+	assert_int_equal(run_count(&fx, "end/"), 1);	/* but what timed out may arrive yet */
+	run_fx_done(&fx);
+}
+
+/* A folder that can't be synced shows what the next power cut takes away: only a put that succeeds is a commit. */
+static void test_writer__a_commit_that_is_there_but_not_durable(void **state)
+{
+	struct run_fx fx;
+	struct tree_ref t;
+	struct err e = ERR_INIT;
+	char text[2048];
+
+	(void)state;
+	run_fx_new(&fx);
+	fx.op = "put";
+	fx.prefix = "manifests/";
+	fx.when = STORE_FAULT_AFTER;
+	fx.fail_at = 1;
+	fx.fail_code = ERR_IO;
+	assert_int_equal(run_backup(&fx, 1, 100, true, &t, NULL, &e), ERR_IO);
+	assert_has(err_text(&e, text, sizeof(text)), "outcome unknown");
+	assert_int_equal(run_count(&fx, "manifests/"), 1);
+	assert_int_equal(run_count(&fx, "end/"), 0);
+	err_clear(&e);
+	atomic_store(&fx.calls, 0);
+	fx.fail_calls = 1;		/* the second time it is */
+	assert_ok(run_backup(&fx, 2, 100, true, &t, NULL, &e), &e);
+	assert_int_equal(atomic_load(&fx.calls), 2);
+	assert_int_equal(run_count(&fx, "manifests/"), 2);
+	assert_int_equal(run_count(&fx, "end/"), 1);
+	atomic_store(&fx.calls, 0);
+	fx.when = STORE_FAULT_BEFORE;
+	fx.fail_calls = 0;
+	fx.fail_code = ERR_NOSPACE;	/* known: it is not there */
+	assert_int_equal(run_backup(&fx, 3, 100, true, &t, NULL, &e), ERR_NOSPACE);
+	assert_int_equal(run_count(&fx, "end/"), 2);
+	run_fx_done(&fx);
+}
+
+/* A store that does not answer has not evicted anybody. */
+static void test_writer__no_answer_is_no_eviction(void **state)
+{
+	struct run_fx fx;
+	struct repo_writer *w;
+	struct manifest *m;
+	struct tree_ref t;
+	struct id id;
+	struct err e = ERR_INIT;
+	char text[2048];
+
+	(void)state;
+	run_fx_new(&fx);
+	w = open_writer(&fx, 2);
+	assert_ok(run_disk(&fx, w, 1, 100, &t, &e), &e);
+	assert_ok(repo_writer_flush(w, &e), &e);
+	fx.op = "list";
+	fx.prefix = "eviction/";
+	fx.fail_at = 1;
+	fx.fail_code = ERR_TRANSIENT;
+	m = run_manifest(&t);
+	assert_int_equal(repo_writer_commit(w, m, &id, &e), ERR_TRANSIENT);
+	assert_has(err_text(&e, text, sizeof(text)), "outcome unknown");
+	assert_int_equal(run_count(&fx, "manifests/"), 1);
+	manifest_free(m);
+	repo_writer_close(w, true);
+	assert_int_equal(run_count(&fx, "end/"), 0);
 	run_fx_done(&fx);
 }
 
@@ -551,6 +617,8 @@ int main(void)
 		cmocka_unit_test(test_writer__cancel_saves_what_is_durable),
 		cmocka_unit_test(test_writer__close_without_commit_keeps_all),
 		cmocka_unit_test(test_writer__lost_reply_of_the_commit),
+		cmocka_unit_test(test_writer__a_commit_that_is_there_but_not_durable),
+		cmocka_unit_test(test_writer__no_answer_is_no_eviction),
 		cmocka_unit_test(test_writer__an_evicted_run_does_not_stand),
 		cmocka_unit_test(test_writer__two_at_once),
 		cmocka_unit_test(test_writer__refuses_a_domain_without_key),
