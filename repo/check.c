@@ -10,7 +10,7 @@
 
 #define BUDGET_DEFAULT ((size_t)128 << 20)
 #define BUDGET_MIN ((size_t)32 << 20)
-#define BAD_PLACES_MAX ((size_t)1 << 20)
+#define BAD_PLACES_MAX ((size_t)256 << 10)
 
 int check_report(struct check *c, const struct check_finding *f, struct err *e)
 {
@@ -39,7 +39,7 @@ bool check_is_final(int code)
 	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_INTERNAL || code == ERR_TRANSIENT;
 }
 
-int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, struct err *e)
+int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id, struct err *e)
 {
 	struct bad_place *p;
 
@@ -50,7 +50,9 @@ int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t c
 	p = VEC_PUSH(&c->bad, e);
 	if (!p)
 		return e->code;
-	*p = (struct bad_place){ pack, segment, chunk };
+	*p = (struct bad_place){ .pack = pack, .segment = segment, .chunk = chunk };
+	if (id)
+		p->id = *id;
 	return 0;
 }
 
@@ -62,7 +64,9 @@ static int cmp_bad(const void *a, const void *b)
 		return x->pack < y->pack ? -1 : 1;
 	if (x->segment != y->segment)
 		return x->segment < y->segment ? -1 : 1;
-	return (x->chunk > y->chunk) - (x->chunk < y->chunk);
+	if (x->chunk != y->chunk)
+		return x->chunk < y->chunk ? -1 : 1;
+	return id_cmp(&x->id, &y->id);
 }
 
 void check_sort_bad(struct check *c)
@@ -71,14 +75,20 @@ void check_sort_bad(struct check *c)
 		qsort(c->bad.p, c->bad.n, sizeof(*c->bad.p), cmp_bad);
 }
 
-bool check_place_good(const struct check *c, const struct chunk_place *p)
+bool check_place_good(const struct check *c, const struct id *id, const struct chunk_place *p)
 {
-	struct bad_place one = { p->pack, p->segment, p->chunk }, all = { p->pack, p->segment, CHECK_ALL_CHUNKS };
+	struct bad_place key = { .pack = p->pack, .segment = p->segment, .chunk = CHECK_ALL_CHUNKS };
+	bool bad;
 
 	if (p->pack >= c->npacks || !c->size[p->pack] || c->bad_pack[p->pack])
 		return false;
-	return !c->bad.n || (!bsearch(&one, c->bad.p, c->bad.n, sizeof(one), cmp_bad) &&
-			     !bsearch(&all, c->bad.p, c->bad.n, sizeof(all), cmp_bad));
+	if (!c->bad.n)
+		return true;
+	bad = bsearch(&key, c->bad.p, c->bad.n, sizeof(key), cmp_bad);
+	key.chunk = p->chunk;
+	bad = bad || bsearch(&key, c->bad.p, c->bad.n, sizeof(key), cmp_bad);
+	key.id = *id;
+	return !bad && !bsearch(&key, c->bad.p, c->bad.n, sizeof(key), cmp_bad);
 }
 
 static int load_backups(struct check *c, struct err *e)

@@ -125,7 +125,7 @@ static int note(struct pack_job *j, uint32_t segment, uint32_t chunk, uint64_t c
 		*e = none;
 		return e->code;
 	}
-	*p = (struct bad_place){ j->number, segment, chunk };
+	*p = (struct bad_place){ .pack = j->number, .segment = segment, .chunk = chunk };
 	j->bad_chunks += chunks;
 	return 0;
 }
@@ -282,7 +282,7 @@ static int report_job(struct check *c, const struct pack_job *j, struct err *e)
 				  j->first);
 	}
 	for (size_t i = 0; i < j->bad.n; i++)
-		if (check_bad_place(c, j->number, j->bad.p[i].segment, j->bad.p[i].chunk, e) < 0)
+		if (check_bad_place(c, j->number, j->bad.p[i].segment, j->bad.p[i].chunk, NULL, e) < 0)
 			return e->code;
 	if (j->bad.n)
 		return check_find(c, CHECK_DAMAGE, "pack-damaged", j->pack->name, e,

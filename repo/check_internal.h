@@ -12,10 +12,14 @@
 #include "repo/protocol.h"
 #include "repo/reader.h"
 
-/* A copy that can't be used.  chunk CHECK_ALL_CHUNKS: its whole segment. */
+/*
+ * A copy that can't be used.  chunk CHECK_ALL_CHUNKS: its whole segment.  id not zeros: only as a copy of that id, which
+ * an entry of the index wrongly places there.
+ */
 #define CHECK_ALL_CHUNKS UINT32_MAX
 struct bad_place {
 	uint32_t pack, segment, chunk;
+	struct id id;
 };
 
 struct check {
@@ -43,10 +47,10 @@ struct check {
 MUST_CHECK int check_find(struct check *c, enum check_severity s, const char *what, const char *object, struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 MUST_CHECK int check_report(struct check *c, const struct check_finding *f, struct err *e);
-MUST_CHECK int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, struct err *e);
+MUST_CHECK int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id, struct err *e);
 void check_sort_bad(struct check *c);
 /* Some other copy of the chunk may still be good. */
-bool check_place_good(const struct check *c, const struct chunk_place *p);
+bool check_place_good(const struct check *c, const struct id *id, const struct chunk_place *p);
 /* True for errors that say something of this computer, not of what was read. */
 bool check_is_final(int code);
 

@@ -162,7 +162,7 @@ static int see_entry(void *opaque, const struct id *id, const struct chunk_place
 		return 0;
 	}
 	l->wrong++;
-	return check_bad_place(b->c, place->pack, place->segment, place->chunk, e);
+	return check_bad_place(b->c, place->pack, place->segment, place->chunk, id, e);
 }
 
 /* Chunks of a directory that no entry names, and whose ids are nowhere else: lost to readers until the index is mended.

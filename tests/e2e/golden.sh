@@ -55,6 +55,10 @@ check_set() {
 			'$2 == id && $4 == state && $5 == "disk" { print $6, $7, $8 }' "$set/EXPECTED.tsv" >rows
 		check_state "$verdict" "$id" "$vm" "$state"
 	done < <(awk -F'\t' -v OFS='\t' '$5 == "disk" && !seen[$2, $4]++ { print $1, $2, $3, $4 }' "$set/EXPECTED.tsv")
+	# A check names what can't be restored, and nothing else.
+	expect 6 g check --read-data
+	sed -n "s/^kedge: warning: damage: \([^@]*\)@.*can't be restored$/\1/p" err | sort -u >damaged
+	diff <(awk -F'\t' '$1 == "refuse" { print $3 }' "$set/EXPECTED.tsv" | sort -u) damaged || die "$set: check names other points than are lost"
 }
 
 for set in good hostile; do check_set; done
