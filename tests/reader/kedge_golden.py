@@ -269,7 +269,7 @@ class Golden:
         m, h = self.simple("swept-by-put", "pending", end=False)
         self.sweep(self.hand(self.put_only), [self.evict(c, h)])
         # Restore records of evicted sessions: void ones undo nothing, pending ones do (for reading).
-        for vm, verdict, covered in (("undelete-void", "absent", True), ("undelete-pending", "ok", False)):
+        for vm, verdict, covered in (("undelete-void", "absent", True), ("undelete-pending", "pending", False)):
             m, _ = self.simple(vm, verdict)
             stone = c.post("tombstone", manifest=m)
             u = self.hand()

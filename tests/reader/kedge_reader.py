@@ -356,16 +356,21 @@ class Repository:
             return "void"
         return "listed" if o.name in self.accepted else "pending"
 
+    def forgotten(self, standings):
+        """10.1 rule 3: the manifests that a tombstone names which no restore record of these standings undoes."""
+        undone = {(o.json["manifest"], t) for o in self.protocol["restore"].values() if o.status in standings
+                  for t in o.json["tombstones"]}
+        return {o.json["manifest"] for o in self.protocol["tombstone"].values() if (o.json["manifest"], o.name) not in undone}
+
     def load_manifests(self):
         self.manifests = self.load_all("manifests")
-        undone = {(o.json["manifest"], t) for o in self.protocol["restore"].values() if o.status != "void"
-                  for t in o.json["tombstones"]}
-        forgotten = {o.json["manifest"] for o in self.protocol["tombstone"].values()
-                     if (o.json["manifest"], o.name) not in undone}
+        forgotten, perhaps = self.forgotten(("listed", "pending")), self.forgotten(("listed",))
         for o in self.manifests.values():
             o.status = self.judge(o)
             if o.status != "void" and o.name in forgotten:
                 o.status = "forgotten"
+            elif o.status == "listed" and o.name in perhaps:
+                o.status = "pending"
         self.backups = sorted((o for o in self.manifests.values() if o.status in ("listed", "pending")),
                               key=lambda o: (o.json.get("start", 0), o.name))
 
