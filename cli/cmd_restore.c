@@ -133,6 +133,36 @@ static int add_target(struct job *j, uint32_t disk, char *path, struct err *e)
 	return check_target(j, t, e);
 }
 
+/* Where an attachment goes.  Its name comes from a manifest: it must stay in the folder. */
+static char *attachment_path(const struct job *j, const struct manifest_attachment *a, struct err *e)
+{
+	if (!*a->name || strchr(a->name, '/') || !strcmp(a->name, ".") || !strcmp(a->name, "..")) {
+		err_set(e, ERR_CORRUPT, "attachment with a name that is no file name");
+		return NULL;
+	}
+	return fs_join(j->o->to, a->name, e);
+}
+
+static int check_attachment(const struct job *j, const struct manifest_attachment *a, struct err *e)
+{
+	CLEANUP(free_ptr) char *path = attachment_path(j, a, e);
+	struct stat st;
+
+	if (!path)
+		return e->code;
+	for (size_t i = 0; i < j->targets.n; i++)
+		if (!strcmp(strrchr(j->targets.p[i].path, '/') + 1, a->name)) {
+			err_set(e, ERR_EXISTS, "an attachment has the name that disk %s gets: %s",
+				j->pt.backup->m->disks.p[j->targets.p[i].disk].name, path);
+			return err_hint(e, "-O with another format gives the disk another name");
+		}
+	if (lstat(path, &st) == 0 && !j->o->force) {
+		err_set(e, ERR_EXISTS, "%s exists", path);
+		return err_hint(e, "--force overwrites it");
+	}
+	return 0;
+}
+
 /* All targets are named and checked before the first byte is written. */
 static int plan_folder(struct job *j, struct err *e)
 {
@@ -149,6 +179,9 @@ static int plan_folder(struct job *j, struct err *e)
 		if (!path || add_target(j, s->disks.p[i].disk, path, e) < 0)
 			return e->code;
 	}
+	for (size_t i = 0; i < m->attachments.n; i++)
+		if (check_attachment(j, &m->attachments.p[i], e) < 0)
+			return e->code;
 	return 0;
 }
 
@@ -248,13 +281,9 @@ static int restore_attachment(struct job *j, struct restore *rs, const struct ma
 {
 	struct file_out f = { .file = { .fd = -1 } };
 	const struct restore_stream out = { .data = file_data, .zero = file_zero, .opaque = &f };
-	CLEANUP(free_ptr) char *path = NULL;
+	CLEANUP(free_ptr) char *path = attachment_path(j, a, e);
 	int r;
 
-	/* The name comes from a manifest: it must stay in the folder. */
-	if (!*a->name || strchr(a->name, '/') || !strcmp(a->name, ".") || !strcmp(a->name, ".."))
-		return err_set(e, ERR_CORRUPT, "attachment with a name that is no file name");
-	path = fs_join(j->o->to, a->name, e);
 	if (!path)
 		return e->code;
 	r = fs_atomic_open(&f.file, path, j->o->force, 0600, e);

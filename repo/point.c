@@ -10,6 +10,7 @@
 #include <stdarg.h>
 
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/text.h"
 #include "repo/backups.h"
 #include "repo/point_internal.h"
@@ -224,12 +225,14 @@ static bool has_snapshot_id(const struct manifest_state *s, const struct point *
 	return false;
 }
 
-static bool has_layer_path(const struct manifest *m, const struct manifest_state *s, const struct point *p, const char *path)
+/* A FILE without a slash also fits where states are named by their paths because two layers have that file name. */
+static bool has_layer_path(const struct manifest *m, const struct manifest_state *s, const struct point *p, const char *file)
 {
 	for (size_t i = 0; i < s->disks.n; i++) {
 		const struct manifest_state_disk *d = &s->disks.p[i];
+		const char *path = m->disks.p[d->disk].layers.p[d->layer].path;
 
-		if ((!p->has_disk || d->disk == p->disk) && !strcmp(m->disks.p[d->disk].layers.p[d->layer].path, path))
+		if ((!p->has_disk || d->disk == p->disk) && !strcmp(strchr(file, '/') ? path : fs_basename(path), file))
 			return true;
 	}
 	return false;
