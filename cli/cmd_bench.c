@@ -19,7 +19,7 @@ struct bench_opts {
 static const struct opt bench_options[] = {
 	OPT(struct bench_opts, dir, 0, OPT_TEXT, "dir", "DIR", "measure writing there too, with fsync"),
 	OPT(struct bench_opts, level, 0, OPT_NUMBER, "level", "N", "zstd level (default 3)", .min = 1, .max = 19),
-	OPT(struct bench_opts, size, 0, OPT_SIZE, "size", "SIZE", "how much of the data to use (default 64M)", .min = MIB, .max = GIB),
+	OPT(struct bench_opts, size, 0, OPT_SIZE, "size", "SIZE", "how much of the data to use, 2M to 1G (default 64M)", .min = 2 * MIB, .max = GIB),
 	{ .name = NULL },
 };
 
