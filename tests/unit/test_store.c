@@ -608,7 +608,7 @@ static void test_local__open(void **state)
 	assert_err(store_open(none, false, &s, &e), ERR_NOTFOUND, &e);
 	assert_err(store_open(deep, true, &s, &e), ERR_NOTFOUND, &e);
 	touch(file, 0);
-	assert_err(store_open(file, false, &s, &e), ERR_INVALID, &e);
+	assert_err(store_open(file, false, &s, &e), ERR_NOTFOUND, &e);
 	assert_err(store_open("", false, &s, &e), ERR_INVALID, &e);
 	assert_int_equal(store_open("gopher:/x", false, &s, &e), ERR_INVALID);
 	assert_has(e.hint, "file:/path");
