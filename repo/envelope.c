@@ -345,3 +345,20 @@ const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id)
 	pthread_mutex_unlock(&r->lock);
 	return s;
 }
+
+bool repo_slot_trusted(struct repo *r, const struct slot_id *id)
+{
+	const struct slot_info *s = slot_eq(id, &r->own) ? NULL : repo_slot(r, id);
+
+	return slot_eq(id, &r->own) || (s && s->trusted);
+}
+
+bool repo_slot_attests(struct repo *r, const struct slot_id *id)
+{
+	const struct slot_info *s;
+
+	if (repo_slot_trusted(r, id))
+		return true;
+	s = repo_slot(r, id);
+	return s && s->role >= ROLE_MAINTAIN;
+}

@@ -48,7 +48,7 @@ void index_free(struct index *x);
  * Finds a place of id: 1 found, 0 not there.  nth 0: a full chunk, the first that is found, or else the copy of the least depth; 1..: all
  * copies in a fixed order (at most 16), the one of nth 0 again among them.  bases may be NULL, else takes BASES_MAX ids.  A writer's
  * index leaves out copies that must not be built upon: in packs that don't count, first sealed by slots that it does not trust and
- * verified by nobody, deltas one of whose bases has no copy that counts.  A damaged block is reported by notice, and the directories of
+ * verified by nobody (as runs and directories say whose signer may attest that), deltas one of whose bases has no copy that counts.  A damaged block is reported by notice, and the directories of
  * the run's packs serve instead; ERR_NOTFOUND: a run has vanished: load the index again.
  */
 MUST_CHECK int index_find(struct index *x, const struct id *id, unsigned nth, struct chunk_place *ret, struct id *bases, struct err *e);

@@ -110,10 +110,20 @@ int index_adopt_run(struct index *x, struct index_run *run, struct err *e)
 	return to ? 0 : e->code;
 }
 
+/* A run says which chunk is where, who sealed it, and who verified it: a writer believes those that may attest that. */
+static bool believes_run(const struct index *x, const char *name)
+{
+	struct object_name n;
+
+	return !x->build || (object_name_parse(name, &n) && repo_slot_attests(x->repo, &n.slot));
+}
+
 static int load_run(struct index *x, const struct listed *l, struct err *e)
 {
 	CLEANUP(index_run_free_cleanup) struct index_run *run = NULL;
 
+	if (!believes_run(x, l->name))
+		return 0;
 	if (cancel_check(repo_cancel(x->repo), e) < 0 || index_run_open(x->repo, l->name, l->size, NULL, &run, e) < 0 ||
 	    index_adopt_run(x, run, e) < 0)
 		return e->code;

@@ -89,7 +89,6 @@ int index_pack_row(struct index *x, const struct run_pack *p, uint32_t *ret, boo
 
 int index_slot(struct index *x, const struct slot_id *id, uint32_t *ret, struct err *e)
 {
-	const struct slot_info *info;
 	struct index_slot *s;
 
 	for (size_t i = 0; i < x->slots.n; i++) {
@@ -102,8 +101,7 @@ int index_slot(struct index *x, const struct slot_id *id, uint32_t *ret, struct 
 	if (!s)
 		return e->code;
 	s->id = *id;
-	info = repo_slot(x->repo, id);
-	s->trusted = !memcmp(id->b, repo_own_slot(x->repo)->b, SLOT_BYTES) || (info && info->trusted);
+	s->trusted = repo_slot_trusted(x->repo, id);
 	*ret = (uint32_t)x->slots.n - 1;
 	return 0;
 }
@@ -156,17 +154,18 @@ int index_add_entries(struct index *x, uint32_t pack, const struct directory *d,
 	return 0;
 }
 
-/* 2 * slot + verified of each segment, as tails have it. */
+/* 2 * slot + verified of each segment, as tails have it.  What a slot says that may not attest counts as sealed by itself. */
 static int directory_segments(struct index *x, const struct directory *d, uint32_t **ret, struct err *e)
 {
 	CLEANUP(free_ptr) uint32_t *v = calloc(d->segments.n, sizeof(*v));
+	bool attests = repo_slot_attests(x->repo, &d->slot);
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "pack of %zu segments", d->segments.n);
 	for (size_t i = 0; i < d->segments.n; i++) {
-		if (index_slot(x, &d->segments.p[i].sealer, &v[i], e) < 0)
+		if (index_slot(x, attests ? &d->segments.p[i].sealer : &d->slot, &v[i], e) < 0)
 			return e->code;
-		v[i] = v[i] * 2 + d->segments.p[i].verified;
+		v[i] = v[i] * 2 + (attests && d->segments.p[i].verified);
 	}
 	*ret = STEAL(v);
 	return 0;

@@ -88,5 +88,9 @@ void repo_notice(struct repo *r, const char *fmt, ...) __attribute__((format(pri
 struct cancel *repo_cancel(struct repo *r);
 /* The slot's record; NULL if unknown.  Removed slots are known. */
 const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id);
+/* True when what the slot stored may be built upon: the own slot, or one that is marked trusted. */
+bool repo_slot_trusted(struct repo *r, const struct slot_id *id);
+/* True when the slot's word counts on who sealed a segment, and whether it was verified: a trusted one, or one that may collect. */
+bool repo_slot_attests(struct repo *r, const struct slot_id *id);
 
 #endif

@@ -339,6 +339,45 @@ static void test_index__distrusted_slots_count_for_readers_only(void **state)
 	test_repo_done(&t);
 }
 
+/* A slot that nobody trusts says that a trusted one sealed what it stored, or that somebody verified it. */
+static void test_index__only_those_who_may_attest_are_believed(void **state)
+{
+	static const enum slot_role roles[] = { ROLE_PUT, ROLE_MAINTAIN };
+	struct err e = ERR_INIT;
+	struct chunk_place p;
+	struct test_repo t;
+
+	(void)state;
+	test_repo_new(&t, CHUNK, NULL);
+	for (unsigned k = 0; k < 2; k++) {
+		struct repo *other = test_repo_as(&t, roles[k], k ? "maintain" : "put");
+		struct index *x = load(other, NULL, false, 0, 0);
+		struct test_pack made;
+
+		test_pack_fake(other, &session, k, 8, &made);
+		made.d->segments.p[0].verified = true;
+		made.d->segments.p[1].sealer = *repo_own_slot(t.repo);
+		assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len, made.d, &e), &e);
+		(void)store_run(x);
+		index_free(x);
+		for (int build = 0; build < 2; build++) {
+			x = load(t.repo, NULL, build, 0, 0);
+			assert_int_equal(find(x, k, 1, 0, &p), !build || k);
+			assert_int_equal(find(x, k, 5, 0, &p), !build || k);
+			index_free(x);
+		}
+		x = load(t.repo, NULL, true, 0, 0);	/* the same by way of the directory */
+		if (k == 0)
+			assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len, made.d, &e), &e);
+		assert_int_equal(find(x, k, 1, 0, &p), k);
+		assert_int_equal(find(x, k, 5, 0, &p), k);
+		index_free(x);
+		test_pack_done(&made);
+		repo_close(other);
+	}
+	test_repo_done(&t);
+}
+
 /* Doomed packs and runs count for nobody, condemned packs for readers only. */
 static void test_index__doomed_and_condemned(void **state)
 {
@@ -716,6 +755,7 @@ int main(void)
 		cmocka_unit_test(test_index__same_id_twice_in_a_pack),
 		cmocka_unit_test(test_index__writers_need_the_bases),
 		cmocka_unit_test(test_index__distrusted_slots_count_for_readers_only),
+		cmocka_unit_test(test_index__only_those_who_may_attest_are_believed),
 		cmocka_unit_test(test_index__doomed_and_condemned),
 		cmocka_unit_test(test_index__damaged_runs_are_replaced),
 		cmocka_unit_test(test_index__damaged_block_and_damaged_packs_lose_nothing_else),
