@@ -102,7 +102,8 @@ static int new_secret(struct cli *c, const struct key_opts *k, struct secret **r
 
 static int key_add(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
 {
-	const struct slot_new_opts so = { .label = k->label ? k->label : "unnamed", .role = ROLE_FULL };
+	/* A full key could make itself trusted anyway. */
+	const struct slot_new_opts so = { .label = k->label ? k->label : "unnamed", .role = ROLE_FULL, .trusted = true };
 	char hex[2 * SLOT_BYTES + 1];
 	struct secret *secret = NULL;
 	struct slot_id id;

@@ -140,6 +140,7 @@ static int load_one(struct loading *l, const char *name, struct err *e)
 		return e->code;
 	b->m = STEAL(m);
 	b->hash = n.hash;
+	b->distrusted = !repo_slot_trusted(l->r, &n.slot);
 	b->pending = protocol_standing(l->view, name, true) != STANDING_LISTED;
 	b->name = strdup(name);
 	return b->name ? 0 : err_set(e, ERR_NOMEM, "no memory for a name");

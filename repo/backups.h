@@ -14,6 +14,7 @@ struct backup {
 	/* May be read, not built upon: it, or the restore record that brought it back, is of an evicted session that no sweep has
 	 * decided about yet. */
 	bool pending;
+	bool distrusted;	/* its writer is a slot that this one does not trust: not built upon either */
 };
 
 struct backup_list {

@@ -31,7 +31,7 @@ static bool is_tainted(const struct manifest *m, const struct manifest_disk *d)
 
 static bool may_build_upon(const struct ingest_plan *p, const struct backup *b)
 {
-	return !b->pending && !strcmp(b->m->vm, p->o->vm);
+	return !b->pending && !b->distrusted && !strcmp(b->m->vm, p->o->vm);
 }
 
 const struct manifest *proof_last(const struct ingest_plan *p)

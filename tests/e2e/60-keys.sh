@@ -26,6 +26,8 @@ own=$(k key list --json | jq -r '.[] | select(.in_use) | .slot')
 expect 1 k key remove "$own"
 truncate -s 2M a.raw; random_at a.raw 0 1000000 1
 (unset KEDGE_PASSWORD_FILE; k --key-file keyfile backup --vm a raw:a.raw)
+expect 0 k backup --json --vm b raw:a.raw	# a key that was added is as good as the first
+equal "$(field out .bytes_new)" 0 "what another full key stored"
 expect 0 k key remove file		# what a removed slot wrote stays readable
 equal "$(point_digest a)" "$(digest < a.raw)" "written by a removed slot"
 head -c 8 /dev/urandom > short

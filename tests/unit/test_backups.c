@@ -229,6 +229,23 @@ static void test_backups__pending_by_its_restore_record(void **state)
 	}
 }
 
+static void test_backups__of_a_slot_that_is_not_trusted(void **state)
+{
+	struct repo *other = test_repo_as(&t, ROLE_FULL, "other");
+	char name[OBJECT_NAME_BYTES];
+	struct backup_list l;
+	struct id h;
+
+	(void)state;
+	commit("web", 1, NULL, &h, name);
+	commit_as(other, "web", 2, NULL, true, &h, name);
+	assert_int_equal(list(NULL, &l, NULL), 2);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(l.p[i].distrusted, id_eq(&l.p[i].hash, &h));
+	backup_list_free(&l);
+	repo_close(other);
+}
+
 static void test_backups__put_key(void **state)
 {
 	struct repo *put = test_repo_as(&t, ROLE_PUT, "put");
@@ -581,6 +598,7 @@ int main(void)
 		T(test_backups__listed_in_order),
 		T(test_backups__what_must_not_count),
 		T(test_backups__pending_and_void),
+		T(test_backups__of_a_slot_that_is_not_trusted),
 		T(test_backups__pending_by_its_restore_record),
 		T(test_backups__put_key),
 		T(test_seen__newest_hidden),

@@ -105,6 +105,25 @@ static void test_reuse__open_epoch_looks_each_id_up(void **state)
 	fake_free(f);
 }
 
+/* Neither what a sweep has yet to decide about nor what a slot says that is not trusted. */
+static void test_reuse__builds_upon_what_may_be_built_upon(void **state)
+{
+	struct nights n;
+	struct fake *f;
+
+	(void)state;
+	nights_new(&n);
+	f = make_disk(&n);
+	(void)night(&n);
+	n.list.p[0].pending = true;
+	assert_string_equal(night_how(night(&n), "snap:one", 0), "full");
+	n.list.p[1].distrusted = true;
+	assert_string_equal(night_how(night(&n), "snap:one", 0), "full");
+	assert_string_equal(night_how(night(&n), "snap:one", 0), "same");
+	nights_done(&n);
+	fake_free(f);
+}
+
 static void test_reuse__condemned_chunks_are_read_and_stored_again(void **state)
 {
 	struct nights n;
@@ -212,6 +231,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reuse__open_epoch_looks_each_id_up),
+		cmocka_unit_test(test_reuse__builds_upon_what_may_be_built_upon),
 		cmocka_unit_test(test_reuse__condemned_chunks_are_read_and_stored_again),
 		cmocka_unit_test(test_reuse__condemned_nodes_make_a_state_be_read),
 		cmocka_unit_test(test_reuse__lost_nodes_make_the_disk_be_read),
