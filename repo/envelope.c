@@ -147,22 +147,6 @@ static int seal_body(const struct repo *r, enum object_type type, const void *pa
 	return 0;
 }
 
-int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out, struct err *e)
-{
-	CLEANUP(wiped_key_done) struct wiped_key key = { 0 };
-	size_t start = out->len;
-
-	if (len > PAYLOAD_MAX_BYTES)
-		return err_set(e, ERR_INVALID, "an object of %zu bytes is larger than the %u that the format allows", len, PAYLOAD_MAX_BYTES);
-	if (by_authority(type) && r->keys->role != ROLE_FULL)
-		return err_set(e, ERR_AUTH, "only a full key can sign this; the key in use is a %s key", slot_role_name(r->keys->role));
-	if (seal_header(r, type, out, &key, e) < 0 || seal_body(r, type, payload, len, &key, start, out, e) < 0) {
-		out->len = start;
-		return e->code;
-	}
-	return 0;
-}
-
 struct envelope {
 	uint32_t generation;
 	uint8_t sealing;
@@ -280,6 +264,33 @@ static int signer_public(struct repo *r, enum object_type type, const struct slo
 	return 0;
 }
 
+/* Decrypts and decodes; the signature is for the caller to verify.  *ret_plain holds what t points to, *ret_msg is as decode_payload's. */
+static int unseal(const struct repo *r, enum object_type type, const struct envelope *v, const struct wiped_key *key, struct plaintext *t,
+		  uint8_t **ret_plain, uint8_t **ret_msg, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *plain = malloc(v->sealed_len - AEAD_BYTES);
+	uint8_t ad[21];
+
+	if (!plain)
+		return err_set(e, ERR_NOMEM, "no memory for an object of %zu bytes", v->sealed_len);
+	put_ad(ad, r, type, v->generation);
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, v->sealed + NONCE_BYTES, v->sealed_len - NONCE_BYTES, ad, sizeof(ad),
+						       v->sealed, key->b) != 0)
+		return err_set(e, ERR_CORRUPT, "its seal does not verify: damaged or forged");
+	if (parse_plaintext(plain, v->sealed_len - AEAD_BYTES, t, e) < 0 || decode_payload(t, ret_msg, e) < 0)
+		return e->code;
+	*ret_plain = STEAL(plain);
+	return 0;
+}
+
+static int verify(const struct repo *r, enum object_type type, const struct plaintext *t, uint8_t *msg, const uint8_t *sign_public, struct err *e)
+{
+	put_signed_prefix(msg, r, type, &t->signer);
+	if (crypto_sign_verify_detached(t->signature, msg, SIGNED_PREFIX + t->decoded, sign_public) != 0)
+		return err_set(e, ERR_AUTH, "its signature does not verify");
+	return 0;
+}
+
 int envelope_open(struct repo *r, enum object_type type, const void *p, size_t len, uint8_t **ret_payload, size_t *ret_len,
 		  struct slot_id *ret_signer, uint32_t *ret_generation, struct err *e)
 {
@@ -288,23 +299,10 @@ int envelope_open(struct repo *r, enum object_type type, const void *p, size_t l
 	const uint8_t *sign_public = NULL;
 	struct plaintext t = { 0 };
 	struct envelope v = { 0 };
-	uint8_t ad[21];
 
-	if (parse_header(type, p, len, &v, e) < 0 || envelope_key(r, &v, &key, e) < 0)
+	if (parse_header(type, p, len, &v, e) < 0 || envelope_key(r, &v, &key, e) < 0 || unseal(r, type, &v, &key, &t, &plain, &msg, e) < 0 ||
+	    signer_public(r, type, &t.signer, &sign_public, e) < 0 || verify(r, type, &t, msg, sign_public, e) < 0)
 		return e->code;
-	plain = malloc(v.sealed_len - AEAD_BYTES);
-	if (!plain)
-		return err_set(e, ERR_NOMEM, "no memory for an object of %zu bytes", len);
-	put_ad(ad, r, type, v.generation);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, v.sealed + NONCE_BYTES, v.sealed_len - NONCE_BYTES, ad, sizeof(ad),
-						       v.sealed, key.b) != 0)
-		return err_set(e, ERR_CORRUPT, "its seal does not verify: damaged or forged");
-	if (parse_plaintext(plain, v.sealed_len - AEAD_BYTES, &t, e) < 0 || decode_payload(&t, &msg, e) < 0 ||
-	    signer_public(r, type, &t.signer, &sign_public, e) < 0)
-		return e->code;
-	put_signed_prefix(msg, r, type, &t.signer);
-	if (crypto_sign_verify_detached(t.signature, msg, SIGNED_PREFIX + t.decoded, sign_public) != 0)
-		return err_set(e, ERR_AUTH, "its signature does not verify");
 	memmove(msg, msg + SIGNED_PREFIX, t.decoded);
 	msg[t.decoded] = '\0';
 	*ret_len = t.decoded;
@@ -313,6 +311,51 @@ int envelope_open(struct repo *r, enum object_type type, const void *p, size_t l
 	if (ret_generation)
 		*ret_generation = v.generation;
 	*ret_payload = STEAL(msg);
+	return 0;
+}
+
+/* What memory or a codec has spoilt must not be stored: a directory that does not open loses a pack, a manifest a backup. */
+static int open_again(const struct repo *r, enum object_type type, const uint8_t *p, size_t len, const struct wiped_key *key,
+		      const void *payload, size_t payload_len, struct err *e)
+{
+	const uint8_t *sign_public = by_authority(type) ? r->keys->authority_public : r->keys->slot_public;
+	CLEANUP(free_ptr) uint8_t *plain = NULL, *msg = NULL;
+	struct plaintext t = { 0 };
+	struct envelope v = { 0 };
+	char text[ERR_CAUSE_BYTES / 2];
+
+	if (parse_header(type, p, len, &v, e) == 0 && unseal(r, type, &v, key, &t, &plain, &msg, e) == 0 &&
+	    verify(r, type, &t, msg, sign_public, e) == 0) {
+		if (t.decoded == payload_len && memcmp(msg + SIGNED_PREFIX, payload, payload_len) == 0)
+			return 0;
+		err_set(e, ERR_CORRUPT, "its content differs");
+	}
+	if (e->code == ERR_NOMEM)
+		return e->code;
+	err_text(e, text, sizeof(text));
+	err_set(e, ERR_INTERNAL, "memory or codec error: an object does not come back as it went in: %s", text);
+	return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
+}
+
+int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out, struct err *e)
+{
+	CLEANUP(wiped_key_done) struct wiped_key key = { 0 };
+	size_t start = out->len;
+
+	if (len > PAYLOAD_MAX_BYTES)
+		return err_set(e, ERR_INVALID, "an object of %zu bytes is larger than the %u that the format allows", len, PAYLOAD_MAX_BYTES);
+	if (by_authority(type) && r->keys->role != ROLE_FULL)
+		return err_set(e, ERR_AUTH, "only a full key can sign this; the key in use is a %s key", slot_role_name(r->keys->role));
+	if (seal_header(r, type, out, &key, e) < 0 || seal_body(r, type, payload, len, &key, start, out, e) < 0) {
+		out->len = start;
+		return e->code;
+	}
+	if (r->sealed_hook)
+		r->sealed_hook(out->p + start, out->len - start);
+	if (open_again(r, type, out->p + start, out->len - start, &key, payload, len, e) < 0) {
+		out->len = start;
+		return e->code;
+	}
 	return 0;
 }
 

@@ -25,7 +25,7 @@ uint64_t padme(uint64_t n);
 void hash_bytes(const void *p, size_t len, struct id *ret);
 
 /* Appends a whole envelope around the payload, signed by the own slot (or the authority with OBJECT_CONFIG, OBJECT_SLOT), sealed under the
- * newest generation's index key, or an object key for OBJECT_MANIFEST/CATALOGUE. */
+ * newest generation's index key, or an object key for OBJECT_MANIFEST/CATALOGUE.  It is opened again and compared: ERR_INTERNAL. */
 MUST_CHECK int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out, struct err *e);
 /* Opens an envelope of exactly len bytes; *ret_payload is malloc'ed (NUL after it).  *ret_signer says who signed; the signature is
  * verified.  Not of that type, damaged: ERR_CORRUPT; signed by nobody known: ERR_AUTH; an object key that this slot does not

@@ -142,6 +142,7 @@ struct repo {
 	struct cancel *cancel;
 	void (*notice)(void *opaque, const char *text);
 	void *opaque;
+	void (*sealed_hook)(uint8_t *p, size_t len);	/* for tests only: may change what was sealed */
 	pthread_mutex_t lock;			/* guards the rest */
 	struct repo_slots slots;
 	double slots_loaded;			/* clock_mono of the last load */

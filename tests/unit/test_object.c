@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/text.h"
 #include "repo/object.h"
+#include "repo/repo_internal.h"
 #include "tests/support/repo.h"
 #include "transport/store.h"
 
@@ -96,6 +97,33 @@ static void seal_and_open(enum object_type type, size_t len, int fill)
 	assert_int_equal(generation, 1);
 	if (type != OBJECT_SLOT)
 		assert_memory_equal(signer.b, repo_own_slot(t.repo)->b, SLOT_BYTES);
+	buf_done(&out);
+}
+
+static void flip_byte(uint8_t *p, size_t len)
+{
+	p[len / 2] ^= 0x10;
+}
+
+/* What memory spoils between sealing and storing is not stored. */
+static void test_envelope__is_opened_again_before_it_is_sent(void **state)
+{
+	static const enum object_type types[] = { OBJECT_CONFIG, OBJECT_DIRECTORY, OBJECT_MANIFEST, OBJECT_END };
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 1u << 20);
+	assert_ok(buf_u8(&out, 7, &e), &e);
+	t.repo->sealed_hook = flip_byte;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		assert_int_equal(envelope_seal(t.repo, types[i], "payload", 7, &out, &e), ERR_INTERNAL);
+		assert_has(e.hint, "memory");
+		assert_int_equal(out.len, 1);
+	}
+	t.repo->sealed_hook = NULL;
+	err_clear(&e);
+	assert_ok(envelope_seal(t.repo, OBJECT_END, "payload", 7, &out, &e), &e);
 	buf_done(&out);
 }
 
@@ -315,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_padme__known_values),
 		cmocka_unit_test(test_object_name__round_trip_and_refusals),
 		cmocka_unit_test(test_envelope__round_trips),
+		cmocka_unit_test(test_envelope__is_opened_again_before_it_is_sent),
 		cmocka_unit_test(test_envelope__every_changed_byte_is_noticed),
 		cmocka_unit_test(test_envelope__type_and_version),
 		cmocka_unit_test(test_object__put_get_list),
