@@ -373,8 +373,8 @@ static int check_directory(const struct directory *d, const struct object_name *
 	return 0;
 }
 
-int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off, uint32_t envelope_len,
-			struct directory **ret, struct err *e)
+static int read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off, uint32_t envelope_len,
+			  struct directory **ret, struct err *e)
 {
 	CLEANUP(directory_free_cleanup) struct directory *d = NULL;
 	CLEANUP(free_ptr) uint8_t *sealed = NULL, *payload = NULL;
@@ -394,5 +394,21 @@ int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_
 	d->generation = generation;
 	d->envelope_len = t.envelope_len;
 	*ret = STEAL(d);
+	return 0;
+}
+
+int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off, uint32_t envelope_len,
+			struct directory **ret, struct err *e)
+{
+	struct err again = ERR_INIT;
+	struct store_stat st;
+	int rc = read_directory(r, name, size, envelope_off, envelope_len, ret, e);
+
+	/* The place may be what is wrong: any slot can store an index run. */
+	if (rc != ERR_CORRUPT || !envelope_len)
+		return rc;
+	if (store_stat(repo_store(r), name, &st, &again) < 0 || read_directory(r, name, st.size, 0, 0, ret, &again) < 0)
+		return rc;
+	err_clear(e);
 	return 0;
 }
