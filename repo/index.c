@@ -257,12 +257,15 @@ static int find_once(const struct lookup *l, struct copies *c, struct err *e)
 
 static int find_copies(const struct lookup *l, struct copies *c, struct err *e)
 {
+	uint32_t left = index_repairs_max(l->x);
 	int rc;
 
-	do { /* each repair takes a run's unreadable blocks out: this ends */
+	do {
 		c->n = 0;
 		rc = find_once(l, c, e);
-	} while (rc == AGAIN);
+	} while (rc == AGAIN && left--);
+	if (rc == AGAIN)
+		return err_set(e, ERR_CORRUPT, "blocks of it read differently each time");
 	return rc < 0 ? rc : 0;
 }
 

@@ -213,6 +213,8 @@ void index_cache_clean(struct repo *r, char *const *names, size_t n);
 bool index_is_damage(int code);
 /* Puts the entries of a run's unreadable blocks into memory, from the directories of its packs. */
 MUST_CHECK int index_repair_run(struct index *x, uint32_t run, struct err *e);
+/* Each repair takes a run's unreadable blocks out; more than these are needed only when the store answers now so, now so. */
+uint32_t index_repairs_max(struct index *x);
 bool index_block_dead(const struct index_run *run, uint32_t block);	/* mem_lock held */
 /* Builds or enlarges the filter when that is due. */
 MUST_CHECK int index_filter_ready(struct index *x, struct err *e);

@@ -16,6 +16,16 @@ bool index_block_dead(const struct index_run *run, uint32_t block)
 	return run->dead[block / 8] >> block % 8 & 1;
 }
 
+uint32_t index_repairs_max(struct index *x)
+{
+	uint32_t n;
+
+	pthread_rwlock_rdlock(&x->mem_lock);
+	n = (uint32_t)x->runs.n;
+	pthread_rwlock_unlock(&x->mem_lock);
+	return n + 3;
+}
+
 struct repair {
 	struct index *x;
 	struct index_run *run;
@@ -190,6 +200,8 @@ static bool filter_due(struct index *x)
 
 int index_filter_ready(struct index *x, struct err *e)
 {
+	uint32_t left = index_repairs_max(x);
+
 	while (filter_due(x)) {
 		uint32_t bad = UINT32_MAX;
 		int rc = 0;
@@ -199,6 +211,8 @@ int index_filter_ready(struct index *x, struct err *e)
 			rc = build_filter(x, &bad, e);
 		pthread_mutex_unlock(&x->work);
 		if (rc < 0 && (bad == UINT32_MAX || !index_is_damage(rc)))
+			return rc;
+		if (rc < 0 && !left--)
 			return rc;
 		if (rc < 0) {
 			err_clear(e);

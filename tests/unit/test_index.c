@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "repo/index_internal.h"
 #include "repo/protocol_internal.h"
+#include "repo/repo_internal.h"
 #include "tests/support/pack.h"
 #include "tests/support/repo.h"
 #include "transport/store.h"
@@ -173,14 +174,14 @@ static void test_index__many_entries_many_runs(void **state)
 	test_repo_done(&t);
 }
 
-struct seen {
+struct seen_entries {
 	uint64_t n;
 	uint8_t xor[ID_BYTES];
 };
 
 static int see(void *opaque, const struct id *id, const struct chunk_place *place, const struct id *bases, struct err *e)
 {
-	struct seen *s = opaque;
+	struct seen_entries *s = opaque;
 
 	(void)place;
 	(void)bases;
@@ -191,11 +192,11 @@ static int see(void *opaque, const struct id *id, const struct chunk_place *plac
 	return 0;
 }
 
-static void each(struct index *x, struct seen *s)
+static void each(struct index *x, struct seen_entries *s)
 {
 	struct err e = ERR_INIT;
 
-	*s = (struct seen){ 0 };
+	*s = (struct seen_entries){ 0 };
 	assert_ok(index_each(x, see, s, &e), &e);
 }
 
@@ -204,7 +205,7 @@ static void test_index__each_and_duplicates_across_runs(void **state)
 	char a[OBJECT_NAME_BYTES], b[OBJECT_NAME_BYTES], c[OBJECT_NAME_BYTES];
 	struct chunk_place p[4], q;
 	struct test_repo t;
-	struct seen before, after;
+	struct seen_entries before, after;
 	struct index *x;
 
 	(void)state;
@@ -456,6 +457,47 @@ static void expect_all(struct index *x, const struct id *ids, size_t n, const ch
 	}
 }
 
+/* Spoils every second block that is read. */
+static int now_so_now_so(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	unsigned *n = opaque;
+
+	(void)e;
+	if (c->when == STORE_FAULT_AFTER && !strcmp(c->op, "read") && !strncmp(c->name, "index/", 6) && c->len == INDEX_BLOCK_BYTES && (*n)++ % 2 == 0)
+		((uint8_t *)c->buf)[1000] ^= 1;
+	return 0;
+}
+
+static void test_index__a_store_that_changes_its_mind_ends_it(void **state)
+{
+	struct chunk_place p;
+	struct test_repo t;
+	struct index *x;
+	struct err e = ERR_INIT;
+	struct id id;
+	unsigned n;
+
+	(void)state;
+	test_repo_new(&t, CHUNK, NULL);
+	x = load(t.repo, NULL, true, 0, 0);
+	add_fake(x, t.repo, 1, 100, NULL);
+	(void)store_run(x);
+	index_free(x);
+	test_fake_id(1, 1, &id);
+	assert_ok(store_fault_new(t.store, now_so_now_so, &n, &t.store, &e), &e);
+	t.repo->store = t.store;
+	for (int build = 0; build < 2; build++) {	/* by a lookup; by the filter */
+		n = 0;
+		x = load(t.repo, NULL, build, 0, 0);
+		alarm(60);
+		assert_err(index_find(x, &id, 0, &p, NULL, &e), ERR_CORRUPT, &e);
+		alarm(0);
+		assert_true(n >= 2 && n < 20);
+		index_free(x);
+	}
+	test_repo_done(&t);
+}
+
 /* Two runs; the first gets damaged in its tail, then in a block. */
 static void test_index__damaged_runs_are_replaced(void **state)
 {
@@ -466,7 +508,7 @@ static void test_index__damaged_runs_are_replaced(void **state)
 	struct names l;
 	struct index *x;
 	struct err e = ERR_INIT;
-	struct seen s;
+	struct seen_entries s;
 
 	(void)state;
 	test_repo_new(&t, CHUNK, NULL);
@@ -757,6 +799,7 @@ int main(void)
 		cmocka_unit_test(test_index__distrusted_slots_count_for_readers_only),
 		cmocka_unit_test(test_index__only_those_who_may_attest_are_believed),
 		cmocka_unit_test(test_index__doomed_and_condemned),
+		cmocka_unit_test(test_index__a_store_that_changes_its_mind_ends_it),
 		cmocka_unit_test(test_index__damaged_runs_are_replaced),
 		cmocka_unit_test(test_index__damaged_block_and_damaged_packs_lose_nothing_else),
 		cmocka_unit_test(test_index__cache_folder),
