@@ -24,6 +24,7 @@
 #define ZERO_MIN_BYTES (64 * KIB)	/* shorter zeros are read along with the data around them */
 #define HOLE_BYTES 4096			/* unit in which zeros are left out of a sparse file */
 #define BUFFERS_MAX_BYTES (64 * MIB)
+#define BUFFERS_PER_THREAD_BYTES (4 * MIB)	/* more would only wait, out of the processor's caches */
 
 struct dump_opts {
 	struct image_args image;
@@ -33,7 +34,7 @@ struct dump_opts {
 struct piece {
 	uint64_t off, len;
 	uint8_t *buf;		/* NULL: zeros */
-	bool data;
+	bool data, cold;	/* cold: wasn't in the page cache, and shall not stay there */
 	struct image *im;
 	uint32_t state;
 	struct cancel *cancel;
@@ -139,11 +140,14 @@ static int target_write(struct target *t, const struct piece *x, struct err *e)
 struct dump {
 	struct cli *c;
 	struct image *im;
+	struct chain *chain;
+	struct cold_window window;
 	uint32_t state;
 	uint64_t size;
 	struct workers *w;
 	struct target *t;
 	uint64_t read;		/* bytes that were data */
+	struct extent at;	/* what was asked for last: it may reach over many pieces */
 };
 
 static int take_one(struct dump *d, struct err *e)
@@ -157,10 +161,10 @@ static int take_one(struct dump *d, struct err *e)
 	x = item;
 	r = target_write(d->t, x, e);
 	if (r == 0) {
-		if (x->data) {
+		if (x->cold)
 			image_advise(d->im, d->state, x->off, x->len, false);
+		if (x->data)
 			d->read += x->len;
-		}
 		progress_update(&d->c->progress, &(struct progress_state){ .phase = "reading", .done = x->off + x->len,
 									   .total = d->size });
 	}
@@ -172,14 +176,15 @@ static int take_one(struct dump *d, struct err *e)
 static int next_piece(struct dump *d, uint64_t off, struct piece *ret, struct err *e)
 {
 	uint64_t len = min_u64(PIECE_BYTES - off % PIECE_BYTES, d->size - off);
-	struct extent x;
+	uint64_t left;		/* of the extent, from off on */
 
-	if (image_next_extent(d->im, d->state, off, d->size - off, &x, e) < 0)
+	if (off - d->at.start >= d->at.len && image_next_extent(d->im, d->state, off, d->size - off, &d->at, e) < 0)
 		return e->code;
+	left = d->at.start + d->at.len - off;
 	*ret = (struct piece){ .off = off, .len = len, .data = true, .im = d->im, .state = d->state,
 			       .cancel = &d->c->cancel };
-	if (x.kind != EXTENT_DATA && (x.len >= ZERO_MIN_BYTES || off + x.len == d->size)) {
-		ret->len = x.len;
+	if (d->at.kind != EXTENT_DATA && (left >= ZERO_MIN_BYTES || off + left == d->size)) {
+		ret->len = left;
 		ret->data = false;
 	}
 	return 0;
@@ -192,8 +197,10 @@ static int submit_piece(struct dump *d, const struct piece *x, struct err *e)
 	if (!copy)
 		return err_set(e, ERR_NOMEM, "no memory for a read");
 	*copy = *x;
-	if (x->data)
+	if (x->data) {
+		copy->cold = chain_is_cold(d->chain, &d->window, d->im, d->state, x->off);
 		image_advise(d->im, d->state, x->off, x->len, true);
+	}
 	return workers_submit(d->w, copy, sizeof(*copy) + (x->data ? x->len : 0), e);
 }
 
@@ -269,7 +276,7 @@ static int copy_state(struct dump *d, struct chain *chain, struct err *e)
 {
 	const struct workers_opts wo = {
 		.name = "kedge-read", .threads = (unsigned)d->c->g.threads, .run = piece_read, .item_free = piece_free,
-		.max_bytes = min_u64(d->c->g.memory / 2, BUFFERS_MAX_BYTES),
+		.max_bytes = min_u64(d->c->g.memory / 2, min_u64(d->c->g.threads * BUFFERS_PER_THREAD_BYTES, BUFFERS_MAX_BYTES)),
 	};
 	int r = workers_new(&wo, &d->w, e);
 
@@ -301,6 +308,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 		return cli_usage(c, e, "--json needs -o FILE or --sink null: the guest's bytes are on stdout");
 	if (image_args_open(c, &o->image, c->args[0], false, &chain, &path, e) < 0)
 		return e->code;
+	d.chain = chain;
 	d.im = chain->image;
 	r = image_find_state(d.im, selector, &d.state, e);
 	if (r == 0) {

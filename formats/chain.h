@@ -39,6 +39,19 @@ void chain_close(struct chain *c);
 /* A readable stack that starts at layer first (its current state): a lower layer as a disk of its own.  Borrows c.
  * Its origins number layers as c->image's do, so that extents of both can be compared. */
 MUST_CHECK int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e);
+/* Where the page cache was looked at last: zeroed at first, then chain_is_cold's. */
+struct cold_window {
+	const struct image *image;
+	uint32_t state;
+	uint64_t start;
+	bool cold;
+};
+/*
+ * Was most of the data around guest offset off of im's state (the chain, or a view of it) not in the page cache when this
+ * window was first asked for?  Then it is to be given back after use (image_advise), so that the host's cache is left as
+ * found.  Ask before reading.  Windows are visited in ascending order; errors count as cached.
+ */
+bool chain_is_cold(const struct chain *c, struct cold_window *w, struct image *im, uint32_t state, uint64_t off);
 /* image_check_unchanged of every layer. */
 MUST_CHECK int chain_check_unchanged(struct chain *c, struct err *e);
 

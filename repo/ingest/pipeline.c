@@ -7,16 +7,11 @@
  * told of a range when it is put in, a full budget before its turn.  One thread puts and takes: it takes whenever the
  * budget is used up.  So chunks come out in the order of the guest's addresses whatever the number of threads.
  *
- * The page cache is left as found.  Before anything of a window of the disk is read, three places in it are asked for
- * with RWF_NOWAIT, which never reads from the disk.  Were most not cached, what is read in the window is given back
- * to the kernel after use; were they (a guest uses them, say), it stays.  Places inside the window are asked, not its
- * start, which the kernel may have read ahead for us.  That is a sample, not a proof; a file system that cannot tell
- * counts as cached.
+ * The page cache is left as found: what was not cached when its turn came (chain_is_cold) is given back to the kernel
+ * after use; what was (a guest uses it, say) stays.
  */
-#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "base/bytes.h"
 #include "base/num.h"
@@ -25,16 +20,7 @@
 #include "repo/object.h"
 
 #define ITEM_BYTES ((size_t)1 << 20)		/* what one read asks for, where the budget allows */
-#define WINDOW_BYTES (16 * MIB)
 #define ITEM_OVERHEAD 256			/* what an item without a buffer counts against the budget */
-
-/* Where the page cache was looked at last. */
-struct window {
-	const struct image *image;
-	uint32_t state;
-	uint64_t start;
-	bool cold;
-};
 
 struct pipe {
 	struct ingest_plan *p;
@@ -43,7 +29,7 @@ struct pipe {
 	size_t item_chunks;		/* most chunks of an item */
 	const char *disk;
 	const struct chain *chain;
-	struct window window;
+	struct cold_window window;
 	item_sink sink;			/* NULL: forget what comes */
 	void *opaque;
 	uint64_t inside;		/* items */
@@ -110,47 +96,6 @@ static int item_run(void *local, void *p, struct err *e)
 
 /* --- the coordinator's side ------------------------------------------------------------------------------------ */
 
-/* Is byte off of the item's state in the page cache?  1 no, 0 yes or not known, -1: no data there. */
-static int is_cold_at(const struct pipe *pl, const struct item *it, uint64_t off)
-{
-	struct err unheard = ERR_INIT;	/* the read will find it again and say it */
-	const struct image *layer;
-	struct extent x;
-	uint8_t byte;
-	struct iovec v = { .iov_base = &byte, .iov_len = 1 };
-
-	if (off >= it->size || image_next_extent(it->image, it->state, off, 1, &x, &unheard) < 0 ||
-	    x.kind != EXTENT_DATA)
-		return -1;
-	layer = pl->chain->layers[x.origin.layer];
-	return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
-	       errno == EAGAIN;
-}
-
-/* True when the window that the item begins in was not cached when the first item of it came. */
-static bool is_cold(struct pipe *pl, const struct item *it)
-{
-	struct window *w = &pl->window;
-	uint64_t off = it->from * it->chunk_size;
-	unsigned asked = 0, cold = 0;
-
-	if (!pl->chain || it->vm_state)
-		return false;
-	if (w->image == it->image && w->state == it->state && off >= w->start && off - w->start < WINDOW_BYTES)
-		return w->cold;
-	*w = (struct window){ .image = it->image, .state = it->state, .start = round_down(off, WINDOW_BYTES) };
-	for (unsigned i = 1; i <= 4; i++) {
-		/* Where the window has little data the item's own start has to do. */
-		uint64_t at = i < 4 ? w->start + i * WINDOW_BYTES / 4 : off;
-		int r = i < 4 || !asked ? is_cold_at(pl, it, at) : -1;
-
-		asked += r >= 0;
-		cold += r == 1;
-	}
-	w->cold = 2 * cold > asked;
-	return w->cold;
-}
-
 static void show_progress(struct pipe *pl)
 {
 	struct repo_writer_stats ws;
@@ -211,7 +156,8 @@ static int put_one(struct pipe *pl, const struct item *like, uint64_t from, uint
 	it->to = to;
 	if (it->kind == ITEM_READ) {
 		bytes += (size_t)(to - from) * it->chunk_size;
-		it->cold = is_cold(pl, it);
+		it->cold = pl->chain && !it->vm_state &&
+			   chain_is_cold(pl->chain, &pl->window, it->image, it->state, it->from * it->chunk_size);
 		if (!it->vm_state)
 			image_advise(it->image, it->state, from * it->chunk_size, (to - from) * it->chunk_size, true);
 	}
@@ -260,7 +206,7 @@ void pipe_aim(struct pipe *pl, const char *disk, const struct chain *chain, item
 	pl->chain = chain;
 	pl->sink = sink;
 	pl->opaque = opaque;
-	pl->window = (struct window){ 0 };
+	pl->window = (struct cold_window){ 0 };
 }
 
 void pipe_count(struct pipe *pl, uint64_t bytes_read, uint64_t bytes_hashed)
