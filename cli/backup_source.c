@@ -17,7 +17,7 @@
 #include "cli/msg.h"
 #include "repo/object.h"
 
-#define ATTACHMENT_MAX_BYTES ((size_t)64 << 20)
+#define ATTACHMENTS_MAX_BYTES ((size_t)64 << 20)	/* of one backup */
 
 void sources_done(struct sources *s)
 {
@@ -124,6 +124,7 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 static int open_file(struct sources *s, const char *path, struct err *e)
 {
 	struct source_file *f = VEC_PUSH(&s->files, e);
+	size_t left = ATTACHMENTS_MAX_BYTES;
 	char uuid[MACHINE_UUID_BYTES];
 	struct stat st;
 
@@ -131,7 +132,12 @@ static int open_file(struct sources *s, const char *path, struct err *e)
 		return e->code;
 	if (stat(path, &st) < 0)
 		return err_sys(e, "attachment %s", path);
-	if (fs_read_file(path, ATTACHMENT_MAX_BYTES, &f->p, &f->len, e) < 0)
+	for (size_t i = 0; i + 1 < s->files.n; i++)
+		left -= s->files.p[i].len;
+	if (st.st_size > (off_t)left)
+		return err_set(e, ERR_INVALID, "%s: attachments can have %zu MiB together, because they are held in memory", path,
+			       ATTACHMENTS_MAX_BYTES >> 20);
+	if (fs_read_file(path, left, &f->p, &f->len, e) < 0)
 		return err_ctx(e, "attachment");
 	f->mode = st.st_mode & 07777;
 	f->name = text_printf(e, "%s", fs_basename(path));

@@ -86,6 +86,10 @@ has err "gone.xml"
 cp u.xml moved/u.xml
 exits 1 k --vm t --attach u.xml --attach moved/u.xml web.qcow2
 has err "two attachments"
+truncate -s 40M big1; truncate -s 40M big2
+exits 0 k --vm t --attach big1 web.qcow2
+exits 1 k --vm t --attach big1 --attach big2 web.qcow2
+has err big2 "together"
 
 # --- states -----------------------------------------------------------------------------------------------------------
 cp web.qcow2 s.qcow2
