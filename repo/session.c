@@ -203,15 +203,17 @@ int session_end(struct session *s, bool done, struct err *e)
 	return 0;
 }
 
-/* Sessions of the names, sorted as the names are, which makes equal ones neighbours. */
-static bool has_session(const struct name_list *l, const struct session_id *id)
+static int by_session(const void *key, const void *name)
 {
 	struct object_name n;
 
-	for (size_t i = 0; i < l->n; i++)
-		if (object_name_parse(l->p[i], &n) && session_eq(&n.session, id))
-			return true;
-	return false;
+	return object_name_parse(*(char *const *)name, &n) ? memcmp(key, n.session.b, SESSION_BYTES) : 1;
+}
+
+/* The names are of one slot, so they are sorted by session. */
+static bool has_session(const struct name_list *l, const struct session_id *id)
+{
+	return l->n && bsearch(id->b, l->p, l->n, sizeof(*l->p), by_session);
 }
 
 int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n, struct err *e)
