@@ -1,4 +1,4 @@
-# backup leaves the host's page cache as found: what was cached stays, what it brought in goes.
+# backup and dump leave the host's page cache as found: what was cached stays, what it brought in goes.
 . "$TOP/tests/lib.sh"
 need fincore util-linux
 need python3 python3
@@ -23,16 +23,19 @@ try:
 except OSError as e:
     sys.exit(e.errno != errno.EAGAIN)
 EOF
+dump() { "$KEDGE" dump --sink null "$@"; }
 for image in raw:a.raw qcow2:b.qcow2; do
 	f=${image#*:}
-	drop "$f"
-	[ "$(cached "$f")" -lt 1000000 ] || skip "a file system that gives pages back"
-	exits 0 k "$image"
-	left=$(cached "$f")
-	[ "$left" -lt 10000000 ] || fail "$f: $left bytes were left in the page cache"
-	cat "$f" >/dev/null
-	all=$(cached "$f")
-	exits 0 k "$image"
-	left=$(cached "$f")
-	[ "$left" -ge $((all - 1000000)) ] || fail "$f: of $all cached bytes $left were left"
+	for reader in k dump; do
+		drop "$f"
+		[ "$(cached "$f")" -lt 1000000 ] || skip "a file system that gives pages back"
+		exits 0 $reader "$image"
+		left=$(cached "$f")
+		[ "$left" -lt 10000000 ] || fail "$reader: $f: $left bytes were left in the page cache"
+		cat "$f" >/dev/null
+		all=$(cached "$f")
+		exits 0 $reader "$image"
+		left=$(cached "$f")
+		[ "$left" -ge $((all - 1000000)) ] || fail "$reader: $f: of $all cached bytes $left were left"
+	done
 done
