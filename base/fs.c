@@ -232,22 +232,53 @@ const char *fs_basename(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* Creates the temporary file in path's folder.  Its name does not grow with the target's, so any legal target works; it is
- * made by open, not mkstemp, so that the mode follows the umask. */
+/* A name in dir that nobody has: it does not grow with the target's, so any legal target works. */
+static char *tmp_name(const char *dir, struct err *e)
+{
+	uint8_t rnd[8];
+	char hex[17];
+
+	if (getrandom(rnd, sizeof(rnd), 0) == sizeof(rnd))
+		return text_printf(e, "%s/.kedge-%s.tmp", dir, text_hex(rnd, sizeof(rnd), hex));
+	(void)err_sys(e, "random bytes");
+	return NULL;
+}
+
+/* Gives the open file behind fd the name path, which must be free. */
+static int name_fd(int fd, const char *path)
+{
+	char proc[40];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+/* A file without a name in dir, which is gone when we are, however we go; -1 where there is none that could be named later:
+ * that is tried with another one first. */
+static int open_unnamed(const char *dir, mode_t mode)
+{
+	struct err unheard = ERR_INIT;	/* there is another way */
+	CLEANUP(close_fd) int trial = open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	CLEANUP(free_ptr) char *name = trial >= 0 ? tmp_name(dir, &unheard) : NULL;
+
+	if (!name || name_fd(trial, name) < 0 || unlink(name) < 0)
+		return -1;
+	return open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
+}
+
+/* Creates the temporary file in path's folder.  It is made by open, not mkstemp, so that the mode follows the umask. */
 static int open_tmp(struct fs_atomic *a, const char *path, mode_t mode, struct err *e)
 {
 	CLEANUP(free_ptr) char *dir = fs_dirname(path, e);
 
 	if (!dir)
 		return e->code;
+	a->fd = open_unnamed(dir, mode);
+	if (a->fd >= 0)
+		return 0;
 	for (int i = 0; i < TMP_NAME_TRIES; i++) {
-		CLEANUP(free_ptr) char *tmp = NULL;
-		uint8_t rnd[8];
-		char hex[17];
+		CLEANUP(free_ptr) char *tmp = tmp_name(dir, e);
 
-		if (getrandom(rnd, sizeof(rnd), 0) != sizeof(rnd))
-			return err_sys(e, "random bytes");
-		tmp = text_printf(e, "%s/.kedge-%s.tmp", dir, text_hex(rnd, sizeof(rnd), hex));
 		if (!tmp)
 			return e->code;
 		a->fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
@@ -297,14 +328,40 @@ static int rename_new(const char *tmp, const char *path, struct err *e)
 	return 0;
 }
 
+/* The temporary name that an unnamed file needs on its way to replace another. */
+static int name_tmp(struct fs_atomic *a, struct err *e)
+{
+	CLEANUP(free_ptr) char *dir = fs_dirname(a->path, e);
+	CLEANUP(free_ptr) char *tmp = dir ? tmp_name(dir, e) : NULL;
+
+	if (!tmp)
+		return e->code;
+	if (name_fd(a->fd, tmp) < 0)
+		return err_sys(e, "%s: temporary name of the finished file", a->path);
+	a->tmp = STEAL(tmp);
+	return 0;
+}
+
+static int take_name(struct fs_atomic *a, bool replace, struct err *e)
+{
+	if (!a->tmp && !replace) {
+		if (name_fd(a->fd, a->path) == 0)
+			return 0;
+		return errno == EEXIST ? already_there(a->path, e) : err_sys(e, "%s: name of the finished file", a->path);
+	}
+	if (!replace)
+		return rename_new(a->tmp, a->path, e);
+	if (!a->tmp && name_tmp(a, e) < 0)
+		return e->code;
+	return rename(a->tmp, a->path) < 0 ? err_sys(e, "%s: rename of the finished file", a->path) : 0;
+}
+
 int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e)
 {
 	if (fsync(a->fd) < 0 && errno != EINVAL)
 		return err_sys(e, "%s: fsync", a->path);
-	if (!replace && rename_new(a->tmp, a->path, e) < 0)
+	if (take_name(a, replace, e) < 0)
 		return e->code;
-	if (replace && rename(a->tmp, a->path) < 0)
-		return err_sys(e, "%s: rename of the finished file", a->path);
 	free(STEAL(a->tmp));	/* it has its name: nothing to remove any more */
 	return fs_sync_parent(a->path, e);
 }

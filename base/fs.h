@@ -34,12 +34,13 @@ MUST_CHECK char *fs_dirname(const char *path, struct err *e);
 const char *fs_basename(const char *path);
 
 /*
- * A file that appears whole or not at all.  Data go to a temporary name in the target's folder; commit fsyncs, renames
- * and fsyncs the folder; anything else (fs_atomic_done without commit, a crash) leaves the target as it was.
+ * A file that appears whole or not at all.  Data go to a file without a name in the target's folder, of which nothing is
+ * left after a crash; where the file system has no such files, to a temporary name ".kedge-*.tmp".  commit fsyncs, gives the
+ * file its name and fsyncs the folder; anything else (fs_atomic_done without commit, a crash) leaves the target as it was.
  */
 struct fs_atomic {
 	int fd;			/* the temporary file, read-write; the caller may pwrite, ftruncate, fallocate */
-	char *path, *tmp;	/* private */
+	char *path, *tmp;	/* private; tmp NULL: the file has no name */
 };
 /* Without replace an existing path is ERR_EXISTS, here and again at commit (race-free). */
 MUST_CHECK int fs_atomic_open(struct fs_atomic *a, const char *path, bool replace, mode_t mode, struct err *e);

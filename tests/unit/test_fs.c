@@ -3,7 +3,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -193,6 +195,43 @@ static void test_fs_atomic__never_overwrites_unasked(void **state)
 	assert_int_equal(count_files("no"), 1);
 }
 
+/* Killed in the middle: neither the target nor a rest of it is there. */
+static void test_fs_atomic__nothing_left_by_a_kill(void **state)
+{
+	CLEANUP(close_fd) int unnamed = -1;
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct err e = ERR_INIT;
+	int status = 0;
+	size_t len;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(mkdir("kill", 0700), 0);
+	unnamed = open("kill", O_RDWR | O_TMPFILE, 0600);
+	if (unnamed < 0)
+		skip();		/* this file system has to name it */
+	assert_ok(fs_write_atomic("kill/t", "old", 3, false, 0600, &e), &e);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct fs_atomic a = { .fd = -1 };
+
+		if (fs_atomic_open(&a, "kill/t", true, 0600, &e) == 0 && fs_write_full(a.fd, "new", 3, &e) == 0)
+			raise(SIGKILL);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_ok(fs_read_file("kill/t", 100, &p, &len, &e), &e);
+	assert_string_equal((char *)p, "old");
+	assert_int_equal(count_files("kill"), 1);
+	assert_ok(fs_write_atomic("kill/t", "new", 3, true, 0600, &e), &e);
+	free(p);
+	assert_ok(fs_read_file("kill/t", 100, &p, &len, &e), &e);
+	assert_string_equal((char *)p, "new");
+	assert_int_equal(count_files("kill"), 1);
+}
+
 static void test_fs_atomic__longest_name(void **state)
 {
 	struct err e = ERR_INIT;
@@ -216,6 +255,7 @@ int main(void)
 		cmocka_unit_test(test_fs__mkdirs),
 		cmocka_unit_test(test_fs_atomic__nothing_until_commit),
 		cmocka_unit_test(test_fs_atomic__never_overwrites_unasked),
+		cmocka_unit_test(test_fs_atomic__nothing_left_by_a_kill),
 		cmocka_unit_test(test_fs_atomic__longest_name),
 	};
 
