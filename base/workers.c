@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/log.h"
+
 struct slot {
 	struct slot *next;
 	void *item;
@@ -130,6 +132,7 @@ static int start_threads(struct workers *w, struct err *e)
 			pthread_setname_np(t->id, w->o.name);
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	LOG_DEBUG("%s: %u threads, %zu in the queue", w->o.name ? w->o.name : "workers", w->nstarted, w->o.max_bytes);
 	return r ? err_set(e, ERR_NOMEM, "thread %u of %u could not be started", w->nstarted + 1, w->o.threads) : 0;
 }
 

@@ -2,8 +2,10 @@
  * cmd_cat.c - kedge cat: the guest content of a point, as a stream.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
-#include <sys/stat.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -25,9 +27,62 @@ static const struct opt cat_options[] = {
 	{ .name = NULL },
 };
 
+#define PIPE_SLOT_BYTES ((size_t)4096)	/* what fits in a pipe that poll calls writable */
+
+struct sink {
+	int fd;
+	size_t pipe_bytes;	/* what the pipe holds; 0: it is none */
+	struct cancel *cancel;
+};
+
+/* The bytes come on a thread that no signal interrupts: a pipe whose reader sleeps must not keep it from being stopped, so nothing is
+ * written to a pipe but what it takes at once. */
+static int wait_room(const struct sink *s, struct err *e)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+	int r = 0;
+
+	while (cancel_check(s->cancel, e) == 0 && r == 0) {
+		r = poll(&p, 1, 100);
+		if (r < 0 && errno == EINTR)
+			r = 0;
+		else if (r < 0)
+			return err_sys(e, "standard output");
+	}
+	return e->code;
+}
+
+/* How much the pipe takes without waiting: the slots that are in use may be filled in part. */
+static size_t pipe_room(const struct sink *s)
+{
+	size_t used;
+	int n;
+
+	if (ioctl(s->fd, FIONREAD, &n) < 0 || n < 0)
+		return PIPE_SLOT_BYTES;
+	used = ((size_t)n / PIPE_SLOT_BYTES + 3) * PIPE_SLOT_BYTES;
+	return used < s->pipe_bytes ? s->pipe_bytes - used : PIPE_SLOT_BYTES;
+}
+
 static int out_data(void *opaque, const void *buf, size_t len, struct err *e)
 {
-	return fs_write_full(*(int *)opaque, buf, len, e);
+	const struct sink *s = opaque;
+	const uint8_t *p = buf;
+
+	if (!s->pipe_bytes)
+		return fs_write_full(s->fd, buf, len, e);
+	while (len) {
+		size_t n;
+
+		if (wait_room(s, e) < 0)
+			return e->code;
+		n = min_size(len, pipe_room(s));
+		if (fs_write_full(s->fd, p, n, e) < 0)
+			return e->code;
+		p += n;
+		len -= n;
+	}
+	return 0;
 }
 
 static int out_zero(void *opaque, uint64_t len, struct err *e)
@@ -37,7 +92,7 @@ static int out_zero(void *opaque, uint64_t len, struct err *e)
 	while (len) {
 		size_t n = (size_t)min_u64(len, sizeof(zeros));
 
-		if (fs_write_full(*(int *)opaque, zeros, n, e) < 0)
+		if (out_data(opaque, zeros, n, e) < 0)
 			return e->code;
 		len -= n;
 	}
@@ -52,12 +107,14 @@ static int stream(struct cli *c, const struct cat_opts *co, struct opened *o, co
 		.threads = (unsigned)c->g.threads, .max_bytes = (size_t)c->g.memory * 3 / 4, .salvage = co->salvage,
 		.cancel = &c->cancel, .progress = &c->progress,
 	};
-	int fd = STDOUT_FILENO, r;
-	const struct restore_stream out = { .data = out_data, .zero = out_zero, .opaque = &fd };
+	struct sink sink = { .fd = STDOUT_FILENO, .cancel = &c->cancel };
+	const struct restore_stream out = { .data = out_data, .zero = out_zero, .opaque = &sink };
 	CLEANUP(restore_free_cleanup) struct restore *rs = NULL;
 	struct restore_result res = { 0 };
 	uint64_t size = sd->tree.size;
+	int pipe_size = fcntl(STDOUT_FILENO, F_GETPIPE_SZ), r;
 
+	sink.pipe_bytes = pipe_size > 0 ? (size_t)pipe_size : 0;
 	if (co->offset > size)
 		return cli_usage(c, e, "--offset is behind the end: the disk has %" PRIu64 " bytes", size);
 	r = restore_new(o->repo, pt->backup, &ro, &rs, e);

@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "base/cancel.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/queue.h"
 #include "base/workers.h"
@@ -468,6 +469,7 @@ static int run_threads(struct engine *g, unsigned decoders, struct err *e)
 	g->fetching -= nfetch - got;	/* fewer than asked for will do */
 	nfetch = g->fetching;
 	pthread_mutex_unlock(&g->lock);
+	LOG_DEBUG("fetch: %u threads decode, %u read ranges of at most %zu bytes", ndecode, got, g->range_max);
 	if (got == 0)
 		(void)err_set(e, ERR_NOMEM, "threads could not be started");
 	if (got == 0)

@@ -5,6 +5,8 @@
 
 #include "base/num.h"
 
+#define ZERO_PIECE_BYTES ((uint64_t)16 << 20)	/* holes are large: progress and stopping in between */
+
 /* One restore_stream call; the fetch delivers in order, from one thread. */
 struct stream_job {
 	struct restore *rs;
@@ -15,14 +17,17 @@ struct stream_job {
 
 static int zeros_to(struct stream_job *j, uint64_t to, struct err *e)
 {
-	uint64_t n = min_u64(to, j->end);
+	to = min_u64(to, j->end);
+	while (j->at < to) {
+		uint64_t n = min_u64(to - j->at, ZERO_PIECE_BYTES);
 
-	if (n <= j->at)
-		return 0;
-	n -= j->at;
-	j->at += n;
-	j->rs->done += n;
-	return j->out->zero(j->out->opaque, n, e);
+		if (j->out->zero(j->out->opaque, n, e) < 0 || cancel_check(j->rs->opts.cancel, e) < 0)
+			return e->code;
+		j->at += n;
+		j->rs->done += n;
+		restore_progress(j->rs, NULL);
+	}
+	return 0;
 }
 
 static int deliver(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)

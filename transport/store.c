@@ -88,6 +88,7 @@ int store_put(struct store *s, const char *name, const void *buf, size_t len, in
 			STORE_READ_MAX);
 		return err_ctx(e, "%s: %s", s->location, name);
 	}
+	LOG_DEBUG("put %s: %zu bytes", name, len);
 	return answer(s, name, s->ops->put(s, name, buf, len, flags, e), e);
 }
 
@@ -99,6 +100,7 @@ int store_read(struct store *s, const char *name, void *buf, size_t len, uint64_
 		err_set(e, ERR_INVALID, "%zu bytes at %" PRIu64 " cannot be read in one call", len, off);
 		return err_ctx(e, "%s: %s", s->location, name);
 	}
+	LOG_DEBUG("read %s: %zu bytes at %" PRIu64, name, len, off);
 	return answer(s, name, s->ops->read(s, name, buf, len, off, e), e);
 }
 
@@ -169,6 +171,7 @@ int store_remove(struct store *s, const char *name, struct err *e)
 {
 	if (check_name(s, name, e) < 0)
 		return e->code;
+	LOG_DEBUG("remove %s", name);
 	return answer(s, name, s->ops->remove(s, name, e), e);
 }
 

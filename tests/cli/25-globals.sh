@@ -1,0 +1,113 @@
+# The options that many commands take: --threads, --memory, --verbose, --quiet, --no-progress; SIGUSR1, the progress line, stopping.
+. "$TOP/tests/e2e/lib.sh"
+needs jq setsid
+quick_repo
+truncate -s 8M noise.raw
+random_at noise.raw 0 8000000 1
+truncate -s 20M hole.raw
+expect 0 k -q backup --vm v t=raw:hole.raw n=raw:noise.raw
+
+# --- threads and memory: told by --verbose, which says nothing of it unasked ----------------------------------------------
+# told WORD COMMAND...: the numbers in the first line of --verbose that has WORD
+told() { local word=$1; shift; k -v --no-progress "$@" 2>&1 >/dev/null | grep -am1 "$word" | sed 's/.*: //' | tr -dc '0-9 \n'; }
+first() { echo $1; }
+for t in 1 3; do
+	equal "$(first $(told kedge-read: backup --threads $t --vm t$t raw:noise.raw))" $t "reading threads of backup"
+	equal "$(first $(told kedge-seal: backup --threads $t --vm t$t raw:noise.raw))" $t "sealing threads of backup"
+	equal "$(first $(told fetch: restore --threads $t v:n -o r$t.raw))" $t "threads of restore"
+	equal "$(first $(told fetch: cat --threads $t v:n))" $t "threads of cat"
+	equal "$(first $(told check: check --read-data --threads $t))" $t "threads of check"
+	equal "$(k cat --threads $t v:n | digest)" "$(digest <noise.raw)" "cat with $t threads"
+	cmp r$t.raw noise.raw
+done
+equal "$(KEY=; first $(told kedge-read: dump --threads 5 raw:noise.raw))" 5 "threads of dump"
+cpus=$(first $(told kedge-read: backup raw:noise.raw --vm t))
+equal "$cpus" "$(nproc)" "threads by default: the processors that may be used"
+equal "$(first $(taskset -c 0 "$KEDGE" --key-file key -v backup raw:noise.raw --vm t 2>&1 | grep -am1 kedge-read: | sed 's/.*: //' | tr -dc '0-9 '))" 1 "on one processor"
+less() {	# less WORD COMMAND...: 16M of memory give it less than 1G do
+	local a b
+	a=$(told "$@" --threads 2 --memory 16M) b=$(told "$@" --threads 2 --memory 1G)
+	[ "$a" != "$b" ] || die "--memory changes nothing for ${*:2}: $a"
+}
+less kedge-read: backup --vm t raw:noise.raw
+less fetch: cat v:n
+less fetch: restore v:n -f -o r.raw
+(KEY=; less kedge-read: dump raw:noise.raw)
+[ "$(first $(told check: check --read-data --threads 60 --memory 16M))" -lt 60 ] || die "check: as many threads with 16 MiB"
+for m in 15M 2T 0 x; do expect 2 k backup --vm t --memory $m raw:noise.raw; done
+for t in 0 257 x; do expect 2 k backup --vm t --threads $t raw:noise.raw; done
+expect 0 k -v list
+says "read config"
+expect 0 k list
+[ ! -s err ] || die "list says $(cat err) without -v"
+expect 0 k --verbose backup --vm t raw:noise.raw
+says "put manifests/" "read config" "put session/"
+
+# --- silence: without a terminal, and with --quiet ------------------------------------------------------------------------
+expect 0 k backup --vm t raw:noise.raw
+lacks err $'\r' $'\033'
+for c in "backup --vm t raw:noise.raw" "restore v:n -f -o r.raw" "restore v --to q -f" "check" "check --read-data"; do
+	expect 0 k -q $c
+	[ ! -s out ] && [ ! -s err ] || die "kedge -q $c says $(cat out err)"
+done
+expect 1 k -q restore v/snap:no -o x
+says "kedge: error:"
+
+# --- the line of SIGUSR1, and stopping: a slow backup ---------------------------------------------------------------------
+text() { seq $1 1000000 | sed "s/^/the quick brown fox $1 /" | head -c 12M >text.raw || true; }
+slow="backup --threads 1 --compression max raw:text.raw --vm"
+text 1
+"$KEDGE" --key-file key $slow s1 >out 2>err &
+pid=$!
+for _ in $(seq 100); do grep -aq current err && break; sleep 0.05; done	# it has said what it will read
+kill -USR1 $pid
+for _ in $(seq 40); do grep -aq '^kedge: ' err && break; sleep 0.1; done
+grep -aEq '^kedge: (reading|[a-z]+).* [0-9.]+ [KM]?i?B/12\.0 MiB' err || die "SIGUSR1: $(cat err)"
+kill -TERM $pid
+code=0
+wait $pid || code=$?
+equal $code 130 "exit of a stopped backup"
+says interrupted "run the same command again"
+equal "$(k list s1 --json | jq length)" 0 "backups after that"
+expect 0 k $slow s1
+equal "$(point_digest s1)" "$(digest <text.raw)" "run again"
+# a stopped restore leaves nothing
+mkfifo pipe
+"$KEDGE" --key-file key cat v:t >pipe &
+pid=$!
+exec 8<pipe
+head -c 1000 <&8 >/dev/null
+kill -TERM $pid
+code=0
+wait $pid || code=$?
+exec 8<&-
+equal $code 130 "exit of a stopped cat"
+
+# --- the progress line on a terminal ----------------------------------------------------------------------------------------
+cat >onpty.py <<'PY'
+import fcntl, os, pty, re, struct, subprocess, sys, termios
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=slave)
+os.close(slave)
+seen = b""
+while True:
+    try:
+        part = os.read(master, 4096)
+    except OSError:
+        break
+    if not part:
+        break
+    seen += part
+drawn = [l for l in re.split(rb"[\r\n]", seen) if re.search(rb"\d+% ", l)]
+print(p.wait(), len(drawn), int(any(b"/s" in l for l in drawn)), int(any(b"ETA" in l for l in drawn)), int(b"\x1b[K" in seen))
+PY
+on_pty() { /usr/bin/python3 onpty.py "$KEDGE" --key-file key "$@"; }
+text 2
+set -- $(on_pty $slow s2)
+[ "$1" = 0 ] && [ "$2" -ge 2 ] && [ "$3" = 1 ] && [ "$4" = 1 ] || die "progress of backup: $*"
+for o in --no-progress -q; do
+	text "3${#o}"
+	set -- $(on_pty $slow s${o//-/} $o)
+	equal "$1 $2 $5" "0 0 0" "progress of backup $o"
+done
