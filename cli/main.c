@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <malloc.h>
-#include <sched.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "base/workers.h"
 #include "cli/bar.h"
 #include "cli/cli.h"
 #include "cli/msg.h"
@@ -31,15 +31,6 @@ static int fill_standard_fds(void)
 		return -1;
 	close(fd);
 	return 0;
-}
-
-static uint64_t usable_cpus(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 1;	/* more than 1024 CPUs: the user may say --threads */
-	return CPU_COUNT(&set) > 0 ? (uint64_t)CPU_COUNT(&set) : 1;
 }
 
 /* Errors in the options themselves: whether --json was given must be known before they are parsed. */
@@ -76,7 +67,7 @@ static int set_up(struct cli *c, struct err *e)
 	signals_install(&c->cancel);
 	keep_freed_memory();
 	if (!c->g.threads)
-		c->g.threads = usable_cpus();
+		c->g.threads = workers_cpus();
 	if (!c->g.memory)
 		c->g.memory = MEMORY_DEFAULT_BYTES;
 	if (c->cmd->globals & CLI_PROGRESS) {
