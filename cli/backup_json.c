@@ -35,7 +35,7 @@ static json_t *state_disk_json(const struct manifest *m, const struct manifest_s
 	return o;
 }
 
-json_t *manifest_states_json(const struct manifest *m)
+static json_t *states_json(const struct manifest *m)
 {
 	static const char *const kinds[] = {
 		[STATE_CURRENT] = "current", [STATE_SNAPSHOT] = "snapshot", [STATE_LAYER] = "layer",
@@ -85,7 +85,7 @@ static json_t *layers_json(const struct manifest_disk *d)
 	return layers;
 }
 
-json_t *manifest_disks_json(const struct manifest *m)
+static json_t *disks_json(const struct manifest *m)
 {
 	json_t *disks = json_array();
 
@@ -156,8 +156,8 @@ json_t *backup_json(const struct backup *b)
 	json_object_set_new(o, "bytes_stored", msg_json_u64(m->bytes_stored));
 	json_object_set_new(o, "seconds", json_real((double)m->milliseconds / 1000));
 	json_object_set_new(o, "tags", texts_json(m->tags.p, m->tags.n));
-	json_object_set_new(o, "disks", manifest_disks_json(m));
-	json_object_set_new(o, "states", manifest_states_json(m));
+	json_object_set_new(o, "disks", disks_json(m));
+	json_object_set_new(o, "states", states_json(m));
 	json_object_set_new(o, "attachments", attachments_json(m));
 	json_object_set_new(o, "problems", problems_json(m));
 	return o;

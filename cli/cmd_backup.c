@@ -113,7 +113,7 @@ static int report(struct backup_job *j, struct err *e)
 static int work(struct backup_job *j, struct err *e)
 {
 	if (sources_open(j->c, j->o, &j->s, e) < 0 || open_repo(j->c, &j->open, e) < 0 || open_writer(j, e) < 0 ||
-	    open_backups(j->c, &j->open, j->s.vm, e) < 0 || sources_check_last(j->c, j->o, &j->s, &j->open.backups, e) < 0 ||
+	    open_backups(&j->open, j->s.vm, e) < 0 || sources_check_last(j->c, j->o, &j->s, &j->open.backups, e) < 0 ||
 	    collect(j, e) < 0 || plan(j, e) < 0)
 		return e->code;
 	backup_say_plan(j->c, &j->s, j->plan);

@@ -136,9 +136,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 
 	if (isatty(STDOUT_FILENO))
 		return cli_usage(c, e, "a disk's bytes don't belong on a terminal: redirect standard output");
-	r = open_repo(c, &o, e);
-	if (r == 0)
-		r = open_backups(c, &o, NULL, e);
+	r = open_listed(c, &o, NULL, e);
 	if (r == 0)
 		r = points_find_disk(c, &o.backups, c->args[0], &pt, e);
 	if (r == 0)

@@ -116,10 +116,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 {
 	const struct diff_opts *o = opts;
 	struct diff_job j = { .c = c, .summary = o->summary, .ranges = c->g.json ? json_array() : NULL };
-	int r = open_repo(c, &j.open, e);
+	int r = open_listed(c, &j.open, NULL, e);
 
-	if (r == 0)
-		r = open_backups(c, &j.open, NULL, e);
 	if (r == 0)
 		r = points_find(c, &j.open.backups, c->args[0], &j.a, e);
 	if (r == 0)

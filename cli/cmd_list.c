@@ -88,9 +88,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	int r;
 
 	(void)opts;	/* has no options of its own */
-	r = open_repo(c, &o, e);
-	if (r == 0)
-		r = open_backups(c, &o, c->nargs ? c->args[0] : NULL, e);
+	r = open_listed(c, &o, c->nargs ? c->args[0] : NULL, e);
 	if (r == 0 && c->g.json) {
 		json_t *a = json_array();
 

@@ -385,9 +385,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (c->g.json)
 		j.written = json_array();
 	if (r == 0)
-		r = open_repo(c, &j.open, e);
-	if (r == 0)
-		r = open_backups(c, &j.open, NULL, e);
+		r = open_listed(c, &j.open, NULL, e);
 	if (r == 0)
 		r = plan(&j, e);
 	if (r == 0)

@@ -135,9 +135,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	int r;
 
 	(void)opts;	/* has no options of its own */
-	r = open_repo(c, &o, e);
-	if (r == 0)
-		r = open_backups(c, &o, NULL, e);
+	r = open_listed(c, &o, NULL, e);
 	if (r == 0)
 		r = collect(&o, &s, e);
 	if (r == 0)

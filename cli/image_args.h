@@ -1,5 +1,5 @@
 /*
- * image_args.h - what `info`, `map` and `dump` have in common: naming an image and opening it.
+ * image_args.h - what the commands that read images have in common: naming one and opening it.
  */
 #ifndef KEDGE_CLI_IMAGE_ARGS_H
 #define KEDGE_CLI_IMAGE_ARGS_H

@@ -85,10 +85,16 @@ int open_repo(struct cli *c, struct opened *o, struct err *e)
 	return r;
 }
 
-int open_backups(struct cli *c, struct opened *o, const char *vm, struct err *e)
+int open_backups(struct opened *o, const char *vm, struct err *e)
 {
-	(void)c;
 	return repo_backups(o->repo, vm, &o->backups, &o->bad, e);
+}
+
+int open_listed(struct cli *c, struct opened *o, const char *vm, struct err *e)
+{
+	int r = open_repo(c, o, e);
+
+	return r == 0 ? open_backups(o, vm, e) : r;
 }
 
 void opened_done(struct opened *o)

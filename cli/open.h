@@ -25,7 +25,9 @@ MUST_CHECK int open_store(struct cli *c, bool create, struct store **ret, struct
 /* Opens the store, gets the password, opens the repository.  Exit 2, 10, 12 as documented. */
 MUST_CHECK int open_repo(struct cli *c, struct opened *o, struct err *e);
 /* Lists the backups of vm (NULL = all) into o->backups. */
-MUST_CHECK int open_backups(struct cli *c, struct opened *o, const char *vm, struct err *e);
+MUST_CHECK int open_backups(struct opened *o, const char *vm, struct err *e);
+/* open_repo and open_backups: what most commands begin with. */
+MUST_CHECK int open_listed(struct cli *c, struct opened *o, const char *vm, struct err *e);
 void opened_done(struct opened *o);
 
 /* The secret that opens or is to open a repository: --key-file, or the passphrase.  fresh: it is being set. */
@@ -37,7 +39,5 @@ MUST_CHECK int open_secret(struct cli *c, bool fresh, struct secret **ret, struc
 const char *short_id(const struct id *id, char buf[static SHORT_ID_BYTES]);
 /* The JSON of a backup as list, show and backup print it; NULL: out of memory. */
 json_t *backup_json(const struct backup *b);
-json_t *manifest_states_json(const struct manifest *m);
-json_t *manifest_disks_json(const struct manifest *m);
 
 #endif
