@@ -174,14 +174,13 @@ static void check_machine(struct doctor *d)
 
 static void check_repo(struct doctor *d)
 {
-	static const char *const roles[] = { "-", "put", "maintain", "full" };
 	const struct repo_config *rc = repo_config(d->o.repo);
 	struct slot_list slots = { 0 };
 	struct err e = ERR_INIT;
 	size_t recovery = 0, usable = 0;
 
 	say(d, V_OK, "repository", "format 1%s, chunks of %u KiB, opened with a %s key", rc->draft ? " (draft)" : "", rc->chunk_size / 1024,
-	    roles[repo_own_role(d->o.repo)]);
+	    slot_role_name(repo_own_role(d->o.repo)));
 	if (repo_slots(d->o.repo, &slots, &e) < 0) {
 		say_err(d, "keys", &e);
 		return;
@@ -192,7 +191,7 @@ static void check_repo(struct doctor *d)
 	}
 	say(d, recovery ? V_OK : V_WARN, "keys", "%zu usable, %s recovery key", usable, recovery ? "with a" : "no");
 	slot_list_free(&slots);
-	if (open_backups(d->c, &d->o, NULL, &e) < 0)
+	if (open_backups(&d->o, NULL, &e) < 0)
 		say_err(d, "backups", &e);
 	else
 		say(d, d->o.bad ? V_BAD : V_OK, "backups", "%zu listed, %u can't be read or don't count", d->o.backups.n, d->o.bad);

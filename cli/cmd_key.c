@@ -23,7 +23,6 @@ static const struct opt key_options[] = {
 	{ .name = NULL },
 };
 
-static const char *const roles[] = { "-", "put", "maintain", "full" };
 static const char *const kinds[] = { "-", "passphrase", "keyfile", "recovery" };
 
 static json_t *slot_json(const struct slot_info *s, bool own)
@@ -33,7 +32,7 @@ static json_t *slot_json(const struct slot_info *s, bool own)
 
 	json_object_set_new(o, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
 	json_object_set_new(o, "label", msg_json_text(s->label));
-	json_object_set_new(o, "role", json_string(roles[s->role]));
+	json_object_set_new(o, "role", json_string(slot_role_name(s->role)));
 	json_object_set_new(o, "kind", json_string(kinds[s->kind]));
 	json_object_set_new(o, "created", json_string(clock_utc_text(s->time_ns, time)));
 	json_object_set_new(o, "removed", json_boolean(s->removed));
@@ -68,7 +67,7 @@ static int list_text(struct opened *o, const struct slot_list *l, struct err *e)
 
 		if (s->removed)
 			continue;
-		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)), roles[s->role],
+		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)), slot_role_name(s->role),
 			      kinds[s->kind], clock_local_text(s->time_ns, time), is_own(o, s) ? "in use" : "");
 	}
 	if (r == 0)

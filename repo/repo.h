@@ -56,5 +56,7 @@ const struct repo_config *repo_config(const struct repo *r);
 struct store *repo_store(struct repo *r);		/* borrowed */
 const struct slot_id *repo_own_slot(const struct repo *r);
 enum slot_role repo_own_role(const struct repo *r);
+/* "put", "maintain", "full"; "unknown" for anything else. */
+const char *slot_role_name(enum slot_role role);
 
 #endif

@@ -28,11 +28,11 @@ static void set_budget(struct restore *rs)
 	rs->window = max / 6 / sizeof(struct fetch_item);
 }
 
-static int pin(struct restore *rs, const char *purpose, struct err *e)
+static int pin(struct restore *rs, struct err *e)
 {
 	const char *name = rs->backup->name;
 
-	return read_session_begin(rs->repo, &name, 1, purpose, &rs->session, &rs->posted, e);
+	return read_session_begin(rs->repo, &name, 1, "restore", &rs->session, &rs->posted, e);
 }
 
 int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret, struct err *e)
@@ -42,7 +42,7 @@ int restore_new(struct repo *r, const struct backup *b, const struct restore_opt
 	if (!rs)
 		return err_set(e, ERR_NOMEM, "no memory for a restore");
 	if (repo_own_role(r) != ROLE_FULL) {
-		err_set(e, ERR_AUTH, "a %s key cannot read guest data", repo_own_role(r) == ROLE_PUT ? "put" : "maintain");
+		err_set(e, ERR_AUTH, "a %s key cannot read guest data", slot_role_name(repo_own_role(r)));
 		return err_hint(e, "open the repository with a full key");
 	}
 	rs->repo = r;
@@ -50,7 +50,7 @@ int restore_new(struct repo *r, const struct backup *b, const struct restore_opt
 	rs->opts = *o;
 	rs->chunk_size = repo_config(r)->chunk_size;
 	set_budget(rs);
-	if (pin(rs, "restore", e) < 0)
+	if (pin(rs, e) < 0)
 		return err_ctx(e, "read session");
 	if (repo_reader_new(r, rs->opts.max_bytes / 2, &rs->reader, e) < 0)
 		return e->code;
