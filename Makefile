@@ -84,7 +84,7 @@ SCENARIOS := $(if $(PROGRAM),$(filter-out %/lib.sh,$(sort $(wildcard tests/cli/*
 MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
 
 .PHONY: all lib program tests-build unit help deps deps-test deps-lint check check-ci check-long check-asan check-tsan \
-	check-includes check-headers fuzz tidy cppcheck man install uninstall demo bench dist clean FORCE
+	check-includes check-headers fuzz tidy cppcheck man install uninstall demo dist clean FORCE
 
 all: $(LIB) $(if $(PROGRAM),build/kedge)
 
@@ -250,9 +250,6 @@ demo: deps
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
 	$(Q)tests/demo.sh
 
-bench: all
-	$(Q)tests/bench/run.sh
-
 dist:
 	@mkdir -p build
 	git archive --prefix=kedge-$(VERSION)/ -o build/kedge-$(VERSION).tar.gz HEAD
@@ -286,5 +283,5 @@ help:
 	@echo '  fuzz            libFuzzer (clang): FUZZ=name FUZZ_SECONDS=60'
 	@echo '  tidy cppcheck   static analysis; compile_commands.json by bear'
 	@echo '  man             manual pages; install, uninstall: PREFIX=/usr/local DESTDIR='
-	@echo '  demo bench      the main job on a real image; measurements'
+	@echo '  demo            the main job on a real image'
 	@echo '  dist clean      source archive; remove build products (build/long is kept)'
