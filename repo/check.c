@@ -69,7 +69,7 @@ static int cmp_bad(const void *a, const void *b)
 	return id_cmp(&x->id, &y->id);
 }
 
-void check_sort_bad(struct check *c)
+static void sort_bad(struct check *c)
 {
 	if (c->bad.n)
 		qsort(c->bad.p, c->bad.n, sizeof(*c->bad.p), cmp_bad);
@@ -178,7 +178,7 @@ int repo_check(struct repo *r, const struct check_opts *o, check_fn fn, void *op
 		return err_ctx(e, "check");
 	if (o->read != CHECK_READ_NONE && check_data(&c, e) < 0)
 		return err_ctx(e, "check");
-	check_sort_bad(&c);
+	sort_bad(&c);
 	if (c.has_backups && (check_trees(&c, e) < 0 || check_map_damage(&c, e) < 0))
 		return err_ctx(e, "check");
 	*ret = c.res;

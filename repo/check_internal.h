@@ -48,7 +48,6 @@ MUST_CHECK int check_find(struct check *c, enum check_severity s, const char *wh
 	__attribute__((format(printf, 6, 7)));
 MUST_CHECK int check_report(struct check *c, const struct check_finding *f, struct err *e);
 MUST_CHECK int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id, struct err *e);
-void check_sort_bad(struct check *c);
 /* Some other copy of the chunk may still be good. */
 bool check_place_good(const struct check *c, const struct id *id, const struct chunk_place *p);
 /* True for errors that say something of this computer, not of what was read. */

@@ -15,7 +15,6 @@
 #define RUN_ENTRY_BYTES 44u	/* and 32 per base */
 #define RUN_BLOCK_ENTRIES ((INDEX_BLOCK_PLAIN - 4) / RUN_ENTRY_BYTES)
 #define RUN_SLOTS_MAX 65536u
-#define RUN_BLOCKS_MAX (PACK_MAX_BYTES / INDEX_BLOCK_BYTES)
 
 /* One entry; pack counts in the run's table, or in the index's where that is said. */
 struct run_entry {

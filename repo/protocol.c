@@ -56,7 +56,8 @@ static const char *const session_kinds[] = { "backup", "copy", "repair", "undele
 static const char *const outcomes[] = { "failed", "done" };
 static const char *const evicted_kinds[] = { "writer", "collector" };
 
-bool protocol_type(enum object_type type)
+/* One of docs/format.md, 10. */
+static bool is_protocol_type(enum object_type type)
 {
 	return type >= OBJECT_SESSION && type <= OBJECT_EXTENSION;
 }
@@ -119,7 +120,7 @@ int protocol_encode(const struct protocol_object *p, char **ret, size_t *ret_len
 {
 	json_t *o = json_object();
 
-	assert(protocol_type(p->type));
+	assert(is_protocol_type(p->type));
 	js_set(&o, "slot", js_new_hex(p->slot.b, SLOT_BYTES));
 	js_set(&o, "session", js_new_hex(p->session.b, SESSION_BYTES));
 	js_set(&o, "time", json_integer(p->time_ns));
@@ -253,7 +254,7 @@ int protocol_get(struct repo *r, const char *name, struct protocol_object **ret,
 	size_t len;
 	int rc;
 
-	if (!object_name_parse(name, &n) || !protocol_type(n.type))
+	if (!object_name_parse(name, &n) || !is_protocol_type(n.type))
 		return err_set(e, ERR_INVALID, "\"%s\" is not the name of a protocol object", name);
 	if (object_get(r, name, &payload, &len, NULL, e) < 0)
 		return e->code;

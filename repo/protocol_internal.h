@@ -37,7 +37,6 @@ struct protocol_object {
 void protocol_object_free(struct protocol_object *p);
 DEFINE_CLEANUP(struct protocol_object, protocol_object_free)
 
-bool protocol_type(enum object_type type);	/* one of section 10 */
 MUST_CHECK int protocol_encode(const struct protocol_object *p, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int protocol_decode(enum object_type type, const void *json, size_t len, struct protocol_object **ret, struct err *e);
 

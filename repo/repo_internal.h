@@ -16,8 +16,7 @@
 #define KEY_OBJECT_MAX ((size_t)1 << 20)	/* more than 1024 generations and 4096 domains need */
 #define DEFAULT_DOMAIN "default"
 
-/* Largest envelope: header, object key, AEAD, fields, payload, padding (docs/format.md 3). */
-#define ENVELOPE_OVERHEAD (16u + BOX_BYTES + AEAD_BYTES + 84u)
+/* Largest envelope, padding included (docs/format.md 3). */
 #define ENVELOPE_MAX_BYTES ((size_t)72 << 20)
 
 /* --- keyring (keys.c) ---------------------------------------------------------------------------------------------- */

@@ -141,7 +141,7 @@ void writer_fail(struct repo_writer *w, const struct err *e)
 	workers_abort(w->seal, e);
 }
 
-bool writer_has_failed(struct repo_writer *w)
+static bool has_failed(struct repo_writer *w)
 {
 	bool failed;
 
@@ -439,7 +439,7 @@ void repo_writer_close(struct repo_writer *w, bool save)
 	if (!w)
 		return;
 	save = save && w->nuploaders && !w->committed && !w->outcome_unknown;
-	if (save && !writer_has_failed(w) && flush(w, false, &e) < 0)
+	if (save && !has_failed(w) && flush(w, false, &e) < 0)
 		LOG_DEBUG("closing: %s", e.cause);
 	pthread_mutex_lock(&w->lock);
 	broken = w->failed.code == ERR_INTERNAL || w->evicted;	/* what memory or codec broke must not be sent */

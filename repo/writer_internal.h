@@ -123,7 +123,6 @@ struct repo_writer {
 void writer_fail(struct repo_writer *w, const struct err *e);
 /* The first error, if any; also looks at the cancel flag. */
 MUST_CHECK int writer_check(struct repo_writer *w, struct err *e);
-bool writer_has_failed(struct repo_writer *w);
 
 /* --- writer_seal.c: the caller's side and the sealers */
 MUST_CHECK int writer_seal_start(struct repo_writer *w, struct err *e);
@@ -136,7 +135,6 @@ void building_done(struct building *b);
 void seal_job_free(void *job);
 
 /* --- writer_pack.c: segments to packs; the assembler's thread, later the closing one */
-MUST_CHECK int writer_pack_append(struct repo_writer *w, const struct seal_job *job, struct err *e);
 /* The finished pack; NULL when p is empty. */
 MUST_CHECK int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_pack **ret, struct err *e);
 void open_pack_done(struct open_pack *p);

@@ -88,7 +88,7 @@ static int key_row(struct open_pack *p, const struct pack_key *k, uint32_t *ret,
 	return 0;
 }
 
-int writer_pack_append(struct repo_writer *w, const struct seal_job *job, struct err *e)
+static int append(struct repo_writer *w, const struct seal_job *job, struct err *e)
 {
 	struct open_pack *p = &w->pack[job->kind - 1];
 	struct done_pack *done = NULL;
@@ -210,7 +210,7 @@ void *writer_assembler(void *arg)
 	while ((r = workers_next(w->seal, &item, &e)) == 1) {
 		struct seal_job *job = item;
 
-		r = job->flush ? flush(w, job->flush, &e) : writer_pack_append(w, job, &e);
+		r = job->flush ? flush(w, job->flush, &e) : append(w, job, &e);
 		seal_job_free(job);
 		if (r < 0)
 			break;

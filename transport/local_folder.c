@@ -133,7 +133,8 @@ int local_open_parent(struct local *l, const char *name, bool make, int *ret_fd,
 	return 0;
 }
 
-int local_open_folder(struct local *l, const char *name, int *ret_fd, struct err *e)
+/* Opens folder `name` (all parts), which must exist. */
+static int open_folder(struct local *l, const char *name, int *ret_fd, struct err *e)
 {
 	return walk(l, name, strlen(name), false, ret_fd, e);
 }
@@ -217,7 +218,7 @@ int local_list(struct store *s, const char *prefix, store_list_fn fn, void *opaq
 	memcpy(li.name, prefix, len);	/* checked by store_list: at most a name and a '/' */
 	if (len > 0)
 		li.name[len - 1] = '\0';
-	if (local_open_folder((struct local *)s, li.name, &fd, e) < 0) {
+	if (open_folder((struct local *)s, li.name, &fd, e) < 0) {
 		if (e->code != ERR_NOTFOUND)
 			return e->code;
 		err_clear(e);	/* no folder, no objects */

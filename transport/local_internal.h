@@ -26,8 +26,6 @@ struct local {
  */
 MUST_CHECK int local_open_parent(struct local *l, const char *name, bool make, int *ret_fd, const char **ret_leaf,
 				 struct err *e);
-/* Opens folder `name` (all parts), which must exist. */
-MUST_CHECK int local_open_folder(struct local *l, const char *name, int *ret_fd, struct err *e);
 /* fsync of a folder; a file system that has none of it is no error. */
 MUST_CHECK int local_sync_folder(int fd, struct err *e);
 

@@ -127,9 +127,6 @@ struct ingest_plan {
 /* A failure of the machine or of kedge; anything else while reading a source makes that source incomplete. */
 bool ingest_fatal(int code);
 void plan_state_map(const struct plan_state *st, struct map *ret);
-/* Chunks of the state that must be read against base (NULL: everything), as guest bytes. */
-MUST_CHECK int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base,
-			  uint64_t *ret, struct err *e);
 /* The guest bytes of chunks [from, to) of a state of that size. */
 uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t to);
 

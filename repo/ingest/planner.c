@@ -33,8 +33,9 @@ uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t 
 	return (to > size / chunk_size ? size : to * chunk_size) - a;
 }
 
-int plan_count(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret,
-	       struct err *e)
+/* Chunks of the state that must be read against base (NULL: everything), as guest bytes. */
+static int count_bytes(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret,
+		       struct err *e)
 {
 	struct map mb, mn;
 	struct chunk_run run;
@@ -253,7 +254,7 @@ static int choose_base(struct ingest_plan *p, struct plan_disk *d, size_t i, str
 	for (size_t k = 0; k < n; k++) {
 		uint64_t bytes;
 
-		if (plan_count(p, st, &d->states.p[c[k]], &bytes, e) < 0) {
+		if (count_bytes(p, st, &d->states.p[c[k]], &bytes, e) < 0) {
 			if (ingest_fatal(e->code))
 				return e->code;
 			err_clear(e);	/* the base's map may be what is broken: this state's own is tried below */
@@ -265,7 +266,7 @@ static int choose_base(struct ingest_plan *p, struct plan_disk *d, size_t i, str
 			st->how = how_of(&d->states.p[c[k]]);
 		}
 	}
-	if (st->base == NO_BASE && plan_count(p, st, NULL, &st->bytes_max, e) < 0) {
+	if (st->base == NO_BASE && count_bytes(p, st, NULL, &st->bytes_max, e) < 0) {
 		if (ingest_fatal(e->code))
 			return e->code;
 		st->failed = *e;	/* comes out as a problem of the run */
