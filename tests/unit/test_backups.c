@@ -1,7 +1,6 @@
 /* Listing backups: what counts, what is reported, what a store that shows less is caught at; points as they are written. */
 #include "tests/test.h"
 
-#include <dirent.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,51 +9,29 @@
 #include "repo/backups.h"
 #include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
+#include "tests/support/folder.h"
 #include "tests/support/manifest.h"
 #include "tests/support/repo.h"
 #include "transport/store.h"
 
 static struct test_repo t;
-static char state_dir[256], cache_dir[256];
+static char *state_dir, *cache_dir;
 
 static int setup(void **state)
 {
-	const char *top = getenv("TESTDIR");
-
 	(void)state;
-	snprintf(state_dir, sizeof(state_dir), "%s/kedge-state-XXXXXX", top ? top : "/tmp");
-	assert_non_null(mkdtemp(state_dir));
-	snprintf(cache_dir, sizeof(cache_dir), "%s/kedge-cache-XXXXXX", top ? top : "/tmp");
-	assert_non_null(mkdtemp(cache_dir));
+	state_dir = test_folder_new();
+	cache_dir = test_folder_new();
 	test_repo_new(&t, 0, state_dir);
 	return 0;
-}
-
-static void remove_tree(const char *dir)
-{
-	struct dirent *d;
-	DIR *p = opendir(dir);
-
-	while (p && (d = readdir(p)) != NULL) {
-		struct err e = ERR_INIT;
-		CLEANUP(free_ptr) char *path = fs_join(dir, d->d_name, &e);
-
-		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
-			continue;
-		if (unlink(path) != 0)
-			remove_tree(path);
-	}
-	if (p)
-		closedir(p);
-	(void)rmdir(dir);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	test_repo_done(&t);
-	remove_tree(state_dir);
-	remove_tree(cache_dir);
+	test_folder_done(state_dir);
+	test_folder_done(cache_dir);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "repo/index_internal.h"
 #include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
+#include "tests/support/folder.h"
 #include "tests/support/pack.h"
 #include "tests/support/repo.h"
 #include "transport/store.h"
@@ -639,17 +640,9 @@ static int counting(void *opaque, const struct store_fault_call *c, struct err *
 	return 0;
 }
 
-static void remove_tree(const char *dir)
-{
-	char cmd[300];
-
-	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
-	assert_int_equal(system(cmd), 0);
-}
-
 static void test_index__cache_folder(void **state)
 {
-	char dir[] = "/tmp/kedge-test-XXXXXX", cmd[300], name[OBJECT_NAME_BYTES];
+	char *dir = test_folder_new(), cmd[1024], name[OBJECT_NAME_BYTES];
 	struct repo_open_opts o = { .cache_dir = dir };
 	struct secret *secret = test_secret(TEST_PASSWORD);
 	struct store *far = NULL;
@@ -660,7 +653,6 @@ static void test_index__cache_folder(void **state)
 	struct index *x;
 
 	(void)state;
-	assert_non_null(mkdtemp(dir));
 	test_repo_new(&t, CHUNK, NULL);
 	x = load(t.repo, NULL, true, 0, 0);
 	add_fake(x, t.repo, 1, 20000, name);
@@ -684,13 +676,13 @@ static void test_index__cache_folder(void **state)
 		}
 		if (round == 2) {
 			assert_true(warm > 0);
-			remove_tree(dir);
+			test_folder_clear(dir);
 		}
 	}
 	repo_close(r);
 	repo_close(t.repo);
 	store_close(far);	/* and the store inside */
-	remove_tree(dir);
+	test_folder_done(dir);
 }
 
 /* --- threads --- */

@@ -1,10 +1,8 @@
 /* test_store.c - one conformance suite for every kind of store, and what is particular to folders and fault injection. */
 #include "tests/test.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "tests/support/folder.h"
 #include "transport/registry.h"
 
 enum kind { LOCAL, MEM, FAULT };
@@ -47,14 +46,6 @@ static int hook(void *opaque, const struct store_fault_call *c, struct err *e)
 	return f->countdown-- == 0 ? err_set(e, ERR_TRANSIENT, "injected") : 0;
 }
 
-static char *text(const char *dir, const char *name)
-{
-	char *p = NULL;
-
-	assert_true(asprintf(&p, "%s/%s", dir, name) > 0);
-	return p;
-}
-
 static struct fixture *fixture_new(enum kind kind)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -66,9 +57,8 @@ static struct fixture *fixture_new(enum kind kind)
 		assert_ok(store_mem_new(&f->s, &e), &e);
 		return f;
 	}
-	f->root = text(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-store.XXXXXX");
-	assert_non_null(mkdtemp(f->root));
-	f->path = text(f->root, "store");
+	f->root = test_folder_new();
+	f->path = test_path(f->root, "store");
 	assert_ok(store_open(f->path, true, &f->s, &e), &e);
 	if (kind == FAULT)
 		assert_ok(store_fault_new(f->s, hook, f, &f->s, &e), &e);
@@ -79,20 +69,12 @@ static int setup_local(void **state) { *state = fixture_new(LOCAL); return 0; }
 static int setup_mem(void **state) { *state = fixture_new(MEM); return 0; }
 static int setup_fault(void **state) { *state = fixture_new(FAULT); return 0; }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *w)
-{
-	(void)st, (void)flag, (void)w;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
 	store_close(f->s);
-	if (f->root)
-		nftw(f->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	free(f->root);
+	test_folder_done(f->root);
 	free(f->path);
 	free(f);
 	return 0;
@@ -490,25 +472,12 @@ static void test_store__list_under_churn(void **state)
 
 /* ---- folders ---- */
 
-static int entries(const char *path)
-{
-	DIR *d = opendir(path);
-	int n = 0;
-
-	if (!d)
-		return -1;
-	for (struct dirent *de; (de = readdir(d)) != NULL;)
-		n += de->d_name[0] != '.';
-	closedir(d);
-	return n;
-}
-
 static void test_local__modes_and_leftovers(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *file = text(f->path, "packs/one");
-	CLEANUP(free_ptr) char *dir = text(f->path, "packs");
-	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
+	CLEANUP(free_ptr) char *file = test_path(f->path, "packs/one");
+	CLEANUP(free_ptr) char *dir = test_path(f->path, "packs");
+	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
 	struct stat st;
 
 	umask(022);
@@ -518,7 +487,7 @@ static void test_local__modes_and_leftovers(void **state)
 	assert_int_equal(st.st_nlink, 1);
 	assert_int_equal(stat(dir, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(entries(tmp), 0);
+	assert_int_equal(test_folder_entries(tmp), 0);
 }
 
 static void touch(const char *path, time_t age)
@@ -534,11 +503,11 @@ static void touch(const char *path, time_t age)
 static void test_local__stray_files(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
-	CLEANUP(free_ptr) char *old = text(tmp, "0123456789abcdef0123456789abcdef");
-	CLEANUP(free_ptr) char *recent = text(tmp, "1123456789abcdef0123456789abcdef");
-	CLEANUP(free_ptr) char *foreign = text(tmp, "notes");
-	CLEANUP(free_ptr) char *other = text(f->path, "README.txt");
+	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
+	CLEANUP(free_ptr) char *old = test_path(tmp, "0123456789abcdef0123456789abcdef");
+	CLEANUP(free_ptr) char *recent = test_path(tmp, "1123456789abcdef0123456789abcdef");
+	CLEANUP(free_ptr) char *foreign = test_path(tmp, "notes");
+	CLEANUP(free_ptr) char *other = test_path(f->path, "README.txt");
 
 	assert_int_equal(mkdir(tmp, 0700), 0);
 	touch(old, 25 * 3600);
@@ -558,11 +527,11 @@ static void test_local__stray_files(void **state)
 static void test_local__links_are_not_followed(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *secret = text(f->root, "secret");
-	CLEANUP(free_ptr) char *outside = text(f->root, "outside");
-	CLEANUP(free_ptr) char *link_file = text(f->path, "file");
-	CLEANUP(free_ptr) char *link_dir = text(f->path, "folder");
-	CLEANUP(free_ptr) char *fifo = text(f->path, "fifo");
+	CLEANUP(free_ptr) char *secret = test_path(f->root, "secret");
+	CLEANUP(free_ptr) char *outside = test_path(f->root, "outside");
+	CLEANUP(free_ptr) char *link_file = test_path(f->path, "file");
+	CLEANUP(free_ptr) char *link_dir = test_path(f->path, "folder");
+	CLEANUP(free_ptr) char *fifo = test_path(f->path, "fifo");
 	struct err e = ERR_INIT;
 	char b;
 
@@ -575,11 +544,11 @@ static void test_local__links_are_not_followed(void **state)
 	assert_err(store_read(f->s, "fifo", &b, 0, 0, &e), ERR_CORRUPT, &e);
 	assert_err(store_read(f->s, "folder/x", &b, 0, 0, &e), ERR_CORRUPT, &e);
 	assert_err(store_put(f->s, "folder/x", "1", 1, 0, &e), ERR_CORRUPT, &e);
-	assert_int_equal(entries(outside), 0);
+	assert_int_equal(test_folder_entries(outside), 0);
 	expect_list(f->s, "", "");
 	put(f->s, "file", "mine");	/* replaces the link, not what it names */
 	expect(f->s, "file", "mine");
-	assert_int_equal(entries(f->root), 3);
+	assert_int_equal(test_folder_entries(f->root), 3);
 }
 
 static void test_local__object_and_folder_clash(void **state)
@@ -598,10 +567,10 @@ static void test_local__object_and_folder_clash(void **state)
 static void test_local__open(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *none = text(f->root, "none");
-	CLEANUP(free_ptr) char *deep = text(f->root, "no/parent");
-	CLEANUP(free_ptr) char *file = text(f->root, "file");
-	CLEANUP(free_ptr) char *url = text("file:", f->path + 1);
+	CLEANUP(free_ptr) char *none = test_path(f->root, "none");
+	CLEANUP(free_ptr) char *deep = test_path(f->root, "no/parent");
+	CLEANUP(free_ptr) char *file = test_path(f->root, "file");
+	CLEANUP(free_ptr) char *url = test_path("file:", f->path + 1);
 	struct err e = ERR_INIT;
 	struct store *s = NULL;
 
@@ -673,8 +642,8 @@ static void use_read_only(struct fixture *f)
 static void test_local__read_only_folder(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *dir = text(f->path, "p");
-	CLEANUP(free_ptr) char *file = text(f->path, "p/x");
+	CLEANUP(free_ptr) char *dir = test_path(f->path, "p");
+	CLEANUP(free_ptr) char *file = test_path(f->path, "p/x");
 
 	put(f->s, "p/x", "1");
 	assert_int_equal(chmod(f->root, 0755), 0);
@@ -703,20 +672,20 @@ static void use_small_limit(struct fixture *f)
 static void test_local__limit_of_file_size(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *tmp = text(f->path, ".tmp");
+	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
 
 	put(f->s, "p/x", "1");
 	in_child(use_small_limit, f);
 	expect_list(f->s, "", "p/small p/x ");
-	assert_int_equal(entries(tmp), 0);
+	assert_int_equal(test_folder_entries(tmp), 0);
 }
 
 /* A really full file system: what was stored stays whole, the failed put leaves nothing, and room made is room used. */
 static void test_local__full_disk(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *mnt = text(f->root, "mnt");
-	CLEANUP(free_ptr) char *path = text(mnt, "store");
+	CLEANUP(free_ptr) char *mnt = test_path(f->root, "mnt");
+	CLEANUP(free_ptr) char *path = test_path(mnt, "store");
 	CLEANUP(free_ptr) uint8_t *content = calloc(1, MIB);
 	struct err e = ERR_INIT;
 	struct store *s;

@@ -4,8 +4,6 @@
  */
 #include "tests/test.h"
 
-#include <dirent.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sys/mount.h>
@@ -17,6 +15,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write.h"
+#include "tests/support/folder.h"
 
 #define STATES_MAX 130
 
@@ -24,53 +23,25 @@ struct fixture {
 	char *dir, *path;
 };
 
-static char *text(const char *dir, const char *name)
-{
-	char *p = NULL;
-
-	assert_true(asprintf(&p, "%s/%s", dir, name) > 0);
-	return p;
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	f->dir = text(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-qcow2.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	f->path = text(f->dir, "disk.qcow2");
+	f->dir = test_folder_new();
+	f->path = test_path(f->dir, "disk.qcow2");
 	*state = f;
 	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *w)
-{
-	(void)st, (void)flag, (void)w;
-	return remove(path);
 }
 
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	free(f->dir);
+	test_folder_done(f->dir);
 	free(f->path);
 	free(f);
 	return 0;
-}
-
-static int entries(const char *path)
-{
-	DIR *d = opendir(path);
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 2;
 }
 
 static uint64_t next_random(uint64_t *seed)
@@ -476,7 +447,7 @@ static void run(struct fixture *f, struct scenario s, uint64_t seed)
 	expect_all(f->path, disks, s.nstates);
 	for (uint32_t i = 0; i < s.nstates; i++)
 		disk_done(&disks[i]);
-	assert_int_equal(entries(f->dir), 1);
+	assert_int_equal(test_folder_entries(f->dir), 1);
 }
 
 /* ---- tests ---- */
@@ -741,7 +712,7 @@ static void test_qcow2w__refusals(void **state)
 		bad[i].path = f->path;
 		bad[i].size = bad[i].size ? bad[i].size : 5;
 		assert_err(qcow2_create(&bad[i], &w, &e), ERR_INVALID, &e);
-		assert_int_equal(entries(f->dir), 0);
+		assert_int_equal(test_folder_entries(f->dir), 0);
 	}
 	bad[0] = (struct writer_opts){ .path = f->dir, .size = 5 };
 	assert_err(qcow2_create(&bad[0], &w, &e), ERR_INVALID, &e);
@@ -751,8 +722,8 @@ static void test_qcow2w__refusals(void **state)
 static void test_qcow2w__full_target(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *mnt = text(f->dir, "mnt");
-	CLEANUP(free_ptr) char *path = text(mnt, "disk");
+	CLEANUP(free_ptr) char *mnt = test_path(f->dir, "mnt");
+	CLEANUP(free_ptr) char *path = test_path(mnt, "disk");
 	struct writer_opts o = { .path = path, .size = 4 * MIB };
 	struct writer_state_opts so = { .size = o.size };
 	uint64_t seed = 1;
@@ -772,12 +743,12 @@ static void test_qcow2w__full_target(void **state)
 	assert_has(e.ctx, path);
 	err_clear(&e);
 	writer_abort(w);
-	assert_int_equal(entries(mnt), 0);
+	assert_int_equal(test_folder_entries(mnt), 0);
 	o.preallocation = PREALLOC_FALLOC;	/* fails before the first byte of data */
 	assert_ok(qcow2_create(&o, &w, &e), &e);
 	assert_err(writer_begin_state(w, &so, &e), ERR_NOSPACE, &e);
 	writer_abort(w);
-	assert_int_equal(entries(mnt), 0);
+	assert_int_equal(test_folder_entries(mnt), 0);
 	assert_int_equal(umount(mnt), 0);
 	disk_done(&d);
 }
@@ -825,7 +796,7 @@ static void test_qcow2w__misuse(void **state)
 	assert_ok(qcow2_create(&o, &w, &e), &e);
 	assert_err(writer_begin_state(w, &wrong, &e), ERR_INTERNAL, &e);
 	assert_err(writer_finish(w, &e), ERR_INTERNAL, &e);
-	assert_int_equal(entries(f->dir), 0);
+	assert_int_equal(test_folder_entries(f->dir), 0);
 }
 
 #define QCOW2_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -1,9 +1,7 @@
 /* test_writer_raw.c - the raw writer: files of every preallocation, and block devices (loop devices; root only). */
 #include "tests/test.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/loop.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -14,6 +12,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "formats/raw/raw_write.h"
+#include "tests/support/folder.h"
 
 struct fixture {
 	char *dir, *path;
@@ -21,31 +20,16 @@ struct fixture {
 	int loop_fd;
 };
 
-static char *text(const char *dir, const char *name)
-{
-	char *p = NULL;
-
-	assert_true(asprintf(&p, "%s/%s", dir, name) > 0);
-	return p;
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	f->dir = text(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-raw.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	f->path = text(f->dir, "disk.raw");
+	f->dir = test_folder_new();
+	f->path = test_path(f->dir, "disk.raw");
 	f->loop_fd = -1;
 	*state = f;
 	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *w)
-{
-	(void)st, (void)flag, (void)w;
-	return remove(path);
 }
 
 static int teardown(void **state)
@@ -56,23 +40,10 @@ static int teardown(void **state)
 		ioctl(f->loop_fd, LOOP_CLR_FD, 0);
 		close(f->loop_fd);
 	}
-	nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	free(f->dir);
+	test_folder_done(f->dir);
 	free(f->path);
 	free(f);
 	return 0;
-}
-
-static int entries(const char *path)
-{
-	DIR *d = opendir(path);
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 2;
 }
 
 static void fill(uint8_t *p, size_t len, uint32_t seed)
@@ -152,7 +123,7 @@ static void test_raw__any_order(void **state)
 				assert_true((size_t)st.st_blocks * 512 < SIZE * 3 / 4);
 		}
 	}
-	assert_int_equal(entries(f->dir), 1);
+	assert_int_equal(test_folder_entries(f->dir), 1);
 }
 
 static void test_raw__target_untouched_until_finish(void **state)
@@ -171,12 +142,12 @@ static void test_raw__target_untouched_until_finish(void **state)
 	expect_file(f->path, (const uint8_t *)"old", 3);
 	writer_abort(w);
 	expect_file(f->path, (const uint8_t *)"old", 3);
-	assert_int_equal(entries(f->dir), 1);
+	assert_int_equal(test_folder_entries(f->dir), 1);
 	w = begin(&o);
 	assert_ok(writer_write(w, "12345", 5, 0, &e), &e);
 	assert_ok(writer_finish(w, &e), &e);
 	expect_file(f->path, (const uint8_t *)"12345", 5);
-	assert_int_equal(entries(f->dir), 1);
+	assert_int_equal(test_folder_entries(f->dir), 1);
 }
 
 static void test_raw__refusals(void **state)
@@ -209,7 +180,7 @@ static void test_raw__refusals(void **state)
 	assert_err(writer_share(w, 0, 0, 1, &e), ERR_UNSUPPORTED, &e);
 	assert_err(writer_write_vm_state(w, "1", 1, 0, &e), ERR_UNSUPPORTED, &e);
 	writer_abort(w);
-	assert_int_equal(entries(f->dir), 0);
+	assert_int_equal(test_folder_entries(f->dir), 0);
 }
 
 /* A running QEMU is known by its lock bytes; the same bytes of ours in this process, on another description, count too. */
@@ -309,7 +280,7 @@ static void test_raw__device_zero(void **state)
 static void test_raw__device_refusals(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *mnt = text(f->dir, "mnt");
+	CLEANUP(free_ptr) char *mnt = test_path(f->dir, "mnt");
 	struct writer_opts small = { .size = DEVICE + 512 }, full = { .size = DEVICE, .preallocation = PREALLOC_FULL };
 	struct writer_opts o = { .size = DEVICE };
 	struct image_writer *w;
@@ -334,7 +305,7 @@ static void test_raw__device_refusals(void **state)
 static void test_raw__device_mounted(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *mnt = text(f->dir, "mnt");
+	CLEANUP(free_ptr) char *mnt = test_path(f->dir, "mnt");
 	CLEANUP(free_ptr) char *command = NULL;
 	struct writer_opts o = { .size = DEVICE };
 	struct image_writer *w;

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "formats/chain.h"
 #include "formats/formats.h"
+#include "tests/support/folder.h"
 
 #define STATES 3
 
@@ -80,7 +81,7 @@ static void expect_state(struct image *im, uint32_t index, const struct disk *d)
 
 static void roundtrip(const char *format, struct writer_opts o, uint32_t first)
 {
-	char dir[] = "/tmp/kedge-roundtrip.XXXXXX", path[64];
+	char *dir = test_folder_new(), *path = test_path(dir, "disk");
 	const struct format *f = format_find(format);
 	struct chain_opts co = { .format = format };
 	struct disk d[STATES];
@@ -88,8 +89,6 @@ static void roundtrip(const char *format, struct writer_opts o, uint32_t first)
 	struct err e = ERR_INIT;
 
 	assert_true(f && f->create);
-	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/disk", dir);
 	make_disks(d);
 	o.path = path;
 	o.size = d[STATES - 1].size;
@@ -111,8 +110,8 @@ static void roundtrip(const char *format, struct writer_opts o, uint32_t first)
 		free(d[i].p);
 		free(d[i].vm);
 	}
-	unlink(path);
-	rmdir(dir);
+	free(path);
+	test_folder_done(dir);
 }
 
 static void test_roundtrip__raw(void **state)
