@@ -94,6 +94,56 @@ const char *text_quote(const char *s, char *buf, size_t len)
 	return buf;
 }
 
+/* Bytes of the word that one byte (or one printable sequence, *ret_n bytes) of s becomes; written to out, which has 5. */
+static size_t shell_piece(const uint8_t *s, size_t left, bool ansi, char *out, size_t *ret_n)
+{
+	size_t n = printable_len(s, left);
+
+	*ret_n = n ? n : 1;
+	if (ansi && (!n || *s == '\\' || *s == '\''))
+		return (size_t)snprintf(out, 5, "\\x%02x", *s);
+	if (*s == '\'') {
+		memcpy(out, "'\\''", 4);
+		return 4;
+	}
+	memcpy(out, s, *ret_n);
+	return *ret_n;
+}
+
+const char *text_shell(const char *s, char *buf, size_t len)
+{
+	static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./_-";
+	const uint8_t *p = (const uint8_t *)s;
+	size_t left = strlen(s), used;
+	bool plain = left && strspn(s, safe) == left, ansi = false;
+	char out[5];
+
+	for (size_t i = 0, n; i < left; i += n) {
+		n = printable_len(p + i, left - i);
+		ansi |= !n && p[i] != '\\';
+		n += !n;
+	}
+	used = plain ? 0 : ansi ? 2 : 1;
+	if (used + 2 <= len)
+		memcpy(buf, ansi ? "$'" : "'", used);
+	for (size_t n; left; p += n, left -= n) {
+		size_t w = shell_piece(p, left, ansi, out, &n);
+
+		if (used + w + 2 > len)
+			break;
+		memcpy(buf + used, out, w);
+		used += w;
+	}
+	if (left || used + 2 > len) {
+		snprintf(buf, len, "...");
+		return buf;
+	}
+	if (!plain)
+		buf[used++] = '\'';
+	buf[used] = '\0';
+	return buf;
+}
+
 char *text_escape(const void *s, size_t len, struct err *e)
 {
 	static const char digits[] = "0123456789ABCDEF";

@@ -65,7 +65,10 @@ static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 	const struct image *top = d->chain->layers[0];
 	char q[512];
 
-	text_quote(d->path, q, sizeof(q));
+	if (top->identity.block_device)
+		text_quote(d->path, q, sizeof(q));
+	else
+		text_shell(d->path, q, sizeof(q));
 	if (base)
 		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored now");
 	else if (top->identity.block_device)
@@ -102,7 +105,7 @@ void backup_say_result(struct cli *c, const struct sources *s, const struct mani
 		const struct manifest_problem *p = &m->problems.p[i];
 		char state[128];
 
-		msg_warn(c, "disk %s%s%s: %s", p->disk ? p->disk : "-", p->state ? ", " : "",
+		msg_warn(c, "disk %s%s%s: %s", p->disk ? p->disk : "-", p->state && *p->state ? ", " : "",
 			 p->state ? text_quote(p->state, state, sizeof(state)) : "", text_quote(p->text, q, sizeof(q)));
 	}
 	if (claim_false)

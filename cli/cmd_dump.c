@@ -241,7 +241,7 @@ static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, 
 	text_quote(o->output, shown, sizeof(shown));
 	if (stat(o->output, &st) == 0 && S_ISBLK(st.st_mode)) {
 		(void)err_set(e, ERR_EXISTS, "%s is a block device, which dump does not overwrite", shown);
-		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync", shown);
+		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync", text_shell(o->output, shown, sizeof(shown)));
 	}
 	if (stat(o->output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
 		t->stream = open(o->output, O_WRONLY | O_CLOEXEC);

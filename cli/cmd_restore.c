@@ -3,6 +3,8 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -310,20 +312,38 @@ static int restore_attachments(struct job *j, struct restore *rs, struct err *e)
 	return 0;
 }
 
+/* A -drive of QEMU, which takes ",," for a comma in a path, as one word for the shell. */
+static const char *drive_word(const char *path, const char *format, char *buf, size_t len)
+{
+	char opts[2 * PATH_MAX];
+	size_t n = (size_t)snprintf(opts, sizeof(opts), "file=");
+
+	for (; *path && n + 3 < sizeof(opts); path++) {
+		opts[n++] = *path;
+		if (*path == ',')
+			opts[n++] = ',';
+	}
+	snprintf(opts + n, sizeof(opts) - n, ",format=%s,if=virtio", format);
+	return text_shell(opts, buf, len);
+}
+
 /* The command that a user would type next. */
 static void next_command(struct job *j)
 {
 	const struct manifest *m = j->pt.backup->m;
+	char path[PATH_MAX + 256], word[2 * PATH_MAX + 64];
 
 	for (size_t i = 0; i < m->attachments.n; i++)
 		if (m->machine_uuid && ends_with(m->attachments.p[i].name, ".xml")) {
-			msg_note(j->c, "next: set the disks' paths in %s/%s, then: virsh define %s/%s", j->o->to, m->attachments.p[i].name,
-				 j->o->to, m->attachments.p[i].name);
+			snprintf(path, sizeof(path), "%s/%s", j->o->to, m->attachments.p[i].name);
+			text_shell(path, word, sizeof(word));
+			msg_note(j->c, "next: set the disks' paths in %s, then: virsh define %s", word, word);
 			return;
 		}
 	for (size_t i = 0; i < j->targets.n; i++)
-		msg_note(j->c, "%s-drive file=%s,format=%s,if=virtio%s", i ? "      " : "next: qemu-system-x86_64 -m 1024 ", j->targets.p[i].path,
-			 j->targets.p[i].format->name, i + 1 < j->targets.n ? " \\" : "");
+		msg_note(j->c, "%s-drive %s%s", i ? "      " : "next: qemu-system-x86_64 -m 1024 ",
+			 drive_word(j->targets.p[i].path, j->targets.p[i].format->name, word, sizeof(word)),
+			 i + 1 < j->targets.n ? " \\" : "");
 }
 
 static int make_folder(struct job *j, struct err *e)

@@ -122,7 +122,8 @@ static int backing_format(const struct opener *b, const struct image *child, con
 		(void)err_set(e, ERR_INVALID, "%s: doesn't say which format its backing file \"%s\" has", q,
 			      text_quote(child->info.backing, (char[QUOTE_BYTES]){ 0 }, QUOTE_BYTES));
 		return err_hint(e, "give it: --backing-format qcow2 (or raw); or store it: qemu-img rebase -u -F qcow2 -b %s %s",
-				text_quote(child->info.backing, (char[160]){ 0 }, 160), q);
+				text_shell(child->info.backing, (char[160]){ 0 }, 160),
+				text_shell(child->path, (char[160]){ 0 }, 160));
 	}
 	*ret = format_find(name);
 	if (!*ret)

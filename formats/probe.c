@@ -152,7 +152,7 @@ static int refuse_foreign(const struct foreign *f, const char *path, struct err 
 {
 	char q[200];
 
-	text_quote(path, q, sizeof(q));
+	text_shell(path, q, sizeof(q));
 	(void)err_set(e, ERR_UNSUPPORTED, "this is a%s %s image, a format that kedge doesn't support yet",
 		      strchr("OQ", f->name[0]) ? "n" : "", f->name);
 	if (!f->qemu)

@@ -189,7 +189,7 @@ static int missing_config(struct repo *r, struct err *e)
 	name_list_free(&keys);
 	if (!any) {
 		err_set(e, ERR_NOTFOUND, "no repository at %s", r->store->location);
-		return err_hint(e, "`kedge -r %s init` makes one", r->store->location);
+		return err_hint(e, "`kedge -r %s init` makes one", text_shell(r->store->location, (char[300]){ 0 }, 300));
 	}
 	err_set(e, ERR_NOTFOUND, "no repository at %s: there are key slots, but no config", r->store->location);
 	return err_hint(e, "an interrupted init leaves this: then empty the place and run init again. If there was a repository, its object "

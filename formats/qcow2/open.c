@@ -46,7 +46,7 @@ int qcow2_damaged(const struct qcow2 *q, struct err *e)
 
 	if (e->code == ERR_CORRUPT)
 		(void)err_hint(e, "qemu-img check %s shows what is damaged; restore the image, or repair a copy",
-			       text_quote(q->im.path, quoted, sizeof(quoted)));
+			       text_shell(q->im.path, quoted, sizeof(quoted)));
 	return e->code;
 }
 

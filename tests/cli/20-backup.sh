@@ -173,3 +173,8 @@ alone=$(stored c5 --no-shared-compression)
 [ "$alone" -gt "$default" ] || fail "single chunks stored $alone, shared $default"
 exits 2 k --compression zip web.qcow2
 exits 0 k --vm m --threads 1 --memory 32M web.qcow2
+
+# the command that makes the next night cheaper is one word for the shell whatever the file is called
+cp a.raw 'b; $(touch pwned).raw' 2>/dev/null || truncate -s 1M 'b; $(touch pwned).raw'
+exits 0 "$KEDGE" --key-file key backup --vm odd 'raw:./b; $(touch pwned).raw'
+has err "qemu-img create -f qcow2 -b './b; \$(touch pwned).raw' -F raw OVERLAY.qcow2"

@@ -106,6 +106,9 @@ cmp new/folder/vdb.raw b.raw
 equal "$(stat -c %a new/folder)" 700 "mode of the folder"
 expect 0 k restore plain --to plain.out
 says "next: qemu-system-x86_64" "-drive file=plain.out/disk0.raw,format=raw"
+# what is printed to be typed is one word for the shell, and a comma is doubled for QEMU, whatever the name
+expect 0 k restore plain --to 'a, $(touch pwned)' -O raw
+says "next: qemu-system-x86_64 -m 1024 -drive 'file=a,, \$(touch pwned)/disk0.raw,format=raw,if=virtio'"
 expect 0 k restore v:vdb --to only
 equal "$(ls only | tr '\n' ' ')" "nvram vdb.raw vm.xml " "with :DISK only that disk"
 rm new/folder/vda.qcow2

@@ -26,6 +26,31 @@ static void test_text_quote__shows_what_could_lie(void **state)
 		assert_string_equal(text_quote(rows[i].in, buf, sizeof(buf)), rows[i].want);
 }
 
+static void test_text_shell__makes_one_word_of_anything(void **state)
+{
+	static const struct { const char *in, *want; } rows[] = {
+		{ "/images/web.qcow2", "/images/web.qcow2" },
+		{ "", "''" },
+		{ "two words", "'two words'" },
+		{ "$(reboot);`x`", "'$(reboot);`x`'" },
+		{ "it's", "'it'\\''s'" },
+		{ "back\\slash", "'back\\slash'" },
+		{ "z\xc3\xa4hler", "'z\xc3\xa4hler'" },
+		{ "nl\n'\\\xff$(x)", "$'nl\\x0a\\x27\\x5c\\xff$(x)'" },
+	};
+	char buf[64], small[9];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_string_equal(text_shell(rows[i].in, buf, sizeof(buf)), rows[i].want);
+	for (size_t len = 1; len <= sizeof(small); len++) {	/* never half a word */
+		const char *got = text_shell("a b c d e f g", memset(small, 'Z', sizeof(small)), len);
+
+		assert_true(strlen(got) < len && strspn(got, ".") == strlen(got));
+	}
+	assert_string_equal(text_shell("a b", small, 6), "'a b'");
+}
+
 static void test_text_quote__shortens_to_fit(void **state)
 {
 	char buf[64];
@@ -127,6 +152,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text_quote__shows_what_could_lie),
+		cmocka_unit_test(test_text_shell__makes_one_word_of_anything),
 		cmocka_unit_test(test_text_quote__shortens_to_fit),
 		cmocka_unit_test(test_text_escape__round_trip_of_any_bytes),
 		cmocka_unit_test(test_text_escape__exact_form),
