@@ -1,11 +1,29 @@
 /*
  * cmd_show.c - kedge show: one backup with its states, how they were read, and what went wrong.
  */
+#include <stdio.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "cli/table.h"
+
+/* What a point may name the state by: its selector, and the id too where the selector can't be typed or fits another state. */
+static const char *state_name(const struct manifest *m, size_t at, const char *selector, char *buf, size_t len)
+{
+	const struct manifest_state *s = &m->states.p[at];
+	char quoted[128];
+	bool id = strcmp(text_quote(selector, quoted, sizeof(quoted)), selector) != 0;
+	size_t n = (size_t)snprintf(buf, len, "%s", quoted);
+
+	for (size_t i = 0; s->kind == STATE_SNAPSHOT && !id && i < m->states.n; i++)
+		id = i != at && m->states.p[i].kind == STATE_SNAPSHOT && !strcmp(m->states.p[i].name, s->name);
+	if (s->kind == STATE_SNAPSHOT && id && s->disks.n && s->disks.p[0].snapshot_id)
+		snprintf(buf + n, len - n, " (snapid:%s)", text_quote(s->disks.p[0].snapshot_id, quoted, sizeof(quoted)));
+	return buf;
+}
 
 static int states_table(struct cli *c, const struct manifest *m, struct err *e)
 {
@@ -17,7 +35,7 @@ static int states_table(struct cli *c, const struct manifest *m, struct err *e)
 	for (size_t i = 0; r == 0 && i < m->states.n; i++) {
 		const struct manifest_state *s = &m->states.p[i];
 		CLEANUP(free_ptr) char *selector = manifest_state_selector(s, e);
-		char quoted[128];
+		char name[280];
 
 		if (!selector)
 			r = e->code;
@@ -25,7 +43,7 @@ static int states_table(struct cli *c, const struct manifest *m, struct err *e)
 			const struct manifest_state_disk *sd = &s->disks.p[k];
 			char size[MSG_SIZE_BYTES], read[MSG_SIZE_BYTES], vm[MSG_SIZE_BYTES], date[32];
 
-			r = table_row(&t, e, text_quote(selector, quoted, sizeof(quoted)), m->disks.p[sd->disk].name,
+			r = table_row(&t, e, state_name(m, i, selector, name, sizeof(name)), m->disks.p[sd->disk].name,
 				      msg_size(c, sd->tree.size, size), sd->date_ns ? clock_local_text(sd->date_ns, date) : NULL,
 				      read_how_name(sd->how), msg_size(c, sd->bytes_read, read),
 				      sd->has_vm_state ? msg_size(c, sd->vm_state.size, vm) : NULL);
@@ -79,7 +97,7 @@ static int print_text(struct cli *c, const struct backup *b, struct err *e)
 		const struct manifest_problem *p = &m->problems.p[i];
 
 		printf("problem: %s", p->disk ? p->disk : "-");
-		if (p->state)
+		if (p->state && *p->state)
 			printf(", %s", text_quote(p->state, hex, sizeof(hex)));
 		printf(": %s\n", text_quote(p->text, a, sizeof(a)));
 	}

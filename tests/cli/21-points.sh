@@ -67,6 +67,8 @@ expect 0 k -q backup --vm v top.qcow2
 equal "$(point_digest v/snap:once)" "$(digest <s3.raw)" "by name"
 equal "$(point_digest 'v/snap:a /b@c:d')" "$(digest <s2.raw)" "a name with everything in it"
 equal "$(point_digest v:disk0@latest/snapid:2)" "$(digest <s1.raw)" "by id"
+expect 0 k show v
+prints "snap:twice (snapid:1)" "snap:twice (snapid:2)"
 expect 2 k cat v/snap:twice
 says "2 states fit \"snap:twice\"" "snapid:1" "snapid:2"
 expect 2 k cat v/layer:base.qcow2

@@ -18,7 +18,7 @@ equal "$(k list --json | jq -r '.[1].complete')" false complete
 equal "$(point_digest a)" "$want" "latest is the complete one"
 id=$(k list --json | jq -r '.[1].id' | cut -c1-10)
 expect 0 k show "a@$id"
-prints problem INCOMPLETE
+prints "problem: disk0: changed while it was read" INCOMPLETE
 # gone while it is read
 cp keep.raw b.raw
 ( sleep 0.5; : > b.raw ) &
