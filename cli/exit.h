@@ -16,7 +16,7 @@ enum exit_code {
 	EXIT_DAMAGE = 6,	/* check found damage */
 	EXIT_SOME_FAILED = 7,	/* some of several VMs failed */
 	EXIT_NO_REPO = 10,	/* no repository there */
-	EXIT_IN_USE = 11,	/* the source is in use by a running VM */
+	EXIT_IN_USE = 11,	/* a running VM writes to the source, or something uses the target */
 	EXIT_WRONG_KEY = 12,
 	EXIT_INTERRUPTED = 130,
 };
