@@ -17,8 +17,7 @@ char *test_path(const char *dir, const char *name)
 
 char *test_folder_new(void)
 {
-	const char *top = getenv("TESTDIR") ? getenv("TESTDIR") : getenv("TMPDIR");
-	char *dir = test_path(top ? top : "/tmp", "kedge-test.XXXXXX");
+	char *dir = test_path(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "kedge-test.XXXXXX");
 
 	assert_non_null(mkdtemp(dir));
 	return dir;
