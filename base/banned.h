@@ -8,7 +8,8 @@
 #include <time.h>
 #include <alloca.h>
 
-#pragma GCC poison strcpy strcat sprintf vsprintf strncpy strncat strtok gmtime localtime asctime ctime atoi atol atoll gets
+#pragma GCC poison strcpy strcat sprintf vsprintf strncpy strncat strtok gets
+#pragma GCC poison gmtime localtime asctime ctime atoi atol atoll
 #undef alloca
 #pragma GCC poison alloca
 

@@ -1,8 +1,8 @@
 /*
  * buf.h - a growable byte buffer that knows its maximum.
  *
- * buf_init gives the maximum; growing past it is ERR_NOMEM, never truncation.  After a failure the content is as before.
- * Appending amortises.  Threads: one buffer, one thread.  buf_done is safe on a zeroed struct.
+ * buf_init gives the maximum; growing past it is ERR_NOMEM, never truncation.  After a failure the content is as
+ * before.  Appending amortises.  Threads: one buffer, one thread.  buf_done is safe on a zeroed struct.
  */
 #ifndef KEDGE_BASE_BUF_H
 #define KEDGE_BASE_BUF_H

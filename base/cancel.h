@@ -13,7 +13,10 @@ struct cancel {
 	atomic_int requested;
 };
 
-static inline bool cancel_requested(struct cancel *c) { return c && atomic_load_explicit(&c->requested, memory_order_relaxed); }
+static inline bool cancel_requested(struct cancel *c)
+{
+	return c && atomic_load_explicit(&c->requested, memory_order_relaxed);
+}
 static inline void cancel_request(struct cancel *c) { atomic_store(&c->requested, 1); }
 /* 0, or ERR_CANCELLED with *e set; c may be NULL. */
 static inline int cancel_check(struct cancel *c, struct err *e)

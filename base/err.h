@@ -46,10 +46,11 @@ struct err {
 
 /* Sets code and cause; clears context and hint.  Returns code.  code must be negative. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* As err_set, with the code derived from errno (ENOENT: NOTFOUND, EEXIST: EXISTS, ENOSPC/EDQUOT: NOSPACE, ENOMEM: NOMEM,
- * else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as EIO. */
+/* As err_set, with the code derived from errno (ENOENT: NOTFOUND, EEXIST: EXISTS, ENOSPC/EDQUOT: NOSPACE, ENOMEM:
+ * NOMEM, else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as EIO. */
 int err_sys(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Prepends "text: " to the context; keeps code, cause and hint.  Truncates from the outside when full.  Returns e->code. */
+/* Prepends "text: " to the context; keeps code, cause and hint.  Truncates from the outside when full.  Returns
+ * e->code. */
 int err_ctx(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Sets the hint unless an inner layer already has (the inner one knows more).  Returns e->code. */
 int err_hint(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -61,8 +61,8 @@ int fs_pread_full(int fd, void *buf, size_t len, uint64_t off, struct err *e)
 	if (fs_pread(fd, buf, len, off, &got, e) < 0)
 		return e->code;
 	if (got < len)
-		return err_set(e, ERR_CORRUPT, "file ends at %" PRIu64 ", %zu bytes at %" PRIu64 " wanted", off + got, len,
-			       off);
+		return err_set(e, ERR_CORRUPT, "file ends at %" PRIu64 ", %zu bytes at %" PRIu64 " wanted", off + got,
+			       len, off);
 	return 0;
 }
 
@@ -253,8 +253,8 @@ static int name_fd(int fd, const char *path)
 	return linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
 }
 
-/* A file without a name in dir, which is gone when we are, however we go; -1 where there is none that could be named later:
- * that is tried with another one first. */
+/* A file without a name in dir, which is gone when we are, however we go; -1 where there is none that could be named
+ * later: that is tried with another one first. */
 static int open_unnamed(const char *dir, mode_t mode)
 {
 	struct err unheard = ERR_INIT;	/* there is another way */
@@ -347,7 +347,8 @@ static int take_name(struct fs_atomic *a, bool replace, struct err *e)
 	if (!a->tmp && !replace) {
 		if (name_fd(a->fd, a->path) == 0)
 			return 0;
-		return errno == EEXIST ? already_there(a->path, e) : err_sys(e, "%s: name of the finished file", a->path);
+		return errno == EEXIST ? already_there(a->path, e)
+				       : err_sys(e, "%s: name of the finished file", a->path);
 	}
 	if (!replace)
 		return rename_new(a->tmp, a->path, e);

@@ -34,9 +34,10 @@ MUST_CHECK char *fs_dirname(const char *path, struct err *e);
 const char *fs_basename(const char *path);
 
 /*
- * A file that appears whole or not at all.  Data go to a file without a name in the target's folder, of which nothing is
- * left after a crash; where the file system has no such files, to a temporary name ".kedge-*.tmp".  commit fsyncs, gives the
- * file its name and fsyncs the folder; anything else (fs_atomic_done without commit, a crash) leaves the target as it was.
+ * A file that appears whole or not at all.  Data go to a file without a name in the target's folder, of which nothing
+ * is left after a crash; where the file system has no such files, to a temporary name ".kedge-*.tmp".  commit fsyncs,
+ * gives the file its name and fsyncs the folder; anything else (fs_atomic_done without commit, a crash) leaves the
+ * target as it was.
  */
 struct fs_atomic {
 	int fd;			/* the temporary file, read-write; the caller may pwrite, ftruncate, fallocate */
@@ -45,7 +46,8 @@ struct fs_atomic {
 /* Without replace an existing path is ERR_EXISTS, here and again at commit (race-free). */
 MUST_CHECK int fs_atomic_open(struct fs_atomic *a, const char *path, bool replace, mode_t mode, struct err *e);
 MUST_CHECK int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e);
-void fs_atomic_done(struct fs_atomic *a);	/* removes the temporary file if not committed; safe on a zeroed struct with fd -1 */
+/* removes the temporary file if not committed; safe on a zeroed struct with fd -1 */
+void fs_atomic_done(struct fs_atomic *a);
 /* open, write len bytes, commit. */
 MUST_CHECK int fs_write_atomic(const char *path, const void *buf, size_t len, bool replace, mode_t mode, struct err *e);
 

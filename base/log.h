@@ -12,8 +12,8 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 /* Receives each line without newline; must not call back into the log. */
 typedef void (*log_sink_fn)(void *opaque, enum log_level level, const char *line);
 
-/* Messages above the level are dropped before they are formatted.  Default: warnings, to stderr (sink NULL).  Not while other
- * threads log: cli/ calls it before a command runs and after. */
+/* Messages above the level are dropped before they are formatted.  Default: warnings, to stderr (sink NULL).  Not while
+ * other threads log: cli/ calls it before a command runs and after. */
 void log_setup(enum log_level level, log_sink_fn sink, void *opaque);
 int log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *file, int line, const char *fmt, ...)

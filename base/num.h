@@ -61,7 +61,8 @@ static inline uint64_t round_up(uint64_t v, uint64_t pow2)
 }
 static inline uint64_t div_up(uint64_t v, uint64_t d) { return v / d + (v % d != 0); }
 
-/* Parses "10", "64K", "1.5G", "2MiB", "1MB": binary units for K, KiB, M, ..., P; all of text must match.  False: not a size. */
+/* Parses "10", "64K", "1.5G", "2MiB", "1MB": binary units for K, KiB, M, ..., P; all of text must match.  False: not a
+ * size. */
 bool parse_size(const char *text, uint64_t *ret);
 /* Parses a decimal integer in [min, max]; all of text must match. */
 bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret);

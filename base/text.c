@@ -9,8 +9,8 @@
 #include "base/num.h"
 
 /*
- * Length of the valid UTF-8 sequence at s (1..4), 0 if there is none.  Refuses overlong forms, surrogates and code points
- * beyond U+10FFFF (RFC 3629, section 4).
+ * Length of the valid UTF-8 sequence at s (1..4), 0 if there is none.  Refuses overlong forms, surrogates and code
+ * points beyond U+10FFFF (RFC 3629, section 4).
  */
 static size_t utf8_len(const uint8_t *s, size_t left)
 {
@@ -44,8 +44,8 @@ static size_t utf8_len(const uint8_t *s, size_t left)
 	return n;
 }
 
-/* Bytes at s that may go to a terminal as they are; 0: this byte must be shown as \xNN.  C1 controls (U+0080..9F) and the
- * marks that turn the direction of text round (U+202A..202E, U+2066..2069) could disguise a name. */
+/* Bytes at s that may go to a terminal as they are; 0: this byte must be shown as \xNN.  C1 controls (U+0080..9F) and
+ * the marks that turn the direction of text round (U+202A..202E, U+2066..2069) could disguise a name. */
 static size_t printable_len(const uint8_t *s, size_t left)
 {
 	size_t n = utf8_len(s, left);
@@ -94,7 +94,8 @@ const char *text_quote(const char *s, char *buf, size_t len)
 	return buf;
 }
 
-/* Bytes of the word that one byte (or one printable sequence, *ret_n bytes) of s becomes; written to out, which has 5. */
+/* Bytes of the word that one byte (or one printable sequence, *ret_n bytes) of s becomes; written to out, which has
+ * 5. */
 static size_t shell_piece(const uint8_t *s, size_t left, bool ansi, char *out, size_t *ret_n)
 {
 	size_t n = printable_len(s, left);

@@ -18,8 +18,9 @@
 /* Copies s to buf with control characters and invalid UTF-8 as \xNN, shortened with "..." to fit.  Returns buf. */
 const char *text_quote(const char *s, char *buf, size_t len);
 /*
- * s as one word of a command line that a user may paste into a shell: as it is where that is safe, else in single quotes, or in
- * bash's $'...' where it has bytes that text_quote wouldn't print.  One that doesn't fit becomes "...": never half a word.  Returns buf.
+ * s as one word of a command line that a user may paste into a shell: as it is where that is safe, else in single
+ * quotes, or in bash's $'...' where it has bytes that text_quote wouldn't print.  One that doesn't fit becomes "...":
+ * never half a word.  Returns buf.
  */
 const char *text_shell(const char *s, char *buf, size_t len);
 /* The reversible form of len bytes at s, malloc'ed; NULL with *e set when out of memory. */

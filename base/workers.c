@@ -31,7 +31,8 @@ struct thread {
 
 struct workers {
 	struct workers_opts o;
-	pthread_mutex_t lock;		/* guards all up to failed; never held while run, item_free or local_* are called */
+	/* guards all up to failed; never held while run, item_free or local_* are called */
+	pthread_mutex_t lock;
 	pthread_cond_t room, work, ready;
 	struct slot *head, **tail;
 	struct slot *todo;		/* oldest not started, NULL = none */

@@ -2,8 +2,8 @@
  * workers.h - an ordered parallel map: items go in, worker threads transform them, they come out in the order they
  * went in, whatever the number of threads.  0 threads: submit runs the function itself; same interface, same order.
  *
- * The bytes of items inside (submitted, not yet taken) are bounded: submit blocks while they have reached the budget, so
- * that at most the budget and one item are inside, and workers_full() is exact.  The side that takes must be another
+ * The bytes of items inside (submitted, not yet taken) are bounded: submit blocks while they have reached the budget,
+ * so that at most the budget and one item are inside, and workers_full() is exact.  The side that takes must be another
  * thread, or take before it submits when workers_full() says so.  One thread submits, any number take.
  * The function's first error stops the map: submit and next then return that error; items not taken are released by
  * workers_free.  Worker threads block all signals.

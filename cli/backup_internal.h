@@ -44,13 +44,16 @@ struct sources {
 /* Takes the command line apart and opens disks and attachments.  Wrong usage: exit 2. */
 MUST_CHECK int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret, struct err *e);
 void sources_done(struct sources *s);
-/* Refuses a VM name that belongs to another machine (unless --adopt), and a disk whose format is not last night's (unless given). */
-MUST_CHECK int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s, const struct backup_list *l, struct err *e);
+/* Refuses a VM name that belongs to another machine (unless --adopt), and a disk whose format is not last night's
+ * (unless given). */
+MUST_CHECK int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s,
+				  const struct backup_list *l, struct err *e);
 
 /* Says what will be read. */
 void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest_plan *p);
 /* Says how each disk was read, what went wrong, and what would make the next night cheaper. */
-void backup_say_result(struct cli *c, const struct sources *s, const struct manifest *m, const struct id *id, bool claim_false);
+void backup_say_result(struct cli *c, const struct sources *s, const struct manifest *m, const struct id *id,
+		       bool claim_false);
 /* The JSON object that `backup --json` ends with. */
 json_t *backup_result_json(const struct manifest *m, const struct id *id, bool claim_false);
 json_t *backup_plan_json(const struct sources *s, const struct ingest_plan *p);

@@ -29,8 +29,8 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 
 	for (size_t i = 0; i < n; i++)
 		sum += rows[i].bytes_max;
-	msg_note(c, "VM %s: %zu state%s of %zu disk%s, at most %s to read", s->vm, n, msg_plural(n), s->disks.n, msg_plural(s->disks.n),
-		 msg_size(c, sum, size));
+	msg_note(c, "VM %s: %zu state%s of %zu disk%s, at most %s to read", s->vm, n, msg_plural(n), s->disks.n,
+		 msg_plural(s->disks.n), msg_size(c, sum, size));
 	for (size_t i = 0; i < n; i++) {
 		const struct ingest_plan_row *r = &rows[i];
 
@@ -39,9 +39,10 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 			left++;
 			continue;
 		}
-		msg_note(c, "  %s %s: %s%s%s%s (%s)", s->disks.p[r->disk].name, text_quote(r->state, state, sizeof(state)), read_how_name(r->how),
-			 r->base ? " from " : "", r->base ? text_quote(r->base, base, sizeof(base)) : "", r->how == READ_SAME ? ", nothing to read" : "",
-			 msg_size(c, r->bytes_max, size));
+		msg_note(c, "  %s %s: %s%s%s%s (%s)", s->disks.p[r->disk].name,
+			 text_quote(r->state, state, sizeof(state)), read_how_name(r->how), r->base ? " from " : "",
+			 r->base ? text_quote(r->base, base, sizeof(base)) : "",
+			 r->how == READ_SAME ? ", nothing to read" : "", msg_size(c, r->bytes_max, size));
 	}
 	if (left)
 		msg_note(c, "  and %zu that are stored already", left);
@@ -58,8 +59,8 @@ static bool has_base(const struct manifest *m, size_t disk)
 	return false;
 }
 
-/* The command that makes the next night incremental where this one read the disk in full.  A new snapshot is itself read once; an
- * overlay serves at once, because the layer below it is what was just stored. */
+/* The command that makes the next night incremental where this one read the disk in full.  A new snapshot is itself
+ * read once; an overlay serves at once, because the layer below it is what was just stored. */
 static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 {
 	const struct image *top = d->chain->layers[0];
@@ -70,15 +71,17 @@ static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 	else
 		text_shell(d->path, q, sizeof(q));
 	if (base)
-		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored now");
+		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored "
+			    "now");
 	else if (top->identity.block_device)
 		msg_note(c, "  %s is a block device: it is read in full each night", q);
-	else if (!strcmp(top->info.format, "qcow2") && !(top->info.features & IMAGE_EXTERNAL_DATA))	/* such an image can't have snapshots */
-		msg_note(c, "  to read only what changed from the next night on: qemu-img snapshot -c kedge-$(date +%%F) %s, and this backup once more "
-			    "(VM stopped); or for a running VM: virsh snapshot-create-as VM kedge-$(date +%%F) --disk-only", q);
-	else
-		msg_note(c, "  to read only what changed from the next night on, let the VM write to an overlay: qemu-img create -f qcow2 -b %s -F %s "
-			    "OVERLAY.qcow2", q, top->info.format);
+	else if (!strcmp(top->info.format, "qcow2") && !(top->info.features & IMAGE_EXTERNAL_DATA))
+		msg_note(c, "  to read only what changed from the next night on: "
+			    "qemu-img snapshot -c kedge-$(date +%%F) %s, and this backup once more (VM stopped); "
+			    "or for a running VM: virsh snapshot-create-as VM kedge-$(date +%%F) --disk-only", q);
+	else	/* no internal snapshots: a raw image, or data in another file */
+		msg_note(c, "  to read only what changed from the next night on, let the VM write to an overlay: "
+			    "qemu-img create -f qcow2 -b %s -F %s OVERLAY.qcow2", q, top->info.format);
 }
 
 static void say_disk(struct cli *c, const struct sources *s, const struct manifest *m, size_t i)
@@ -88,14 +91,16 @@ static void say_disk(struct cli *c, const struct sources *s, const struct manife
 
 	msg_note(c, "disk %s: %s (%s): %s read, %s unchanged%s%s%s", d->name, read_how_name(d->how), how_text(d->how),
 		 msg_size(c, d->bytes_read, read), msg_size(c, d->bytes_unchanged, same), d->bytes_audited ? " (" : "",
-		 d->bytes_audited ? msg_size(c, d->bytes_audited, audit) : "", d->bytes_audited ? " of it read again and compared)" : "");
+		 d->bytes_audited ? msg_size(c, d->bytes_audited, audit) : "",
+		 d->bytes_audited ? " of it read again and compared)" : "");
 	if (d->how == READ_FULL && i < s->disks.n)
 		say_cheaper(c, &s->disks.p[i], has_base(m, i));
 	for (size_t k = 0; k < d->dropped.n; k++)
 		msg_note(c, "  not carried over: %s", text_quote(d->dropped.p[k], q, sizeof(q)));
 }
 
-void backup_say_result(struct cli *c, const struct sources *s, const struct manifest *m, const struct id *id, bool claim_false)
+void backup_say_result(struct cli *c, const struct sources *s, const struct manifest *m, const struct id *id,
+		       bool claim_false)
 {
 	char short_text[SHORT_ID_BYTES], stored[MSG_SIZE_BYTES], fresh[MSG_SIZE_BYTES], q[600];
 
@@ -109,10 +114,11 @@ void backup_say_result(struct cli *c, const struct sources *s, const struct mani
 			 p->state ? text_quote(p->state, state, sizeof(state)) : "", text_quote(p->text, q, sizeof(q)));
 	}
 	if (claim_false)
-		msg_warn(c, "a part that was called unchanged had changed: the disk was read in full, and this backup is right; earlier ones that "
-			    "relied on the same claim may not be");
-	msg_note(c, "backup %s of %s: %s new, %s stored, %.1f s%s", short_id(id, short_text), m->vm, msg_size(c, m->bytes_new, fresh),
-		 msg_size(c, m->bytes_stored, stored), (double)m->milliseconds / 1000, m->complete ? "" : "; INCOMPLETE");
+		msg_warn(c, "a part that was called unchanged had changed: the disk was read in full, and this backup "
+			    "is right; earlier ones that relied on the same claim may not be");
+	msg_note(c, "backup %s of %s: %s new, %s stored, %.1f s%s", short_id(id, short_text), m->vm,
+		 msg_size(c, m->bytes_new, fresh), msg_size(c, m->bytes_stored, stored), (double)m->milliseconds / 1000,
+		 m->complete ? "" : "; INCOMPLETE");
 }
 
 json_t *backup_plan_json(const struct sources *s, const struct ingest_plan *p)

@@ -1,6 +1,6 @@
 /*
- * backup_source.c - what `kedge backup` is asked to read: names, disks, attachments, selectors; and whether it is the same machine
- * and the same formats as last time.
+ * backup_source.c - what `kedge backup` is asked to read: names, disks, attachments, selectors; and whether it is the
+ * same machine and the same formats as last time.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -42,7 +42,8 @@ void sources_done(struct sources *s)
 	*s = (struct sources){ 0 };
 }
 
-/* A name that can't be typed in a point gets an alias: what is allowed of it, and digits of its hash to tell it from others. */
+/* A name that can't be typed in a point gets an alias: what is allowed of it, and digits of its hash to tell it from
+ * others. */
 static int set_vm(struct sources *s, const char *name, struct err *e)
 {
 	char safe[48], hex[9];
@@ -53,8 +54,11 @@ static int set_vm(struct sources *s, const char *name, struct err *e)
 		s->vm = text_printf(e, "%s", name);
 		return s->vm ? 0 : e->code;
 	}
-	for (const char *p = name; *p && n < sizeof(safe) - 1; p++)
-		safe[n++] = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ? *p : '_';
+	for (const char *p = name; *p && n < sizeof(safe) - 1; p++) {
+		bool kept = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
+
+		safe[n++] = kept || *p == '-' ? *p : '_';
+	}
 	safe[n] = 0;
 	hash_bytes(name, strlen(name), &h);
 	s->vm = text_printf(e, "%s-%s", safe, text_hex(h.b, 4, hex));
@@ -79,8 +83,8 @@ static int name_vm(struct cli *c, struct sources *s, const struct backup_opts *o
 	return set_vm(s, base, e);
 }
 
-static int parse_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct source_disk *d,
-		      const struct format **ret_format, struct err *e)
+static int parse_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s,
+		      struct source_disk *d, const struct format **ret_format, struct err *e)
 {
 	const struct format *given = o->image.format ? format_find(o->image.format) : NULL, *prefix = NULL;
 	char q[256];
@@ -88,7 +92,8 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 	if (o->image.format && !given)
 		return cli_usage(c, e, "--format: no format \"%s\"", text_quote(o->image.format, q, sizeof(q)));
 	if (o->image.backing_format && !format_find(o->image.backing_format))
-		return cli_usage(c, e, "--backing-format: no format \"%s\"", text_quote(o->image.backing_format, q, sizeof(q)));
+		return cli_usage(c, e, "--backing-format: no format \"%s\"",
+				 text_quote(o->image.backing_format, q, sizeof(q)));
 	if (format_parse_source(arg, &d->name, &prefix, &d->path, e) < 0)
 		return cli_exit(c, EXIT_USAGE, e);
 	if (!d->name)
@@ -96,7 +101,8 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 	if (!d->name)
 		return e->code;
 	if (!text_is_name(d->name))
-		return cli_usage(c, e, "disk name \"%s\": letters, digits, '.', '_' and '-' only", text_quote(d->name, q, sizeof(q)));
+		return cli_usage(c, e, "disk name \"%s\": letters, digits, '.', '_' and '-' only",
+				 text_quote(d->name, q, sizeof(q)));
 	for (size_t i = 0; i + 1 < s->disks.n; i++)
 		if (!strcmp(s->disks.p[i].name, d->name))
 			return cli_usage(c, e, "two disks are named %s", d->name);
@@ -110,14 +116,18 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	struct source_disk *d = VEC_PUSH(&s->disks, e);
 	const struct format *f = NULL;
 	struct chain_opts co = {
-		.allow_paths = o->image.allow_paths.p, .backing_format = o->image.backing_format, .force = o->image.force,
+		.allow_paths = o->image.allow_paths.p,
+		.backing_format = o->image.backing_format,
+		.force = o->image.force,
 	};
 
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
 		return e->code;
 	co.format = f ? f->name : NULL;
-	if (chain_open(d->path, &co, &d->chain, e) == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
-		err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, FORMAT is qcow2 or raw");
+	if (chain_open(d->path, &co, &d->chain, e) == ERR_NOTFOUND && !e->hint[0] &&
+	    strcspn(d->path, ":=") < strcspn(d->path, "/"))
+		err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
+			    "FORMAT is qcow2 or raw");
 	return e->code;
 }
 
@@ -135,7 +145,8 @@ static int open_file(struct sources *s, const char *path, struct err *e)
 	for (size_t i = 0; i + 1 < s->files.n; i++)
 		left -= s->files.p[i].len;
 	if (st.st_size > (off_t)left)
-		return err_set(e, ERR_INVALID, "%s: attachments can have %zu MiB together, because they are held in memory", path,
+		return err_set(e, ERR_INVALID,
+			       "%s: attachments can have %zu MiB together, because they are held in memory", path,
 			       ATTACHMENTS_MAX_BYTES >> 20);
 	if (fs_read_file(path, left, &f->p, &f->len, e) < 0)
 		return err_ctx(e, "attachment");
@@ -245,7 +256,8 @@ static const struct manifest *last_of(const struct backup_list *l, const char *v
 	return NULL;
 }
 
-/* True when one of the chains holds, as some layer, the image that was a disk's top layer last time: the same disk under a new overlay. */
+/* True when one of the chains holds, as some layer, the image that was a disk's top layer last time: the same disk
+ * under a new overlay. */
 static bool continues(const struct sources *s, const struct manifest *last)
 {
 	for (size_t i = 0; i < last->disks.n; i++) {
@@ -278,16 +290,17 @@ static int check_formats(const struct sources *s, const struct manifest *last, s
 		for (size_t k = 0; k < last->disks.n && !d->format_given; k++) {
 			if (strcmp(last->disks.p[k].name, d->name) || !strcmp(last->disks.p[k].format, now))
 				continue;
-			err_set(e, ERR_INVALID, "%s: disk %s is %s now and was %s in its last backup", d->path, d->name, now,
-				last->disks.p[k].format);
-			return err_hint(e, "a guest can make its raw disk look like another format; if the change is meant: %s=%s:%s", d->name, now,
-					d->path);
+			err_set(e, ERR_INVALID, "%s: disk %s is %s now and was %s in its last backup", d->path, d->name,
+				now, last->disks.p[k].format);
+			return err_hint(e, "a guest can make its raw disk look like another format; "
+					   "if the change is meant: %s=%s:%s", d->name, now, d->path);
 		}
 	}
 	return 0;
 }
 
-int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s, const struct backup_list *l, struct err *e)
+int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s, const struct backup_list *l,
+		       struct err *e)
 {
 	const struct manifest *last = last_of(l, s->vm);
 
@@ -295,12 +308,13 @@ int sources_check_last(struct cli *c, const struct backup_opts *o, const struct 
 	if (!last)
 		return 0;
 	if (!o->adopt && !same_machine(s, last)) {
-		char was[512], now[512];
+		const bool by_uuid = s->uuid && last->machine_uuid;
+		const char *source = last->machine_source ? last->machine_source : "?";
+		char was[256], now[256];
 
 		err_set(e, ERR_EXISTS, "the name %s belongs to another machine (%s; this one: %s)", s->vm,
-			text_quote(s->uuid && last->machine_uuid ? last->machine_uuid : last->machine_source ? last->machine_source : "?", was,
-				   sizeof(was) / 2),
-			text_quote(s->uuid && last->machine_uuid ? s->uuid : s->machine_source, now, sizeof(now) / 2));
+			text_quote(by_uuid ? last->machine_uuid : source, was, sizeof(was)),
+			text_quote(by_uuid ? s->uuid : s->machine_source, now, sizeof(now)));
 		return err_hint(e, "--vm NAME gives this one another name; --adopt says that it continues that one");
 	}
 	return check_formats(s, last, e);

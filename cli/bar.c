@@ -89,8 +89,9 @@ static void bar_text(const struct progress_state *s, char *buf)
 /* Parts by importance: what does not fit in the width is left out from the least important on. */
 const char *bar_line(const struct progress_state *s, double rate, size_t width, char *buf, size_t len)
 {
-	char phase[40], what[WHAT_BYTES + 2] = "", gauge[BAR_COLUMNS + 4] = "", percent[8] = "", amount[64], speed[40] = "",
-	     eta[24] = "", a[HUMAN_BYTES_MAX], b[HUMAN_BYTES_MAX], shown[WHAT_BYTES];
+	char phase[40], what[WHAT_BYTES + 2] = "", gauge[BAR_COLUMNS + 4] = "", percent[8] = "";
+	char amount[64], speed[40] = "", eta[24] = "";
+	char a[HUMAN_BYTES_MAX], b[HUMAN_BYTES_MAX], shown[WHAT_BYTES];
 	const char *parts[] = { phase, what, gauge, percent, amount, speed, eta };
 	static const unsigned char rank[] = { 0, 5, 6, 1, 2, 4, 3 };	/* of each part; 0 stays longest */
 	bool keep[7] = { true };

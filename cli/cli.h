@@ -33,7 +33,8 @@ struct cli_globals {
 	const char *password_file;	/* --password-file or KEDGE_PASSWORD_FILE */
 	const char *key_file;
 	bool json, quiet, verbose, no_progress, bytes, help, version;
-	uint64_t threads;		/* worker threads; never 0 after set-up: default = CPUs that the process may use */
+	/* worker threads; never 0 after set-up: default = CPUs that the process may use */
+	uint64_t threads;
 	uint64_t memory;		/* bytes that a command may use for buffers; default 256 MiB */
 };
 
@@ -67,8 +68,8 @@ struct command {
 extern const struct command *const cli_commands[];
 extern const struct opt cli_global_options[];
 
-extern const struct command cmd_backup, cmd_bench, cmd_cat, cmd_check, cmd_diff, cmd_doctor, cmd_dump, cmd_help, cmd_info, cmd_init, cmd_key, cmd_list,
-	cmd_map, cmd_restore, cmd_show, cmd_stats;
+extern const struct command cmd_backup, cmd_bench, cmd_cat, cmd_check, cmd_diff, cmd_doctor, cmd_dump, cmd_help,
+	cmd_info, cmd_init, cmd_key, cmd_list, cmd_map, cmd_restore, cmd_show, cmd_stats;
 
 /* Makes the failure in e exit with code instead: `return cli_exit(c, EXIT_NO_REPO, e)`.  Returns e->code. */
 static inline int cli_exit(struct cli *c, int code, const struct err *e)

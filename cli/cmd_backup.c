@@ -10,16 +10,21 @@
 
 static const struct opt backup_options[] = {
 	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME", "the VM's name (default: from the first file's name)"),
-	OPT(struct backup_opts, attach, 0, OPT_LIST, "attach", "FILE", "store a file with it, such as the VM's description (repeatable)"),
-	OPT(struct backup_opts, states, 0, OPT_TEXT, "states", "SELECTORS", "all (default), or a list: current,snap:NAME,layer:FILE"),
+	OPT(struct backup_opts, attach, 0, OPT_LIST, "attach", "FILE",
+	    "store a file with it, such as the VM's description (repeatable)"),
+	OPT(struct backup_opts, states, 0, OPT_TEXT, "states", "SELECTORS",
+	    "all (default), or a list: current,snap:NAME,layer:FILE"),
 	IMAGE_ARGS_FORMAT(struct backup_opts),
 	IMAGE_ARGS_CHAIN(struct backup_opts),
 	OPT(struct backup_opts, image.force, 'f', OPT_FLAG, "force", NULL, "read images that are marked corrupt"),
 	OPT(struct backup_opts, adopt, 0, OPT_FLAG, "adopt", NULL, "continue a VM name that another machine has used"),
 	OPT(struct backup_opts, tags, 0, OPT_LIST, "tag", "TEXT", "a note that is kept with the backup (repeatable)"),
-	OPT(struct backup_opts, audit, 0, OPT_TEXT, "audit", "AMOUNT", "how much of what is called unchanged to read again: N%, a time, off"),
-	OPT(struct backup_opts, compression, 0, OPT_TEXT, "compression", "LEVEL", "how hard to compress", .choices = "fast|default|max|off"),
-	OPT(struct backup_opts, no_shared_compression, 0, OPT_FLAG, "no-shared-compression", NULL, "compress every chunk alone"),
+	OPT(struct backup_opts, audit, 0, OPT_TEXT, "audit", "AMOUNT",
+	    "how much of what is called unchanged to read again: N%, a time, off"),
+	OPT(struct backup_opts, compression, 0, OPT_TEXT, "compression", "LEVEL", "how hard to compress",
+	    .choices = "fast|default|max|off"),
+	OPT(struct backup_opts, no_shared_compression, 0, OPT_FLAG, "no-shared-compression", NULL,
+	    "compress every chunk alone"),
 	OPT(struct backup_opts, dry_run, 'n', OPT_FLAG, "dry-run", NULL, "say what would be read, and stop"),
 	{ .name = NULL },
 };
@@ -74,7 +79,10 @@ static int collect(struct backup_job *j, struct err *e)
 		if (!a)
 			return e->code;
 		*a = (struct ingest_attachment){
-			.name = j->s.files.p[i].name, .p = j->s.files.p[i].p, .len = j->s.files.p[i].len, .mode = j->s.files.p[i].mode,
+			.name = j->s.files.p[i].name,
+			.p = j->s.files.p[i].p,
+			.len = j->s.files.p[i].len,
+			.mode = j->s.files.p[i].mode,
 		};
 	}
 	return 0;
@@ -83,10 +91,22 @@ static int collect(struct backup_job *j, struct err *e)
 static int plan(struct backup_job *j, struct err *e)
 {
 	const struct ingest_opts io = {
-		.vm = j->s.vm, .vm_name = j->s.vm_name, .machine_uuid = j->s.uuid, .machine_kind = j->s.uuid ? "libvirt" : NULL,
-		.machine_source = j->s.machine_source, .disks = j->disks.p, .ndisks = j->disks.n, .attachments = j->files.p,
-		.nattachments = j->files.n, .tags = j->o->tags.p, .backups = &j->open.backups, .threads = (unsigned)j->c->g.threads,
-		.max_bytes = (size_t)(j->c->g.memory / 4), .audit = j->s.audit, .audit_value = j->s.audit_value, .cancel = &j->c->cancel,
+		.vm = j->s.vm,
+		.vm_name = j->s.vm_name,
+		.machine_uuid = j->s.uuid,
+		.machine_kind = j->s.uuid ? "libvirt" : NULL,
+		.machine_source = j->s.machine_source,
+		.disks = j->disks.p,
+		.ndisks = j->disks.n,
+		.attachments = j->files.p,
+		.nattachments = j->files.n,
+		.tags = j->o->tags.p,
+		.backups = &j->open.backups,
+		.threads = (unsigned)j->c->g.threads,
+		.max_bytes = (size_t)(j->c->g.memory / 4),
+		.audit = j->s.audit,
+		.audit_value = j->s.audit_value,
+		.cancel = &j->c->cancel,
 		.progress = &j->c->progress,
 	};
 
@@ -107,7 +127,9 @@ static int report(struct backup_job *j, struct err *e)
 	backup_say_result(j->c, &j->s, j->m, &j->id, j->result.claim_false);
 	if (j->c->g.json && msg_json(backup_result_json(j->m, &j->id, j->result.claim_false), e) < 0)
 		return e->code;
-	return j->result.incomplete || !j->m->complete ? EXIT_INCOMPLETE : j->result.claim_false ? EXIT_FALSE_CLAIM : EXIT_DONE;
+	if (j->result.incomplete || !j->m->complete)
+		return EXIT_INCOMPLETE;
+	return j->result.claim_false ? EXIT_FALSE_CLAIM : EXIT_DONE;
 }
 
 static int work(struct backup_job *j, struct err *e)
@@ -143,9 +165,9 @@ const struct command cmd_backup = {
 	.name = "backup",
 	.summary = "back up the disks of a VM with all their states",
 	.usage = "[DISK=][FORMAT:]PATH...",
-	.text = "Stores every state of each disk: its current content, each internal snapshot, each lower layer of its chain.  What a listed backup\n"
-		"holds already is not read again.  An image that a running VM writes to is refused: take an external snapshot and back up the\n"
-		"layer below.",
+	.text = "Stores every state of each disk: its current content, each internal snapshot, each lower layer\n"
+		"of its chain.  What a listed backup holds already is not read again.  An image that a running VM\n"
+		"writes to is refused: take an external snapshot and back up the layer below.",
 	.options = backup_options,
 	.opts_size = sizeof(struct backup_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

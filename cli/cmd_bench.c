@@ -19,7 +19,8 @@ struct bench_opts {
 static const struct opt bench_options[] = {
 	OPT(struct bench_opts, dir, 0, OPT_TEXT, "dir", "DIR", "measure writing there too, with fsync"),
 	OPT(struct bench_opts, level, 0, OPT_NUMBER, "level", "N", "zstd level (default 3)", .min = 1, .max = 19),
-	OPT(struct bench_opts, size, 0, OPT_SIZE, "size", "SIZE", "how much of the data to use, 2M to 1G (default 64M)", .min = 2 * MIB, .max = GIB),
+	OPT(struct bench_opts, size, 0, OPT_SIZE, "size", "SIZE", "how much of the data to use, 2M to 1G (default 64M)",
+	    .min = 2 * MIB, .max = GIB),
 	{ .name = NULL },
 };
 
@@ -113,12 +114,13 @@ static int report(struct cli *c, const struct limits *l, struct err *e)
 		json_object_set_new(o, "limit_restore", json_real(limits_restore(l, cores)));
 		return msg_json(o, e);
 	}
-	printf("measured on %s that is not zero; ratio %.2f; MiB/s of one core:\n", msg_size(c, l->bytes, size), l->ratio);
+	printf("measured on %s that is not zero; ratio %.2f; MiB/s of one core:\n", msg_size(c, l->bytes, size),
+	       l->ratio);
 	for (size_t i = 0; i < NROWS; i++)
 		if (row_value(l, i) > 0)
 			printf("  %-30s %8.0f\n", rows[i].text, row_value(l, i) / (double)MIB);
-	printf("limit for new data on %u core%s:  %.0f MiB/s stored, %.0f MiB/s restored\n", cores, cores == 1 ? "" : "s",
-	       limits_store(l, cores) / (double)MIB, limits_restore(l, cores) / (double)MIB);
+	printf("limit for new data on %u core%s:  %.0f MiB/s stored, %.0f MiB/s restored\n", cores,
+	       cores == 1 ? "" : "s", limits_store(l, cores) / (double)MIB, limits_restore(l, cores) / (double)MIB);
 	return msg_flush(e);
 }
 
@@ -139,8 +141,9 @@ const struct command cmd_bench = {
 	.name = "bench",
 	.summary = "measure what storing and restoring costs on this machine",
 	.usage = "[FILE]",
-	.text = "Measures hashing, compressing, sealing and their reverses on FILE (a disk image; default: this program and its libraries) and computes the\n"
-		"speed that no run can exceed: what the bytes that must be hashed, compressed, decoded again, sealed and written cost.",
+	.text = "Measures hashing, compressing, sealing and their reverses on FILE (a disk image; default: this\n"
+		"program and its libraries) and computes the speed that no run can exceed: what the bytes that\n"
+		"must be hashed, compressed, decoded again, sealed and written cost.",
 	.options = bench_options,
 	.opts_size = sizeof(struct bench_opts),
 	.globals = CLI_JSON | CLI_BYTES | CLI_THREADS,

@@ -23,7 +23,8 @@ struct cat_opts {
 static const struct opt cat_options[] = {
 	OPT(struct cat_opts, offset, 0, OPT_SIZE, "offset", "SIZE", "begin there (default 0)"),
 	OPT(struct cat_opts, length, 0, OPT_SIZE, "length", "SIZE", "so many bytes (default: to the end)", .min = 1),
-	OPT(struct cat_opts, salvage, 0, OPT_FLAG, "salvage", NULL, "go on where chunks can't be had; zeros stand there, exit 4"),
+	OPT(struct cat_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
+	    "go on where chunks can't be had; zeros stand there, exit 4"),
 	{ .name = NULL },
 };
 
@@ -35,8 +36,8 @@ struct sink {
 	struct cancel *cancel;
 };
 
-/* The bytes come on a thread that no signal interrupts: a pipe whose reader sleeps must not keep it from being stopped, so nothing is
- * written to a pipe but what it takes at once. */
+/* The bytes come on a thread that no signal interrupts: a pipe whose reader sleeps must not keep it from being stopped,
+ * so nothing is written to a pipe but what it takes at once. */
 static int wait_room(const struct sink *s, struct err *e)
 {
 	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
@@ -120,7 +121,8 @@ static int stream(struct cli *c, const struct cat_opts *co, struct opened *o, co
 	r = restore_new(o->repo, pt->backup, &ro, &rs, e);
 	if (r == 0)
 		r = restore_stream(rs, m->disks.p[pt->disk].domain, &sd->tree, co->offset,
-				   co->length ? min_u64(co->length, size - co->offset) : size - co->offset, &out, &res, e);
+				   co->length ? min_u64(co->length, size - co->offset) : size - co->offset, &out, &res,
+				   e);
 	points_report_damage(c, &res);
 	if (res.ndamage)
 		c->exit_code = EXIT_UNVERIFIED;

@@ -19,7 +19,8 @@ struct check_cmd_opts {
 };
 
 static const struct opt check_options[] = {
-	OPT(struct check_cmd_opts, read_data, 0, OPT_MAYBE, "read-data", "N%", "read the packs too, all or a random part, and verify every chunk"),
+	OPT(struct check_cmd_opts, read_data, 0, OPT_MAYBE, "read-data", "N%",
+	    "read the packs too, all or a random part, and verify every chunk"),
 	OPT(struct check_cmd_opts, seed, 0, OPT_NUMBER, "seed", "N", "choose the same random part again", .min = 1),
 	{ .name = NULL },
 };
@@ -29,7 +30,9 @@ struct check_job {
 	json_t *findings;	/* NULL: text */
 };
 
-static const char *const severities[] = { [CHECK_INFO] = "info", [CHECK_WARNING] = "warning", [CHECK_DAMAGE] = "damage" };
+static const char *const severities[] = {
+	[CHECK_INFO] = "info", [CHECK_WARNING] = "warning", [CHECK_DAMAGE] = "damage"
+};
 
 static void finding_json(json_t *to, const struct check_finding *f)
 {
@@ -86,10 +89,11 @@ static int on_finding(void *opaque, const struct check_finding *f, struct err *e
 	place_text(f, place, sizeof(place));
 	text_quote(f->text, q, sizeof(q));
 	if (f->severity == CHECK_INFO)
-		msg_note(j->c, "%s%s%s%s%s", place, *place ? ": " : "", f->object ? f->object : "", f->object ? ": " : "", q);
-	else
-		msg_warn(j->c, "%s: %s%s%s%s%s", severities[f->severity], place, *place ? ": " : "", f->object ? f->object : "",
+		msg_note(j->c, "%s%s%s%s%s", place, *place ? ": " : "", f->object ? f->object : "",
 			 f->object ? ": " : "", q);
+	else
+		msg_warn(j->c, "%s: %s%s%s%s%s", severities[f->severity], place, *place ? ": " : "",
+			 f->object ? f->object : "", f->object ? ": " : "", q);
 	return 0;
 }
 
@@ -126,21 +130,30 @@ static int report_json(struct check_job *j, const struct check_result *r, struct
 		const char *name;
 		size_t offset;
 	} counts[] = {
-		{ "backups", offsetof(struct check_result, backups) }, { "points", offsetof(struct check_result, points) },
-		{ "points_damaged", offsetof(struct check_result, points_damaged) }, { "packs", offsetof(struct check_result, packs) },
+		{ "backups", offsetof(struct check_result, backups) },
+		{ "points", offsetof(struct check_result, points) },
+		{ "points_damaged", offsetof(struct check_result, points_damaged) },
+		{ "packs", offsetof(struct check_result, packs) },
 		{ "packs_missing", offsetof(struct check_result, packs_missing) },
 		{ "packs_damaged", offsetof(struct check_result, packs_damaged) },
 		{ "packs_unnamed", offsetof(struct check_result, packs_unnamed) },
-		{ "packs_read", offsetof(struct check_result, packs_read) }, { "bytes_read", offsetof(struct check_result, bytes_read) },
-		{ "nodes", offsetof(struct check_result, nodes) }, { "chunks", offsetof(struct check_result, chunks) },
-		{ "chunks_read", offsetof(struct check_result, chunks_read) }, { "chunks_lost", offsetof(struct check_result, chunks_lost) },
-		{ "damages", offsetof(struct check_result, damages) }, { "warnings", offsetof(struct check_result, warnings) },
+		{ "packs_read", offsetof(struct check_result, packs_read) },
+		{ "bytes_read", offsetof(struct check_result, bytes_read) },
+		{ "nodes", offsetof(struct check_result, nodes) },
+		{ "chunks", offsetof(struct check_result, chunks) },
+		{ "chunks_read", offsetof(struct check_result, chunks_read) },
+		{ "chunks_lost", offsetof(struct check_result, chunks_lost) },
+		{ "damages", offsetof(struct check_result, damages) },
+		{ "warnings", offsetof(struct check_result, warnings) },
 		{ "seed", offsetof(struct check_result, seed) },
 	};
 	json_t *o = json_object();
 
-	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++)
-		json_object_set_new(o, counts[i].name, msg_json_u64(*(const uint64_t *)(const void *)((const char *)r + counts[i].offset)));
+	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		const void *member = (const char *)r + counts[i].offset;
+
+		json_object_set_new(o, counts[i].name, msg_json_u64(*(const uint64_t *)member));
+	}
 	json_object_set_new(o, "findings", json_incref(j->findings));
 	return msg_json(o, e);
 }
@@ -151,17 +164,19 @@ static int report_text(struct check_job *j, const struct check_opts *co, const s
 
 	if (j->c->g.quiet && !r->damages && !r->warnings)
 		return 0;
-	printf("%" PRIu64 " backup%s, %" PRIu64 " point%s, %" PRIu64 " pack%s, %" PRIu64 " node%s, %" PRIu64 " chunk%s looked up\n",
-	       r->backups, msg_plural(r->backups), r->points, msg_plural(r->points), r->packs, msg_plural(r->packs), r->nodes,
-	       msg_plural(r->nodes), r->chunks, msg_plural(r->chunks));
+	printf("%" PRIu64 " backup%s, %" PRIu64 " point%s, %" PRIu64 " pack%s, %" PRIu64 " node%s, %" PRIu64
+	       " chunk%s looked up\n",
+	       r->backups, msg_plural(r->backups), r->points, msg_plural(r->points), r->packs, msg_plural(r->packs),
+	       r->nodes, msg_plural(r->nodes), r->chunks, msg_plural(r->chunks));
 	if (co->read != CHECK_READ_NONE)
-		printf("%" PRIu64 " pack%s read (%s), %" PRIu64 " chunk%s verified\n", r->packs_read, msg_plural(r->packs_read),
-		       msg_size(j->c, r->bytes_read, size), r->chunks_read, msg_plural(r->chunks_read));
+		printf("%" PRIu64 " pack%s read (%s), %" PRIu64 " chunk%s verified\n", r->packs_read,
+		       msg_plural(r->packs_read), msg_size(j->c, r->bytes_read, size), r->chunks_read,
+		       msg_plural(r->chunks_read));
 	if (co->read == CHECK_READ_PERCENT)
 		printf("the same part again: --seed %" PRIu64 "\n", r->seed);
 	if (r->damages)
-		printf("DAMAGED: %" PRIu64 " point%s, %" PRIu64 " chunk%s lost\n", r->points_damaged, msg_plural(r->points_damaged),
-		       r->chunks_lost, msg_plural(r->chunks_lost));
+		printf("DAMAGED: %" PRIu64 " point%s, %" PRIu64 " chunk%s lost\n", r->points_damaged,
+		       msg_plural(r->points_damaged), r->chunks_lost, msg_plural(r->chunks_lost));
 	else
 		printf(r->warnings ? "nothing is lost; see the warnings\n" : "no damage found\n");
 	return msg_flush(e);
@@ -170,7 +185,10 @@ static int report_text(struct check_job *j, const struct check_opts *co, const s
 static int run(struct cli *c, void *opts, struct err *e)
 {
 	struct check_opts co = {
-		.threads = (unsigned)c->g.threads, .max_bytes = (size_t)(c->g.memory * 3 / 4), .cancel = &c->cancel, .progress = &c->progress,
+		.threads = (unsigned)c->g.threads,
+		.max_bytes = (size_t)(c->g.memory * 3 / 4),
+		.cancel = &c->cancel,
+		.progress = &c->progress,
 	};
 	struct check_job j = { .c = c };
 	struct check_result res = { 0 };
@@ -194,8 +212,9 @@ const struct command cmd_check = {
 	.name = "check",
 	.summary = "verify that every backup can be restored",
 	.usage = "",
-	.text = "Without --read-data: every manifest, every tree, and that every chunk is in a pack that is there and says so.  With it, the packs\n"
-		"are read too, and every chunk's id is computed.  Damage is named by object, VM, point and guest range; exit 6.",
+	.text = "Without --read-data: every manifest, every tree, and that every chunk is in a pack that is there\n"
+		"and says so.  With it, the packs are read too, and every chunk's id is computed.  Damage is\n"
+		"named by object, VM, point and guest range; exit 6.",
 	.options = check_options,
 	.opts_size = sizeof(struct check_cmd_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

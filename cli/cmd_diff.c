@@ -47,7 +47,9 @@ static int on_range(void *opaque, const struct diff_disk *d, uint64_t off, uint6
 
 static const char *which_disk(const struct diff_job *j)
 {
-	return j->a.has_disk ? j->a.backup->m->disks.p[j->a.disk].name : j->b.has_disk ? j->b.backup->m->disks.p[j->b.disk].name : NULL;
+	const struct point *pt = j->a.has_disk ? &j->a : &j->b;
+
+	return pt->has_disk ? pt->backup->m->disks.p[pt->disk].name : NULL;
 }
 
 static int report_json(struct diff_job *j, struct err *e)
@@ -77,7 +79,8 @@ static int report_text(struct diff_job *j, struct err *e)
 {
 	for (size_t i = 0; i < j->result.disks.n; i++) {
 		const struct diff_disk *d = &j->result.disks.p[i];
-		char bytes[MSG_SIZE_BYTES], filled[MSG_SIZE_BYTES], zeroed[MSG_SIZE_BYTES], a[MSG_SIZE_BYTES], b[MSG_SIZE_BYTES];
+		char bytes[MSG_SIZE_BYTES], filled[MSG_SIZE_BYTES], zeroed[MSG_SIZE_BYTES], a[MSG_SIZE_BYTES],
+			b[MSG_SIZE_BYTES];
 
 		if (!d->in_a || !d->in_b) {
 			printf("%s: only in the %s point, %s\n", d->name, d->in_a ? "first" : "second",
@@ -85,8 +88,8 @@ static int report_text(struct diff_job *j, struct err *e)
 			continue;
 		}
 		if (d->counts.ranges)
-			printf("%s: %s differ in %" PRIu64 " range%s", d->name, msg_size(j->c, d->counts.bytes, bytes), d->counts.ranges,
-			       msg_plural(d->counts.ranges));
+			printf("%s: %s differ in %" PRIu64 " range%s", d->name, msg_size(j->c, d->counts.bytes, bytes),
+			       d->counts.ranges, msg_plural(d->counts.ranges));
 		else
 			printf("%s: equal", d->name);
 		if (d->counts.bytes_filled)
@@ -106,8 +109,8 @@ static int compare(struct diff_job *j, struct err *e)
 	int r = repo_reader_new(j->open.repo, (size_t)(j->c->g.memory / 2), &rd, e);
 
 	if (r == 0)
-		r = diff_states(rd, repo_config(j->open.repo)->chunk_size, j->a.backup->m, j->a.state, j->b.backup->m, j->b.state, which_disk(j),
-				j->summary ? NULL : on_range, j, &j->result, e);
+		r = diff_states(rd, repo_config(j->open.repo)->chunk_size, j->a.backup->m, j->a.state, j->b.backup->m,
+				j->b.state, which_disk(j), j->summary ? NULL : on_range, j, &j->result, e);
 	repo_reader_free(rd);
 	return r;
 }
@@ -136,8 +139,8 @@ const struct command cmd_diff = {
 	.name = "diff",
 	.summary = "show what differs between two points",
 	.usage = "POINT POINT",
-	.text = "A point is VM[:DISK][@WHEN][/STATE].  Disks are paired by name.  Only what differs is read of the trees, and no content;\n"
-		"the precision is a chunk.",
+	.text = "A point is VM[:DISK][@WHEN][/STATE].  Disks are paired by name.  Only what differs is read of\n"
+		"the trees, and no content; the precision is a chunk.",
 	.options = diff_options,
 	.opts_size = sizeof(struct diff_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_BYTES | CLI_MEMORY,

@@ -1,5 +1,6 @@
 /*
- * cmd_doctor.c - kedge doctor: tries what kedge relies on, on this machine and this store, and says the verdict in words.
+ * cmd_doctor.c - kedge doctor: tries what kedge relies on, on this machine and this store, and says the verdict in
+ * words.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,8 @@ struct doctor {
 	unsigned bad, warned;
 };
 
-static void say(struct doctor *d, enum verdict v, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void say(struct doctor *d, enum verdict v, const char *what, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 static void say(struct doctor *d, enum verdict v, const char *what, const char *fmt, ...)
 {
 	static const char *const words[] = { "ok", "note", "BAD" };
@@ -96,7 +98,8 @@ static int store_test(struct doctor *d, const char *name, uint8_t *buf, uint8_t 
 	if (st.size != PROBE_BYTES || n < 1)
 		return err_set(e, ERR_CORRUPT, "a list after a put does not show the object, or its size is wrong");
 	r = store_put(s, name, buf, PROBE_BYTES, STORE_PUT_IF_ABSENT, e);
-	say(d, r == ERR_EXISTS ? V_OK : V_WARN, "conditional put", r == ERR_EXISTS ? "honoured" : "not honoured; kedge does not rely on it");
+	say(d, r == ERR_EXISTS ? V_OK : V_WARN, "conditional put",
+	    r == ERR_EXISTS ? "honoured" : "not honoured; kedge does not rely on it");
 	if (store_remove(s, name, e) < 0)
 		return e->code;
 	say(d, V_OK, "put, read, list, remove", "put %.0f MiB/s with fsync, read %.0f MiB/s",
@@ -162,13 +165,15 @@ static void check_machine(struct doctor *d)
 	char text[32];
 	uint64_t memory;
 
-	say(d, clock_wall_ns() > INT64_C(1700000000) * 1000000000 ? V_OK : V_BAD, "clock", "%s", clock_utc_text(clock_wall_ns(), text));
+	say(d, clock_wall_ns() > INT64_C(1700000000) * 1000000000 ? V_OK : V_BAD, "clock", "%s",
+	    clock_utc_text(clock_wall_ns(), text));
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
 		say(d, rl.rlim_cur >= 512 ? V_OK : V_WARN, "open files", "limit %" PRIu64 "%s", (uint64_t)rl.rlim_cur,
 		    rl.rlim_cur >= 512 ? "" : ": a chain of 200 layers needs 512 (ulimit -n)");
 	memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	say(d, memory >= 512 * MIB ? V_OK : V_WARN, "memory", "%" PRIu64 " MiB; kedge uses at most %" PRIu64 " MiB for buffers (--memory)",
-	    memory / MIB, d->c->g.memory / MIB);
+	say(d, memory >= 512 * MIB ? V_OK : V_WARN, "memory",
+	    "%" PRIu64 " MiB; kedge uses at most %" PRIu64 " MiB for buffers (--memory)", memory / MIB,
+	    d->c->g.memory / MIB);
 	say(d, V_OK, "processors", "%" PRIu64 " usable", d->c->g.threads);
 }
 
@@ -179,8 +184,8 @@ static void check_repo(struct doctor *d)
 	struct err e = ERR_INIT;
 	size_t recovery = 0, usable = 0;
 
-	say(d, V_OK, "repository", "format 1%s, chunks of %u KiB, opened with a %s key", rc->draft ? " (draft)" : "", rc->chunk_size / 1024,
-	    slot_role_name(repo_own_role(d->o.repo)));
+	say(d, V_OK, "repository", "format 1%s, chunks of %u KiB, opened with a %s key", rc->draft ? " (draft)" : "",
+	    rc->chunk_size / 1024, slot_role_name(repo_own_role(d->o.repo)));
 	if (repo_slots(d->o.repo, &slots, &e) < 0) {
 		say_err(d, "keys", &e);
 		return;
@@ -194,7 +199,8 @@ static void check_repo(struct doctor *d)
 	if (open_backups(&d->o, NULL, &e) < 0)
 		say_err(d, "backups", &e);
 	else
-		say(d, d->o.bad ? V_BAD : V_OK, "backups", "%zu listed, %u can't be read or don't count", d->o.backups.n, d->o.bad);
+		say(d, d->o.bad ? V_BAD : V_OK, "backups", "%zu listed, %u can't be read or don't count",
+		    d->o.backups.n, d->o.bad);
 }
 
 static int run(struct cli *c, void *opts, struct err *e)
@@ -212,7 +218,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 		return r;
 	}
 	check_machine(&d);
-	check_folder(&d, "state folder", d.o.state_dir, "a store that is rolled back can't be noticed (KEDGE_STATE_DIR)");
+	check_folder(&d, "state folder", d.o.state_dir,
+		     "a store that is rolled back can't be noticed (KEDGE_STATE_DIR)");
 	check_folder(&d, "cache folder", d.o.cache_dir, "runs are slower (KEDGE_CACHE_DIR)");
 	check_repo(&d);
 	check_store(&d);
@@ -226,7 +233,9 @@ static int run(struct cli *c, void *opts, struct err *e)
 		json_object_set_new(o, "findings", d.rows);
 		r = msg_json(o, e);
 	} else if (d.bad || !c->g.quiet) {
-		printf("%s\n", d.bad ? "Something is wrong: see BAD above." : d.warned ? "It works; see the notes above." : "All is well.");
+		const char *verdict = d.warned ? "It works; see the notes above." : "All is well.";
+
+		puts(d.bad ? "Something is wrong: see BAD above." : verdict);
 		r = msg_flush(e);
 	}
 	opened_done(&d.o);
@@ -237,8 +246,8 @@ const struct command cmd_doctor = {
 	.name = "doctor",
 	.summary = "test the store and this machine, and say what is wrong",
 	.usage = "",
-	.text = "Tries put, read, list, conditional put and remove on the store with an object of its own (removed again), and looks at clock,\n"
-		"limits, folders, keys and backups.",
+	.text = "Tries put, read, list, conditional put and remove on the store with an object of its own\n"
+		"(removed again), and looks at clock, limits, folders, keys and backups.",
 	.globals = CLI_REPO | CLI_JSON | CLI_BYTES | CLI_THREADS | CLI_MEMORY,
 	.run = run,
 };

@@ -234,14 +234,16 @@ static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, 
 		return 0;
 	if (!o->output || (o->output[0] == '-' && !o->output[1])) {
 		if (isatty(STDOUT_FILENO))
-			return cli_usage(c, e, "a disk image does not belong on a terminal: redirect it, or use -o FILE");
+			return cli_usage(c, e,
+					 "a disk image does not belong on a terminal: redirect it, or use -o FILE");
 		t->stream = STDOUT_FILENO;
 		return 0;
 	}
 	text_quote(o->output, shown, sizeof(shown));
 	if (stat(o->output, &st) == 0 && S_ISBLK(st.st_mode)) {
 		(void)err_set(e, ERR_EXISTS, "%s is a block device, which dump does not overwrite", shown);
-		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync", text_shell(o->output, shown, sizeof(shown)));
+		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync",
+				text_shell(o->output, shown, sizeof(shown)));
 	}
 	if (stat(o->output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
 		t->stream = open(o->output, O_WRONLY | O_CLOEXEC);
@@ -267,16 +269,21 @@ static int report(struct dump *d, const char *image, const char *state, double s
 				 msg_size(d->c, d->read, b), seconds);
 		return 0;
 	}
-	return msg_json(json_pack("{s:o, s:o, s:o, s:o, s:f}", "image", msg_json_text(image), "state", msg_json_text(state),
-				  "size", msg_json_u64(d->size), "bytes_read", msg_json_u64(d->read), "seconds", seconds), e);
+	return msg_json(json_pack("{s:o, s:o, s:o, s:o, s:f}", "image", msg_json_text(image),
+				  "state", msg_json_text(state), "size", msg_json_u64(d->size),
+				  "bytes_read", msg_json_u64(d->read), "seconds", seconds), e);
 }
 
 /* Reads the state into the target and gives the target its name. */
 static int copy_state(struct dump *d, struct chain *chain, struct err *e)
 {
 	const struct workers_opts wo = {
-		.name = "kedge-read", .threads = (unsigned)d->c->g.threads, .run = piece_read, .item_free = piece_free,
-		.max_bytes = min_u64(d->c->g.memory / 2, min_u64(d->c->g.threads * BUFFERS_PER_THREAD_BYTES, BUFFERS_MAX_BYTES)),
+		.name = "kedge-read",
+		.threads = (unsigned)d->c->g.threads,
+		.run = piece_read,
+		.item_free = piece_free,
+		.max_bytes = min_u64(d->c->g.memory / 2,
+				     min_u64(d->c->g.threads * BUFFERS_PER_THREAD_BYTES, BUFFERS_MAX_BYTES)),
 	};
 	int r = workers_new(&wo, &d->w, e);
 

@@ -61,7 +61,7 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 	return 0;
 }
 
-/* --- for people ------------------------------------------------------------------------------------------------------ */
+/* --- for people --------------------------------------------------------------------------------------------------- */
 
 static void field(const char *name, const char *value)
 {
@@ -107,8 +107,8 @@ static int print_states(const struct cli *c, const struct image *im, struct err 
 		snprintf(clock, sizeof(clock), "%" PRIu64 ":%02u:%02u.%03u", sec / 3600, (unsigned)(sec / 60 % 60),
 			 (unsigned)(sec % 60), (unsigned)(s->vm_clock_ns / 1000000u % 1000));
 		if (table_row(&t, e, text_quote(s->id, id, sizeof(id)), text_quote(s->name, name, sizeof(name)),
-			      msg_size(c, s->size, size), s->vm_state_bytes ? msg_size(c, s->vm_state_bytes, vm) : NULL, clock,
-			      clock_local_text(s->date_ns, date)) < 0)
+			      msg_size(c, s->size, size), s->vm_state_bytes ? msg_size(c, s->vm_state_bytes, vm) : NULL,
+			      clock, clock_local_text(s->date_ns, date)) < 0)
 			return e->code;
 	}
 	puts("snapshots");
@@ -163,7 +163,7 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	return print_states(c, im, e) < 0 ? e->code : print_bitmaps(c, in, e);
 }
 
-/* --- for programs ---------------------------------------------------------------------------------------------------- */
+/* --- for programs ------------------------------------------------------------------------------------------------- */
 
 static json_t *states_json(const struct image *im)
 {
@@ -172,8 +172,9 @@ static json_t *states_json(const struct image *im)
 	for (uint32_t i = 0; i < im->info.nstates; i++) {
 		const struct image_state *s = image_state(im, i);
 		char date[32];
-		json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o}", "name", msg_json_text(s->name), "id", msg_json_text(s->id),
-					"size", msg_json_u64(s->size), "vm_state_bytes", msg_json_u64(s->vm_state_bytes),
+		json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o}", "name", msg_json_text(s->name),
+					"id", msg_json_text(s->id), "size", msg_json_u64(s->size),
+					"vm_state_bytes", msg_json_u64(s->vm_state_bytes),
 					"vm_clock_ns", msg_json_u64(s->vm_clock_ns));
 
 		if (row && i > 0 && json_object_set_new(row, "date", json_string(clock_utc_text(s->date_ns, date)))) {
@@ -195,9 +196,9 @@ static json_t *bitmaps_json(const struct image_info *in)
 	for (uint32_t i = 0; i < in->nbitmaps; i++) {
 		const struct image_bitmap *b = &in->bitmaps[i];
 
-		if (json_array_append_new(list, json_pack("{s:o, s:o, s:b, s:b}", "name", msg_json_text(b->name), "granularity",
-							  msg_json_u64(b->granularity), "in_use", b->in_use, "auto",
-							  b->auto_on))) {
+		if (json_array_append_new(list, json_pack("{s:o, s:o, s:b, s:b}", "name", msg_json_text(b->name),
+							  "granularity", msg_json_u64(b->granularity),
+							  "in_use", b->in_use, "auto", b->auto_on))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -210,7 +211,8 @@ static json_t *features_json(const struct image_info *in)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < NFEATURES; i++)
-		if ((in->features & feature_names[i].bit) && json_array_append_new(list, json_string(feature_names[i].name))) {
+		if ((in->features & feature_names[i].bit) &&
+		    json_array_append_new(list, json_string(feature_names[i].name))) {
 			json_decref(list);
 			return NULL;
 		}
@@ -228,10 +230,11 @@ static json_t *image_json(const struct image *im)
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
 			 "backing", msg_json_text(in->backing), "backing_format", msg_json_text(in->backing_format),
-			 "data_file", msg_json_text(in->data_file), "states", states_json(im), "bitmaps", bitmaps_json(in));
+			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
+			 "bitmaps", bitmaps_json(in));
 }
 
-/* --- the command ----------------------------------------------------------------------------------------------------- */
+/* --- the command -------------------------------------------------------------------------------------------------- */
 
 static int show_alone(struct cli *c, const struct info_opts *o, struct err *e)
 {
@@ -278,7 +281,8 @@ static int run_info(struct cli *c, void *opts, struct err *e)
 	const struct info_opts *o = opts;
 
 	if (!o->chain && (o->image.allow_paths.n || o->image.backing_format))
-		return cli_usage(c, e, "--allow-path and --backing-format need --chain: without it no other file is opened");
+		return cli_usage(c, e,
+				 "--allow-path and --backing-format need --chain: without it no other file is opened");
 	return o->chain ? show_chain(c, o, e) : show_alone(c, o, e);
 }
 

@@ -14,8 +14,10 @@ struct init_opts {
 };
 
 static const struct opt init_options[] = {
-	OPT(struct init_opts, chunk_size, 0, OPT_SIZE, "chunk-size", "SIZE", "unit of deduplication, a power of two (default 64K)", .min = CHUNK_MIN_BYTES, .max = CHUNK_MAX_BYTES),
-	OPT(struct init_opts, pack_size, 0, OPT_SIZE, "pack-size", "SIZE", "size of stored objects (default 32M)", .min = MIB, .max = PACK_MAX_BYTES / 2),
+	OPT(struct init_opts, chunk_size, 0, OPT_SIZE, "chunk-size", "SIZE",
+	    "unit of deduplication, a power of two (default 64K)", .min = CHUNK_MIN_BYTES, .max = CHUNK_MAX_BYTES),
+	OPT(struct init_opts, pack_size, 0, OPT_SIZE, "pack-size", "SIZE", "size of stored objects (default 32M)",
+	    .min = MIB, .max = PACK_MAX_BYTES / 2),
 	OPT(struct init_opts, label, 0, OPT_TEXT, "label", "TEXT", "name of the first key (default: first)"),
 	{ .name = NULL },
 };
@@ -36,7 +38,10 @@ static int report(struct cli *c, const struct secret *recovery, struct err *e)
 		sodium_free(text);
 		return r;
 	}
-	msg_note(c, "Repository made at %s.  Its recovery key opens it if the password is lost, and is shown only this once:", c->g.repo);
+	msg_note(c,
+		 "Repository made at %s.  Its recovery key opens it if the password is lost, and is shown only this "
+		 "once:",
+		 c->g.repo);
 	printf("%s\n", text);
 	msg_note(c, "Write it down and keep it away from this machine.");
 	sodium_free(text);
@@ -61,7 +66,9 @@ static int run(struct cli *c, void *opts, struct err *e)
 {
 	const struct init_opts *o = opts;
 	const struct repo_init_opts io = {
-		.chunk_size = (uint32_t)o->chunk_size, .pack_size = (uint32_t)o->pack_size, .label = o->label ? o->label : "first",
+		.chunk_size = (uint32_t)o->chunk_size,
+		.pack_size = (uint32_t)o->pack_size,
+		.label = o->label ? o->label : "first",
 	};
 	struct store *store = NULL;
 	struct secret *secret = NULL, *recovery = NULL;
@@ -88,8 +95,9 @@ const struct command cmd_init = {
 	.name = "init",
 	.summary = "make a repository",
 	.usage = "",
-	.text = "Makes an encrypted repository in the folder named by --repo, which must be new or empty.  The recovery key is printed on\n"
-		"standard output, once: it opens the repository when the password is lost.",
+	.text = "Makes an encrypted repository in the folder named by --repo, which must be new or empty.  The\n"
+		"recovery key is printed on standard output, once: it opens the repository when the password is\n"
+		"lost.",
 	.options = init_options,
 	.opts_size = sizeof(struct init_opts),
 	.globals = CLI_REPO | CLI_JSON,

@@ -17,8 +17,10 @@ struct key_opts {
 
 static const struct opt key_options[] = {
 	OPT(struct key_opts, label, 0, OPT_TEXT, "label", "TEXT", "add: what the key is called"),
-	OPT(struct key_opts, new_password_file, 0, OPT_TEXT, "new-password-file", "FILE", "add, passwd: the new passphrase (default: asked for)"),
-	OPT(struct key_opts, new_key_file, 0, OPT_TEXT, "new-key-file", "FILE", "add, passwd: a key file instead of a passphrase"),
+	OPT(struct key_opts, new_password_file, 0, OPT_TEXT, "new-password-file", "FILE",
+	    "add, passwd: the new passphrase (default: asked for)"),
+	OPT(struct key_opts, new_key_file, 0, OPT_TEXT, "new-key-file", "FILE",
+	    "add, passwd: a key file instead of a passphrase"),
 	OPT(struct key_opts, force, 'f', OPT_FLAG, "force", NULL, "remove: also the last key, or the one in use"),
 	{ .name = NULL },
 };
@@ -67,8 +69,9 @@ static int list_text(struct opened *o, const struct slot_list *l, struct err *e)
 
 		if (s->removed)
 			continue;
-		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)), slot_role_name(s->role),
-			      kinds[s->kind], clock_local_text(s->time_ns, time), is_own(o, s) ? "in use" : "");
+		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)),
+			      slot_role_name(s->role), kinds[s->kind], clock_local_text(s->time_ns, time),
+			      is_own(o, s) ? "in use" : "");
 	}
 	if (r == 0)
 		table_print(&t, 0, stdout);
@@ -102,7 +105,9 @@ static int new_secret(struct cli *c, const struct key_opts *k, struct secret **r
 static int key_add(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
 {
 	/* A full key could make itself trusted anyway. */
-	const struct slot_new_opts so = { .label = k->label ? k->label : "unnamed", .role = ROLE_FULL, .trusted = true };
+	const struct slot_new_opts so = { .label = k->label ? k->label : "unnamed",
+					  .role = ROLE_FULL,
+					  .trusted = true };
 	char hex[2 * SLOT_BYTES + 1];
 	struct secret *secret = NULL;
 	struct slot_id id;
@@ -133,7 +138,8 @@ static int find_slot(const struct slot_list *l, const char *text, struct slot_id
 		const struct slot_info *s = &l->p[i];
 		char hex[2 * SLOT_BYTES + 1];
 
-		if (s->removed || (strncmp(text_hex(s->id.b, SLOT_BYTES, hex), text, strlen(text)) && strcmp(s->label, text)))
+		if (s->removed ||
+		    (strncmp(text_hex(s->id.b, SLOT_BYTES, hex), text, strlen(text)) && strcmp(s->label, text)))
 			continue;
 		found++;
 		*ret = s->id;
@@ -197,7 +203,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (i == sizeof(actions) / sizeof(*actions))
 		return cli_usage(c, e, "key %s: there is add, list, remove, passwd", c->args[0]);
 	if (c->nargs != actions[i].nargs)
-		return cli_usage(c, e, actions[i].nargs == 2 ? "key %s: name the key" : "key %s: too many words", c->args[0]);
+		return cli_usage(c, e, actions[i].nargs == 2 ? "key %s: name the key" : "key %s: too many words",
+				 c->args[0]);
 	if (((k->new_key_file || k->new_password_file) && !actions[i].new_secret) || (k->label && !actions[i].label) ||
 	    (k->force && !actions[i].force))
 		return cli_usage(c, e, "key %s does not take that option", c->args[0]);
@@ -212,7 +219,8 @@ const struct command cmd_key = {
 	.name = "key",
 	.summary = "add, list, remove keys; change a passphrase",
 	.usage = "add | list | remove SLOT | passwd",
-	.text = "Every key opens the whole repository.  `passwd` changes the passphrase of the key that was used to open it.",
+	.text = "Every key opens the whole repository.  `passwd` changes the passphrase of the key that was used\n"
+		"to open it.",
 	.options = key_options,
 	.opts_size = sizeof(struct key_opts),
 	.globals = CLI_REPO | CLI_JSON,

@@ -37,7 +37,8 @@ static void states_text(const struct manifest *m, char *buf, size_t len)
 		n[m->states.p[i].kind]++;
 	at = snprintf(buf, len, "%s", n[STATE_CURRENT] ? "current" : "-");
 	if (n[STATE_SNAPSHOT])
-		at += snprintf(buf + at, len - (size_t)at, " +%zu snapshot%s", n[STATE_SNAPSHOT], n[STATE_SNAPSHOT] > 1 ? "s" : "");
+		at += snprintf(buf + at, len - (size_t)at, " +%zu snapshot%s", n[STATE_SNAPSHOT],
+			       n[STATE_SNAPSHOT] > 1 ? "s" : "");
 	if (n[STATE_LAYER])
 		snprintf(buf + at, len - (size_t)at, " +%zu layer%s", n[STATE_LAYER], n[STATE_LAYER] > 1 ? "s" : "");
 }
@@ -45,7 +46,8 @@ static void states_text(const struct manifest *m, char *buf, size_t len)
 static int add_row(struct cli *c, struct table *t, const struct backup *b, struct err *e)
 {
 	const struct manifest *m = b->m;
-	char id[SHORT_ID_BYTES], time[32], states[96], size[MSG_SIZE_BYTES], read[MSG_SIZE_BYTES], stored[MSG_SIZE_BYTES], name[256];
+	char id[SHORT_ID_BYTES], time[32], states[96], size[MSG_SIZE_BYTES], read[MSG_SIZE_BYTES],
+		stored[MSG_SIZE_BYTES], name[256];
 	const char *note = !m->complete ? "incomplete" : b->pending ? "pending" : "";
 
 	states_text(m, states, sizeof(states));
@@ -61,8 +63,9 @@ static int add_row(struct cli *c, struct table *t, const struct backup *b, struc
 		name[n] = ')';
 		name[n + 1] = 0;
 	}
-	return table_row(t, e, short_id(&b->hash, id), name, clock_local_text(m->end_ns, time), states, msg_size(c, backup_size(m), size),
-			 msg_size(c, m->bytes_read, read), msg_size(c, m->bytes_stored, stored), note);
+	return table_row(t, e, short_id(&b->hash, id), name, clock_local_text(m->end_ns, time), states,
+			 msg_size(c, backup_size(m), size), msg_size(c, m->bytes_read, read),
+			 msg_size(c, m->bytes_stored, stored), note);
 }
 
 static int print_text(struct cli *c, const struct backup_list *l, struct err *e)

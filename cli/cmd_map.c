@@ -23,8 +23,8 @@ static void print_extent(struct printer *p, const struct extent *x)
 	bool data = x->kind == EXTENT_DATA;
 
 	if (p->json) {
-		printf("%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"kind\": \"%s\"", p->any ? ",\n" : "[\n", x->start,
-		       x->len, data ? "data" : "zero");
+		printf("%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"kind\": \"%s\"", p->any ? ",\n" : "[\n",
+		       x->start, x->len, data ? "data" : "zero");
 		if (data)
 			printf(", \"layer\": %" PRIu32 ", \"host\": %" PRIu64 ", \"compressed\": %s", x->origin.layer,
 			       x->origin.host, x->origin.compressed ? "true" : "false");
@@ -78,7 +78,8 @@ static int walk(struct cli *c, struct image *im, uint32_t state, struct printer 
 			return e->code;
 		add_extent(p, &x);
 		off += x.len;
-		progress_update(&c->progress, &(struct progress_state){ .phase = "mapping", .done = off, .total = size });
+		progress_update(&c->progress,
+				&(struct progress_state){ .phase = "mapping", .done = off, .total = size });
 		if (ferror(stdout))
 			return msg_flush(e);
 	}

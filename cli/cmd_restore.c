@@ -26,15 +26,22 @@ struct restore_cmd_opts {
 };
 
 static const struct opt restore_options[] = {
-	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE", "write one disk to this file or block device"),
+	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE",
+	    "write one disk to this file or block device"),
 	OPT(struct restore_cmd_opts, to, 0, OPT_TEXT, "to", "DIR", "write all disks and attachments into this folder"),
-	OPT(struct restore_cmd_opts, format, 'O', OPT_TEXT, "format", "FORMAT", "of the new image: raw, qcow2 (default: by the file's name, else as it was)", .choices = "raw|qcow2"),
-	OPT(struct restore_cmd_opts, cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", "qcow2: cluster size, 512 to 2M (default 64K)", .min = 512, .max = 2 * MIB),
+	OPT(struct restore_cmd_opts, format, 'O', OPT_TEXT, "format", "FORMAT",
+	    "of the new image: raw, qcow2 (default: by the file's name, else as it was)", .choices = "raw|qcow2"),
+	OPT(struct restore_cmd_opts, cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE",
+	    "qcow2: cluster size, 512 to 2M (default 64K)", .min = 512, .max = 2 * MIB),
 	OPT(struct restore_cmd_opts, compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters"),
-	OPT(struct restore_cmd_opts, preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", .choices = "off|metadata|falloc|full"),
-	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL, "qcow2: with all internal snapshots of that backup"),
-	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL, "overwrite existing files, or the block device"),
-	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL, "restore what can be had of a damaged point; zeros elsewhere, exit 4"),
+	OPT(struct restore_cmd_opts, preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space",
+	    .choices = "off|metadata|falloc|full"),
+	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
+	    "qcow2: with all internal snapshots of that backup"),
+	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
+	    "overwrite existing files, or the block device"),
+	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
+	    "restore what can be had of a damaged point; zeros elsewhere, exit 4"),
 	{ .name = NULL },
 };
 
@@ -73,7 +80,8 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* The target's format: as asked for, a block device's, by the name's ending, else what the disk was. */
-static const struct format *target_format(const struct restore_cmd_opts *o, const char *path, const struct manifest_disk *d)
+static const struct format *target_format(const struct restore_cmd_opts *o, const char *path,
+					  const struct manifest_disk *d)
 {
 	struct stat st;
 	const struct format *f;
@@ -105,13 +113,16 @@ static int check_target(struct job *j, const struct target *t, struct err *e)
 	struct stat st;
 
 	if (raw && (j->o->cluster_size || j->o->compress || j->o->with_snapshots))
-		return cli_usage(j->c, e, "--cluster-size, --compress and --with-snapshots need -O qcow2: %s becomes raw", t->path);
+		return cli_usage(j->c, e,
+				 "--cluster-size, --compress and --with-snapshots need -O qcow2: %s becomes raw",
+				 t->path);
 	if (raw && j->o->preallocation && !strcmp(j->o->preallocation, "metadata"))
 		return cli_usage(j->c, e, "--preallocation metadata needs -O qcow2: %s becomes raw", t->path);
 	if (lstat(t->path, &st) < 0)
 		return 0;
 	if (S_ISDIR(st.st_mode))
-		return cli_usage(j->c, e, "%s is a folder: -o names a file; --to %s writes all disks into it", t->path, t->path);
+		return cli_usage(j->c, e, "%s is a folder: -o names a file; --to %s writes all disks into it", t->path,
+				 t->path);
 	if (!j->o->force) {
 		err_set(e, ERR_EXISTS, "%s exists", t->path);
 		return err_hint(e, S_ISBLK(st.st_mode) ? "--force overwrites the device" : "--force overwrites it");
@@ -200,7 +211,8 @@ static int plan(struct job *j, struct err *e)
 	return path ? add_target(j, j->pt.disk, path, e) : e->code;
 }
 
-static int write_content(struct job *j, struct restore *rs, const struct target *t, struct image_writer *w, struct err *e)
+static int write_content(struct job *j, struct restore *rs, const struct target *t, struct image_writer *w,
+			 struct err *e)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	const struct writer_state_opts so = { .size = t->sd->tree.size };
@@ -240,8 +252,8 @@ static void note_disk(struct job *j, const struct target *t, double seconds)
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	char size[MSG_SIZE_BYTES], q[512];
 
-	msg_note(j->c, "disk %s: %s, %s, %s in %.1f s, every chunk verified%s", d->name, text_quote(t->path, q, sizeof(q)),
-		 t->format->name, msg_size(j->c, t->sd->tree.size, size), seconds,
+	msg_note(j->c, "disk %s: %s, %s, %s in %.1f s, every chunk verified%s", d->name,
+		 text_quote(t->path, q, sizeof(q)), t->format->name, msg_size(j->c, t->sd->tree.size, size), seconds,
 		 j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
@@ -354,8 +366,11 @@ static int make_folder(struct job *j, struct err *e)
 static int restore_all(struct job *j, struct err *e)
 {
 	const struct restore_opts ro = {
-		.threads = (unsigned)j->c->g.threads, .max_bytes = (size_t)(j->c->g.memory / 2), .salvage = j->o->salvage,
-		.cancel = &j->c->cancel, .progress = &j->c->progress,
+		.threads = (unsigned)j->c->g.threads,
+		.max_bytes = (size_t)(j->c->g.memory / 2),
+		.salvage = j->o->salvage,
+		.cancel = &j->c->cancel,
+		.progress = &j->c->progress,
 	};
 	CLEANUP(restore_free_cleanup) struct restore *rs = NULL;
 	int r = make_folder(j, e);
@@ -425,9 +440,9 @@ const struct command cmd_restore = {
 	.name = "restore",
 	.summary = "restore a point to a fresh image, a device or a folder",
 	.usage = "VM[:DISK][@WHEN][/STATE]",
-	.text = "WHEN is latest (default), the beginning of an id, a day or a time; STATE is current (default), snap:NAME, snapid:ID or\n"
-		"layer:FILE.  The target appears when all of it is written and durable; every chunk is verified on the way.  With --to, the\n"
-		"next command to type is printed.",
+	.text = "WHEN is latest (default), the beginning of an id, a day or a time; STATE is current (default),\n"
+		"snap:NAME, snapid:ID or layer:FILE.  The target appears when all of it is written and durable;\n"
+		"every chunk is verified on the way.  With --to, the next command to type is printed.",
 	.options = restore_options,
 	.opts_size = sizeof(struct restore_cmd_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

@@ -10,7 +10,8 @@
 #include "cli/open.h"
 #include "cli/table.h"
 
-/* What a point may name the state by: its selector, and the id too where the selector can't be typed or fits another state. */
+/* What a point may name the state by: its selector, and the id too where the selector can't be typed or fits another
+ * state. */
 static const char *state_name(const struct manifest *m, size_t at, const char *selector, char *buf, size_t len)
 {
 	const struct manifest_state *s = &m->states.p[at];
@@ -21,7 +22,8 @@ static const char *state_name(const struct manifest *m, size_t at, const char *s
 	for (size_t i = 0; s->kind == STATE_SNAPSHOT && !id && i < m->states.n; i++)
 		id = i != at && m->states.p[i].kind == STATE_SNAPSHOT && !strcmp(m->states.p[i].name, s->name);
 	if (s->kind == STATE_SNAPSHOT && id && s->disks.n && s->disks.p[0].snapshot_id)
-		snprintf(buf + n, len - n, " (snapid:%s)", text_quote(s->disks.p[0].snapshot_id, quoted, sizeof(quoted)));
+		snprintf(buf + n, len - n, " (snapid:%s)",
+			 text_quote(s->disks.p[0].snapshot_id, quoted, sizeof(quoted)));
 	return buf;
 }
 
@@ -44,8 +46,9 @@ static int states_table(struct cli *c, const struct manifest *m, struct err *e)
 			char size[MSG_SIZE_BYTES], read[MSG_SIZE_BYTES], vm[MSG_SIZE_BYTES], date[32];
 
 			r = table_row(&t, e, state_name(m, i, selector, name, sizeof(name)), m->disks.p[sd->disk].name,
-				      msg_size(c, sd->tree.size, size), sd->date_ns ? clock_local_text(sd->date_ns, date) : NULL,
-				      read_how_name(sd->how), msg_size(c, sd->bytes_read, read),
+				      msg_size(c, sd->tree.size, size),
+				      sd->date_ns ? clock_local_text(sd->date_ns, date) : NULL, read_how_name(sd->how),
+				      msg_size(c, sd->bytes_read, read),
 				      sd->has_vm_state ? msg_size(c, sd->vm_state.size, vm) : NULL);
 		}
 	}
@@ -64,7 +67,8 @@ static void print_disks(struct cli *c, const struct manifest *m)
 
 		printf("disk %s: %s, %s\n", d->name, d->format, text_quote(d->path, a, sizeof(a)));
 		for (size_t k = 0; k < d->layers.n; k++)
-			printf("  layer %zu: %s, %s, %s\n", k, d->layers.p[k].format, text_quote(d->layers.p[k].path, a, sizeof(a)),
+			printf("  layer %zu: %s, %s, %s\n", k, d->layers.p[k].format,
+			       text_quote(d->layers.p[k].path, a, sizeof(a)),
 			       msg_size(c, d->layers.p[k].virtual_size, size));
 		for (size_t k = 0; k < d->dropped.n; k++)
 			printf("  not carried over: %s\n", text_quote(d->dropped.p[k], a, sizeof(a)));

@@ -7,8 +7,8 @@
 #include "base/num.h"
 
 const struct command *const cli_commands[] = {
-	&cmd_init, &cmd_backup, &cmd_list, &cmd_show, &cmd_restore, &cmd_cat, &cmd_check, &cmd_diff, &cmd_stats, &cmd_key, &cmd_doctor, &cmd_bench,
-	&cmd_info, &cmd_map, &cmd_dump, &cmd_help, NULL,
+	&cmd_init, &cmd_backup, &cmd_list, &cmd_show, &cmd_restore, &cmd_cat, &cmd_check, &cmd_diff, &cmd_stats,
+	&cmd_key, &cmd_doctor, &cmd_bench, &cmd_info, &cmd_map, &cmd_dump, &cmd_help, NULL,
 };
 
 #define GLOBAL(member, letter, kind, ...) OPT(struct cli_globals, member, letter, kind, __VA_ARGS__)
@@ -22,8 +22,8 @@ const struct opt cli_global_options[] = {
 	GLOBAL(json, 0, OPT_FLAG, "json", NULL, "results and errors as JSON on stdout", .group = CLI_JSON),
 	GLOBAL(bytes, 0, OPT_FLAG, "bytes", NULL, "exact sizes instead of rounded ones", .group = CLI_BYTES),
 	GLOBAL(no_progress, 0, OPT_FLAG, "no-progress", NULL, "no progress line on a terminal", .group = CLI_PROGRESS),
-	GLOBAL(threads, 0, OPT_NUMBER, "threads", "N", "worker threads (default: as many as CPUs may be used)", .min = 1,
-	       .max = 256, .group = CLI_THREADS),
+	GLOBAL(threads, 0, OPT_NUMBER, "threads", "N", "worker threads (default: as many as CPUs may be used)",
+	       .min = 1, .max = 256, .group = CLI_THREADS),
 	GLOBAL(memory, 0, OPT_SIZE, "memory", "SIZE", "memory for buffers (default 256M)", .min = 16 * MIB, .max = TIB,
 	       .group = CLI_MEMORY),
 	GLOBAL(quiet, 'q', OPT_FLAG, "quiet", NULL, "only errors and warnings on stderr"),

@@ -1,5 +1,6 @@
 /*
- * completion.c - completion scripts for bash, zsh and fish, written from the same tables as the parser: they can't be out of date.
+ * completion.c - completion scripts for bash, zsh and fish, written from the same tables as the parser: they can't be
+ * out of date.
  *
  * `kedge help --completion SHELL` prints them; `make install` puts them where the shells look.
  */
@@ -76,7 +77,8 @@ static void print_bash(void)
 	      "\tCOMPREPLY=()\n\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n\t\tcase $w in\n\t\t", stdout);
 	for (const struct command *const *c = cli_commands; *c; c++)
 		printf("%s%s", c == cli_commands ? "" : "|", (*c)->name);
-	fputs(") cmd=$w; break ;;\n\t\tesac\n\tdone\n\tif [ -z \"$cmd\" ]; then\n\t\tCOMPREPLY=($(compgen -W '", stdout);
+	fputs(") cmd=$w; break ;;\n\t\tesac\n\tdone\n\tif [ -z \"$cmd\" ]; then\n\t\tCOMPREPLY=($(compgen -W '",
+	      stdout);
 	for (const struct command *const *c = cli_commands; *c; c++)
 		printf("%s ", (*c)->name);
 	fputs("--repo -r --help --version' -- \"$cur\"))\n\t\treturn\n\tfi\n\tcase $cmd:$prev in\n", stdout);
@@ -89,7 +91,8 @@ static void print_bash(void)
 		fputs("' -- \"$cur\")) ;;\n", stdout);
 	}
 	fputs("\t\tkey:*) COMPREPLY=($(compgen -W 'add list remove passwd' -- \"$cur\")) ;;\n"
-	      "\t\t*) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _kedge kedge\n", stdout);
+	      "\t\t*) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _kedge kedge\n",
+	      stdout);
 }
 
 static void zsh_option(const struct command *cmd, const struct opt *o)
@@ -126,7 +129,9 @@ static void zsh_option(const struct command *cmd, const struct opt *o)
 
 static void print_zsh(void)
 {
-	fputs("#compdef kedge\n# written by: kedge help --completion zsh\n_kedge()\n{\n\tlocal -a commands\n\tlocal cmd w\n\tcommands=(\n", stdout);
+	fputs("#compdef kedge\n# written by: kedge help --completion zsh\n_kedge()\n{\n\tlocal -a commands\n\tlocal "
+	      "cmd w\n\tcommands=(\n",
+	      stdout);
 	for (const struct command *const *c = cli_commands; *c; c++) {
 		char row[200];
 
@@ -135,8 +140,10 @@ static void print_zsh(void)
 		quoted(row);
 		putchar('\n');
 	}
-	fputs("\t)\n\tfor w in ${words[2,CURRENT-1]}; do\n\t\tif (( ${commands[(I)$w:*]} )); then cmd=$w; break; fi\n\tdone\n"
-	      "\tcase $cmd in\n\t'') _describe command commands ;;\n", stdout);
+	fputs("\t)\n\tfor w in ${words[2,CURRENT-1]}; do\n\t\tif (( ${commands[(I)$w:*]} )); then cmd=$w; break; "
+	      "fi\n\tdone\n"
+	      "\tcase $cmd in\n\t'') _describe command commands ;;\n",
+	      stdout);
 	for (const struct command *const *c = cli_commands; *c; c++) {
 		printf("\t%s) _arguments -S", (*c)->name);
 		each_option(*c, zsh_option);

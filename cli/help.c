@@ -14,8 +14,11 @@ static void print_option(const struct opt *o)
 
 	if (o->letter)
 		snprintf(letter, sizeof(letter), "-%c, ", o->letter);
-	n = snprintf(left, sizeof(left), "  %s--%s%s%s%s", letter, o->name,
-		     o->kind == OPT_MAYBE ? "[=" : o->arg ? " " : "", o->arg ? o->arg : "", o->kind == OPT_MAYBE ? "]" : "");
+	if (o->kind == OPT_MAYBE)
+		n = snprintf(left, sizeof(left), "  %s--%s[=%s]", letter, o->name, o->arg);
+	else
+		n = snprintf(left, sizeof(left), "  %s--%s%s%s", letter, o->name, o->arg ? " " : "",
+			     o->arg ? o->arg : "");
 	if (n > NAME_COLUMN)
 		printf("%s\n%*s  %s", left, NAME_COLUMN, "", o->help);
 	else

@@ -17,7 +17,8 @@ static int check_format(struct cli *c, const char *option, const char *name, con
 	}
 	for (f = format_list(); f->name && used < sizeof(known); f++)
 		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "", f->name);
-	return cli_usage(c, e, "--%s: no format \"%s\" (there are: %s)", option, text_quote(name, shown, sizeof(shown)), known);
+	return cli_usage(c, e, "--%s: no format \"%s\" (there are: %s)", option, text_quote(name, shown, sizeof(shown)),
+			 known);
 }
 
 int image_args_name(struct cli *c, const struct image_args *a, const char *arg, const struct format **ret_format,
@@ -33,10 +34,12 @@ int image_args_name(struct cli *c, const struct image_args *a, const char *arg, 
 	if (format_parse_source(arg, &disk, &prefix, &path, e) < 0)
 		return cli_exit(c, EXIT_USAGE, e);
 	if (disk)
-		return cli_usage(c, e, "\"%s\": %s works on one image, which has no disk name; a file of that name is ./%s",
+		return cli_usage(c, e,
+				 "\"%s\": %s works on one image, which has no disk name; a file of that name is ./%s",
 				 text_quote(arg, shown, sizeof(shown)), c->cmd->name, shown);
 	if (given && prefix && given != prefix)
-		return cli_usage(c, e, "--format %s contradicts \"%s\"", given->name, text_quote(arg, shown, sizeof(shown)));
+		return cli_usage(c, e, "--format %s contradicts \"%s\"", given->name,
+				 text_quote(arg, shown, sizeof(shown)));
 	*ret_format = given ? given : prefix;
 	*ret_path = STEAL(path);
 	return 0;

@@ -17,14 +17,16 @@ struct image_args {
 /* Rows for a command's table; its struct has a member `image`. */
 #define IMAGE_ARGS_FORMAT(type) \
 	OPT(type, image.format, 0, OPT_TEXT, "format", "FORMAT", "the image's format: qcow2, raw (default: found out)")
-#define IMAGE_ARGS_CHAIN(type) \
-	OPT(type, image.allow_paths, 0, OPT_LIST, "allow-path", "DIR", "layers may lie in this folder too (repeatable)"), \
-	OPT(type, image.backing_format, 0, OPT_TEXT, "backing-format", "FORMAT", "of layers for which the image stores none")
+#define IMAGE_ARGS_CHAIN(type)                                                                                         \
+	OPT(type, image.allow_paths, 0, OPT_LIST, "allow-path", "DIR",                                                 \
+	    "layers may lie in this folder too (repeatable)"),                                                         \
+		OPT(type, image.backing_format, 0, OPT_TEXT, "backing-format", "FORMAT",                               \
+		    "of layers for which the image stores none")
 
 /* "[FORMAT:]PATH" and --format taken apart: *ret_format is NULL when it is to be probed; *ret_path is malloc'ed.  Wrong
  * usage sets exit 2. */
-MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const char *arg, const struct format **ret_format,
-			       char **ret_path, struct err *e);
+MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const char *arg,
+			       const struct format **ret_format, char **ret_path, struct err *e);
 /* Opens the image and what lies below it.  *ret_path is malloc'ed, for messages. */
 MUST_CHECK int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks,
 			       struct chain **ret, char **ret_path, struct err *e);

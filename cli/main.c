@@ -53,8 +53,8 @@ static void log_to_stderr(void *opaque, enum log_level level, const char *line)
 }
 
 /*
- * Buffers of about 1 MiB come and go with each read.  glibc would give every one back to the kernel and fetch it anew, page
- * by page: reading cached images took four times as long.
+ * Buffers of about 1 MiB come and go with each read.  glibc would give every one back to the kernel and fetch it anew,
+ * page by page: reading cached images took four times as long.
  */
 static void keep_freed_memory(void)
 {

@@ -14,7 +14,8 @@
 #define TEXT_BYTES (ERR_CTX_BYTES + ERR_CAUSE_BYTES + 8)
 #define SHOWN_BYTES (2 * TEXT_BYTES)
 
-/* Control characters as \xNN: error texts quote names already (text_quote), what slipped through stays off the terminal. */
+/* Control characters as \xNN: error texts quote names already (text_quote), what slipped through stays off the
+ * terminal. */
 static void tame(const char *text, char *buf, size_t len)
 {
 	size_t n = 0;

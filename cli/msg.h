@@ -9,8 +9,8 @@
 
 #include "cli/cli.h"
 
-/* "kedge: error: CTX: CAUSE", then "  hint: ...".  With --json {"error": {"code", "exit", "message", "context", "cause",
- * "hint", "errno"}} on stdout, members without content left out. */
+/* "kedge: error: CTX: CAUSE", then "  hint: ...".  With --json {"error": {"code", "exit", "message", "context",
+ * "cause", "hint", "errno"}} on stdout, members without content left out. */
 void msg_error(const struct cli *c, const struct err *e, int exit_code);
 /* Something the user should know although it went well; --quiet keeps it. */
 void msg_warn(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -26,7 +26,8 @@ const char *msg_plural(uint64_t n);
 
 /* Prints json (indented) and a newline to stdout, and releases it; NULL is out of memory. */
 MUST_CHECK int msg_json(json_t *json, struct err *e);
-/* A byte string from outside as JSON string in its reversible escaped form; NULL text gives null; NULL: out of memory. */
+/* A byte string from outside as JSON string in its reversible escaped form; NULL text gives null; NULL: out of
+ * memory. */
 json_t *msg_json_text(const char *text);
 /* json_int_t is signed: values beyond its range (no file has them) saturate. */
 json_t *msg_json_u64(uint64_t v);

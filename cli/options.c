@@ -154,7 +154,8 @@ static int set_number(const struct opt *o, uint64_t *member, const char *value, 
 		return bad_value(o, value, o->kind == OPT_SIZE ? "not a size (\"64K\", \"1.5G\")" : "not a number", e);
 	if (v < o->min || v > max) {
 		if (o->kind == OPT_SIZE)
-			snprintf(what, sizeof(what), "not between %s and %s", human_bytes(o->min, lo), human_bytes(max, hi));
+			snprintf(what, sizeof(what), "not between %s and %s", human_bytes(o->min, lo),
+				 human_bytes(max, hi));
 		else
 			snprintf(what, sizeof(what), "not between %" PRIu64 " and %" PRIu64, o->min, max);
 		return bad_value(o, value, what, e);
@@ -257,7 +258,8 @@ static int parse_letters(struct parser *ps, const char *letters, struct err *e)
 		if (wants_value(o)) {
 			value = letters[1] ? letters + 1 : take_value(ps);
 			if (!value)
-				return err_set(e, ERR_INVALID, "-%c needs a value: -%c %s", o->letter, o->letter, o->arg);
+				return err_set(e, ERR_INVALID, "-%c needs a value: -%c %s", o->letter, o->letter,
+					       o->arg);
 			return set_value(o, base, value, e);
 		}
 		if (set_value(o, base, NULL, e) < 0)

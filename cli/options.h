@@ -3,8 +3,8 @@
  *
  * A command has a struct of its options and a table that says where each lies in it (offsetof).  The struct starts
  * zeroed; an option that was not given keeps that.  --opt=value and --opt value are the same, -x value and -xvalue too;
- * flags may be bundled (-qv); `--` ends the options.  Global options stand before or after the command, its own behind it.
- * No abbreviations: a script must not break because an option was added.
+ * flags may be bundled (-qv); `--` ends the options.  Global options stand before or after the command, its own behind
+ * it.  No abbreviations: a script must not break because an option was added.
  */
 #ifndef KEDGE_CLI_OPTIONS_H
 #define KEDGE_CLI_OPTIONS_H
@@ -40,12 +40,15 @@ struct opt {
 	const char *arg;	/* what the value is called in the help: "FILE" */
 	const char *help;	/* one line, lower case, no full stop */
 	uint64_t min, max;	/* OPT_SIZE, OPT_NUMBER: inclusive; max 0 = no limit */
-	const char *env;	/* OPT_TEXT: environment variable that serves when the option is not given; NULL = none */
-	unsigned group;		/* global options: bit of cli/cli.h that a command must have to take it; 0 = all take it */
+	/* OPT_TEXT: environment variable that serves when the option is not given; NULL = none */
+	const char *env;
+	/* global options: bit of cli/cli.h that a command must have to take it; 0 = all take it */
+	unsigned group;
 	const char *choices;	/* OPT_TEXT: "a|b|c", the values allowed; NULL = any */
 };
 
-/* One row of a table: OPT(struct dump_opts, output, 'o', OPT_TEXT, "output", "FILE", "write to FILE", .choices = "a|b") */
+/* One row of a table: OPT(struct dump_opts, output, 'o', OPT_TEXT, "output", "FILE", "write to FILE", .choices =
+ * "a|b") */
 #define OPT(type, member, letter_, kind_, name_, arg_, help_, ...) \
 	{ .name = (name_), .letter = (letter_), .kind = (kind_), .offset = offsetof(type, member), .arg = (arg_), \
 	  .help = (help_), ##__VA_ARGS__ }

@@ -169,8 +169,8 @@ static int from_command(const char *command, struct typed *ret, struct err *e)
 	return 0;
 }
 
-/* Waits for input or a signal, whichever comes first: signals are blocked but for the wait itself, so that none slips in
- * between the look at the flag and the wait. */
+/* Waits for input or a signal, whichever comes first: signals are blocked but for the wait itself, so that none slips
+ * in between the look at the flag and the wait. */
 static int wait_tty(struct cli *c, int fd, struct err *e)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -250,7 +250,8 @@ static int no_terminal(struct cli *c, const char *hint, struct err *e)
 	return cli_exit(c, EXIT_USAGE, e);
 }
 
-static int from_terminal(struct cli *c, const char *prompt, bool twice, const char *hint, struct typed *ret, struct err *e)
+static int from_terminal(struct cli *c, const char *prompt, bool twice, const char *hint, struct typed *ret,
+			 struct err *e)
 {
 	CLEANUP(typed_done) struct typed first = { 0 }, again = { 0 };
 	CLEANUP(close_fd) int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
@@ -277,8 +278,10 @@ static int get(struct cli *c, const char *prompt, bool is_new, struct typed *ret
 	if (command && *command)
 		return from_command(command, ret, e);
 	return from_terminal(c, prompt, is_new,
-			     "give one by --password-file FILE, KEDGE_PASSWORD_FILE=FILE, KEDGE_PASSWORD_COMMAND='COMMAND' or "
-			     "--key-file FILE", ret, e);
+			     "give one by --password-file FILE, KEDGE_PASSWORD_FILE=FILE, "
+			     "KEDGE_PASSWORD_COMMAND='COMMAND' or "
+			     "--key-file FILE",
+			     ret, e);
 }
 
 int password_get(struct cli *c, const char *prompt, struct secret **ret, struct err *e)
@@ -303,7 +306,8 @@ int password_ask_new(struct cli *c, const char *prompt, struct secret **ret, str
 {
 	CLEANUP(typed_done) struct typed s = { 0 };
 
-	if (from_terminal(c, prompt, true, "give the new one by --new-password-file FILE or --new-key-file FILE", &s, e) < 0)
+	if (from_terminal(c, prompt, true, "give the new one by --new-password-file FILE or --new-key-file FILE", &s,
+			  e) < 0)
 		return e->code;
 	return secret_new(SECRET_PASSPHRASE, s.p, s.len, ret, e);
 }

@@ -14,13 +14,14 @@
 #define KEY_FILE_MAX_BYTES (1 << 20)
 
 /*
- * The passphrase: prompt ("passphrase of the repository") is shown on the terminal only.  A passphrase is the first line; an
- * empty one is refused.  No source: ERR_INVALID with exit 2 and the ways to give one.
+ * The passphrase: prompt ("passphrase of the repository") is shown on the terminal only.  A passphrase is the first
+ * line; an empty one is refused.  No source: ERR_INVALID with exit 2 and the ways to give one.
  */
 MUST_CHECK int password_get(struct cli *c, const char *prompt, struct secret **ret, struct err *e);
-/* As password_get, for a passphrase that is being set: the terminal asks twice.  file: instead of --password-file and the
- * environment; NULL = as password_get. */
-MUST_CHECK int password_get_new(struct cli *c, const char *prompt, const char *file, struct secret **ret, struct err *e);
+/* As password_get, for a passphrase that is being set: the terminal asks twice.  file: instead of --password-file and
+ * the environment; NULL = as password_get. */
+MUST_CHECK int password_get_new(struct cli *c, const char *prompt, const char *file, struct secret **ret,
+				struct err *e);
 /* Asks for a new passphrase on the terminal, twice, whatever the options and the environment say. */
 MUST_CHECK int password_ask_new(struct cli *c, const char *prompt, struct secret **ret, struct err *e);
 /* A key file as a secret: 32 bytes to 1 MiB. */

@@ -54,7 +54,8 @@ void points_report_damage(const struct cli *c, const struct restore_result *res)
 	for (size_t i = 0; i < res->damage.n; i++) {
 		const struct restore_damage *d = &res->damage.p[i];
 
-		msg_warn(c, "guest bytes %" PRIu64 " to %" PRIu64 ": %s", d->off, d->off + d->len, text_quote(d->text, text, sizeof(text)));
+		msg_warn(c, "guest bytes %" PRIu64 " to %" PRIu64 ": %s", d->off, d->off + d->len,
+			 text_quote(d->text, text, sizeof(text)));
 	}
 	if (res->ndamage > res->damage.n)
 		msg_warn(c, "and %" PRIu64 " more", res->ndamage - res->damage.n);

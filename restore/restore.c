@@ -35,7 +35,8 @@ static int pin(struct restore *rs, struct err *e)
 	return read_session_begin(rs->repo, &name, 1, "restore", &rs->session, &rs->posted, e);
 }
 
-int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret, struct err *e)
+int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret,
+		struct err *e)
 {
 	CLEANUP(restore_free_cleanup) struct restore *rs = calloc(1, sizeof(*rs));
 
@@ -98,7 +99,8 @@ int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t
 	}
 	if (rs->opts.salvage)
 		return 0;
-	err_hint(e, "kedge check --read-data tells what else is affected; --salvage restores the rest and lists what is missing");
+	err_hint(e, "kedge check --read-data tells what else is affected; --salvage restores the rest and lists what "
+		    "is missing");
 	return err_ctx(e, "guest bytes %" PRIu64 " to %" PRIu64, off, off + len);
 }
 
@@ -108,8 +110,8 @@ static bool is_damage(int code)
 	return code != ERR_NOMEM && code != ERR_CANCELLED && code != ERR_AUTH && code != ERR_INTERNAL;
 }
 
-int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end, uint64_t *ret_index,
-		      struct id *ret_id, struct err *e)
+int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end,
+		      uint64_t *ret_index, struct id *ret_id, struct err *e)
 {
 	for (;;) {
 		int r = tree_walk_next(w, ret_index, ret_id, e);
@@ -136,7 +138,8 @@ void restore_progress(struct restore *rs, const char *what)
 	progress_update(rs->opts.progress, &s);
 }
 
-/* One restore_tree call: what the fetch's threads share.  lock guards res, rs->done, and w where it isn't concurrent. */
+/* One restore_tree call: what the fetch's threads share.  lock guards res, rs->done, and w where it isn't
+ * concurrent. */
 struct tree_job {
 	struct restore *rs;
 	struct image_writer *w;
@@ -198,7 +201,8 @@ static int gap(struct tree_job *j, uint64_t from, uint64_t to, struct err *e)
 }
 
 /* Fills the plan from the walk.  *next is the chunk after the last one seen. */
-static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint64_t *next, bool *ret_end, struct err *e)
+static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint64_t *next, bool *ret_end,
+		struct err *e)
 {
 	uint64_t chunk = j->rs->chunk_size;
 	int r = 1;

@@ -3,8 +3,8 @@
  *
  * A struct restore pins one backup while it lives (a read session, where the store may be written) and owns a reader.
  * Every chunk's id is verified before its bytes reach the target.  Memory stays within restore_opts.max_bytes, whatever
- * the size of the disk: chunks are fetched in windows, and within a window sorted by pack, so that each segment is fetched
- * and decoded once.
+ * the size of the disk: chunks are fetched in windows, and within a window sorted by pack, so that each segment is
+ * fetched and decoded once.
  *
  * Threads: one struct restore, one thread; it makes its own.
  */
@@ -27,7 +27,7 @@
 struct restore_opts {
 	unsigned threads;		/* decoders; 0 = the CPUs this process may use */
 	size_t max_bytes;		/* 0 = 192 MiB; less makes it slower, not wrong; at least 32 MiB */
-	bool salvage;			/* go on where chunks can't be had: those ranges read as zeros and are listed */
+	bool salvage;			/* go on where chunks can't be had: zeros there, and a list */
 	struct cancel *cancel;
 	const struct progress *progress;
 };
@@ -50,14 +50,15 @@ void restore_result_done(struct restore_result *r);
 struct restore;
 
 /* Pins the backup and loads the index.  b and r are borrowed until restore_free. */
-MUST_CHECK int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret, struct err *e);
+MUST_CHECK int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret,
+			   struct err *e);
 void restore_free(struct restore *rs);	/* NULL is fine */
 DEFINE_CLEANUP(struct restore, restore_free)
 
 /*
- * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size; does not finish w.  Without
- * salvage the first chunk that can't be had is an error (ERR_CORRUPT or ERR_NOTFOUND, naming the guest range), and
- * ret->ndamage is not 0.  *ret accumulates; zero it before first use, also valid on failure.
+ * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size; does not finish w.
+ * Without salvage the first chunk that can't be had is an error (ERR_CORRUPT or ERR_NOTFOUND, naming the guest range),
+ * and ret->ndamage is not 0.  *ret accumulates; zero it before first use, also valid on failure.
  */
 MUST_CHECK int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *t, struct image_writer *w,
 			    struct restore_result *ret, struct err *e);
@@ -66,7 +67,8 @@ MUST_CHECK int restore_tree(struct restore *rs, const char *domain, const struct
  * Writes disk as it is in the current state together with all its internal snapshots in that backup, oldest first, VM
  * states included, sharing what is equal.  w was created for the current state's size with max_size; does not finish w.
  */
-MUST_CHECK int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w, struct restore_result *ret, struct err *e);
+MUST_CHECK int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w,
+				      struct restore_result *ret, struct err *e);
 /* The largest size of the disk in the states that restore_with_snapshots writes; for writer_opts.max_size. */
 uint64_t restore_max_size(const struct manifest *m, uint32_t disk);
 
@@ -77,7 +79,8 @@ struct restore_stream {
 	void *opaque;
 };
 /* Streams [off, off+len) of a stored byte string; past its end is ERR_INVALID. */
-MUST_CHECK int restore_stream(struct restore *rs, const char *domain, const struct tree_ref *t, uint64_t off, uint64_t len,
-			      const struct restore_stream *out, struct restore_result *ret, struct err *e);
+MUST_CHECK int restore_stream(struct restore *rs, const char *domain, const struct tree_ref *t, uint64_t off,
+			      uint64_t len, const struct restore_stream *out, struct restore_result *ret,
+			      struct err *e);
 
 #endif

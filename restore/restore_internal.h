@@ -34,11 +34,11 @@ MUST_CHECK int plan_new(const struct restore *rs, struct plan *ret, struct err *
 void plan_done(struct plan *p);
 
 /*
- * tree_walk_next, where only the bytes before end matter.  A node that can't be had costs the chunks below it: noted as damage, and
- * when salvaging the walk goes on behind them, as over zeros.
+ * tree_walk_next, where only the bytes before end matter.  A node that can't be had costs the chunks below it: noted as
+ * damage, and when salvaging the walk goes on behind them, as over zeros.
  */
-MUST_CHECK int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end, uint64_t *ret_index,
-				 struct id *ret_id, struct err *e);
+MUST_CHECK int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end,
+				 uint64_t *ret_index, struct id *ret_id, struct err *e);
 /* Notes a chunk that can't be had; returns 0 when salvaging, else e's code with the guest range in its context. */
 int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t off, uint64_t len, struct err *e);
 void restore_progress(struct restore *rs, const char *what);

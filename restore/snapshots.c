@@ -1,9 +1,10 @@
 /*
  * snapshots.c - one image with all the internal snapshots that a backup holds of a disk.
  *
- * States are written oldest snapshot first, the current one last.  Each is compared with the one written before it: ranges whose
- * chunks have equal ids are shared, so that the image takes the space of the differences, as the original did.  The unit
- * of comparison is the larger of chunk and cluster: both are powers of two, so one is a multiple of the other.
+ * States are written oldest snapshot first, the current one last.  Each is compared with the one written before it:
+ * ranges whose chunks have equal ids are shared, so that the image takes the space of the differences, as the original
+ * did.  The unit of comparison is the larger of chunk and cluster: both are powers of two, so one is a multiple of the
+ * other.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,8 @@ static int collect(const struct manifest *m, uint32_t disk, snapshot_rows *rows,
 	if (rows->n)
 		qsort(rows->p, rows->n, sizeof(*rows->p), older);
 	if (!rows->n || rows->p[rows->n - 1].state->kind != STATE_CURRENT)
-		return err_set(e, ERR_INVALID, "the backup does not hold the current state of disk %s", m->disks.p[disk].name);
+		return err_set(e, ERR_INVALID, "the backup does not hold the current state of disk %s",
+			       m->disks.p[disk].name);
 	return 0;
 }
 
@@ -90,8 +92,8 @@ static int side_step(struct unit_side *s, struct err *e)
 }
 
 /* Damage found on the way goes to res; of the state shared with it is noted already, so res is then a scratch one. */
-static int side_new(struct restore *rs, const struct tree_ref *t, size_t unit_chunks, struct restore_result *res, struct unit_side *s,
-		    struct err *e)
+static int side_new(struct restore *rs, const struct tree_ref *t, size_t unit_chunks, struct restore_result *res,
+		    struct unit_side *s, struct err *e)
 {
 	struct node_source nodes = repo_reader_nodes(rs->reader);
 
@@ -197,7 +199,8 @@ static int do_unit(struct share_job *j, struct unit_side *now, struct unit_side 
 	uint64_t len = min_u64(j->unit, j->size - off);
 
 	/* A unit that is cut off at another place in the base may hold other bytes behind its end: written anew. */
-	if (sides_equal(now, base) && off + len <= j->base_size && (off + len < j->base_size || j->size == j->base_size)) {
+	if (sides_equal(now, base) && off + len <= j->base_size &&
+	    (off + len < j->base_size || j->size == j->base_size)) {
 		if (j->share_len && j->share_off + j->share_len == off) {
 			j->share_len += len;
 			return 0;
@@ -238,12 +241,19 @@ static int share_state(struct share_job *j, struct unit_side *now, struct unit_s
 }
 
 /* Writes one state as what differs from the one before it. */
-static int write_shared(struct restore *rs, const char *domain, const struct tree_ref *now, const struct tree_ref *base, uint32_t from,
-			struct image_writer *w, struct restore_result *res, struct err *e)
+static int write_shared(struct restore *rs, const char *domain, const struct tree_ref *now, const struct tree_ref *base,
+			uint32_t from, struct image_writer *w, struct restore_result *res, struct err *e)
 {
 	struct share_job j = {
-		.rs = rs, .w = w, .res = res, .domain = domain, .from = from, .unit = max_u64(rs->chunk_size, w->cluster_size),
-		.size = now->size, .base_size = base->size, .lock = PTHREAD_MUTEX_INITIALIZER,
+		.rs = rs,
+		.w = w,
+		.res = res,
+		.domain = domain,
+		.from = from,
+		.unit = max_u64(rs->chunk_size, w->cluster_size),
+		.size = now->size,
+		.base_size = base->size,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	struct restore_result known = { 0 };
 	struct unit_side a = { 0 }, b = { 0 };
@@ -289,7 +299,8 @@ static int vm_state_zero(void *opaque, uint64_t len, struct err *e)
 	return 0;
 }
 
-static int write_vm_state(struct restore *rs, const struct tree_ref *t, struct image_writer *w, struct restore_result *res, struct err *e)
+static int write_vm_state(struct restore *rs, const struct tree_ref *t, struct image_writer *w,
+			  struct restore_result *res, struct err *e)
 {
 	struct vm_state_out o = { .w = w };
 	const struct restore_stream out = { .data = vm_state_data, .zero = vm_state_zero, .opaque = &o };
@@ -311,7 +322,8 @@ static int begin(struct image_writer *w, const struct snapshot_row *row, struct 
 	return writer_begin_state(w, &so, e);
 }
 
-int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w, struct restore_result *ret, struct err *e)
+int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w, struct restore_result *ret,
+			   struct err *e)
 {
 	const struct manifest *m = rs->backup->m;
 	const char *domain = m->disks.p[disk].domain;

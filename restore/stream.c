@@ -38,7 +38,8 @@ static int deliver(void *opaque, const struct fetch_item *it, const uint8_t *pla
 
 	if (r < 0)
 		return r;
-	n = min_u64(start + len, j->end) - j->at;	/* at lies inside this chunk: the range may begin in its middle */
+	/* at lies inside this chunk: the range may begin in its middle */
+	n = min_u64(start + len, j->end) - j->at;
 	r = j->out->data(j->out->opaque, plain + (j->at - start), (size_t)n, e);
 	j->at += n;
 	j->res->bytes_written += n;

@@ -1,9 +1,10 @@
 /*
  * local.c - a folder as a store: an object is a file under its name.
  *
- * An object appears by a rename of a complete, fsynced temporary file; put returns when the folder that names it, and the
- * folders that name that, are on disk too.  Nothing outside the root is reached: names cannot hold "..", and symbolic
- * links are not followed.  Whoever can write to the folder can change or delete anything in it: that is for repo/ to notice.
+ * An object appears by a rename of a complete, fsynced temporary file; put returns when the folder that names it, and
+ * the folders that name that, are on disk too.  Nothing outside the root is reached: names cannot hold "..", and
+ * symbolic links are not followed.  Whoever can write to the folder can change or delete anything in it: that is for
+ * repo/ to notice.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +81,8 @@ static int local_put(struct store *s, const char *name, const void *buf, size_t 
 	return 0;
 }
 
-/* What is found under an object's name but is no regular file: a folder holds other objects, anything else is foreign. */
+/* What is found under an object's name but is no regular file: a folder holds other objects, anything else is
+ * foreign. */
 static int not_a_file(const struct stat *st, struct err *e)
 {
 	if (S_ISDIR(st->st_mode))
@@ -188,7 +190,8 @@ static int check_empty(int root_fd, const char *path, struct err *e)
 		return e->code;
 	}
 	while (errno = 0, (de = readdir(d)) != NULL) {
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 || strcmp(de->d_name, "lost+found") == 0)
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
+		    strcmp(de->d_name, "lost+found") == 0)
 			continue;
 		err_set(e, ERR_EXISTS, "folder %s is not empty", path);
 		return err_hint(e, "name a new folder, or an empty one");
@@ -215,7 +218,8 @@ int store_local_open(const char *path, bool create, struct store **ret, struct e
 		return e->code;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOTDIR ? err_set(e, create ? ERR_INVALID : ERR_NOTFOUND, "%s is not a folder", path) : err_sys(e, "folder %s", path);
+		return errno == ENOTDIR ? err_set(e, create ? ERR_INVALID : ERR_NOTFOUND, "%s is not a folder", path)
+					: err_sys(e, "folder %s", path);
 	if (create && check_empty(fd, path, e) < 0)
 		return e->code;
 	l = calloc(1, sizeof(*l));

@@ -85,9 +85,9 @@ static int open_step(int dir, const char *part, bool make, int *ret_fd, bool *re
 }
 
 /*
- * Goes down the first len bytes of path.  A folder that is there may have been made a moment ago by somebody whose fsync
- * has not come back yet, so being there does not mean being durable: each is synced once by every process that puts
- * something below it.
+ * Goes down the first len bytes of path.  A folder that is there may have been made a moment ago by somebody whose
+ * fsync has not come back yet, so being there does not mean being durable: each is synced once by every process that
+ * puts something below it.
  */
 static int walk(struct local *l, const char *path, size_t len, bool make, int *ret_fd, struct err *e)
 {
@@ -153,7 +153,8 @@ static void close_dir(DIR **d)
 		closedir(*d);
 }
 
-/* Only what could be a part of an object's name; leaves out ".", "..", temporary files and whatever people put there. */
+/* Only what could be a part of an object's name; leaves out ".", "..", temporary files and whatever people put
+ * there. */
 static bool is_part(const char *s)
 {
 	return s[0] != '\0' && s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
@@ -183,8 +184,8 @@ static int list_entry(struct listing *li, int dir, const char *part, size_t len,
 	return list_folder(li, sub, len + 1, e);
 }
 
-/* Takes fd over.  li->name holds the folder's name and a '/' (len bytes), or nothing for the root.  The depth is bounded by
- * the length of a name. */
+/* Takes fd over.  li->name holds the folder's name and a '/' (len bytes), or nothing for the root.  The depth is
+ * bounded by the length of a name. */
 static int list_folder(struct listing *li, int fd, size_t len, struct err *e)
 {
 	CLEANUP(close_dir) DIR *d = fdopendir(fd);

@@ -7,7 +7,8 @@
 
 static int unknown_kind(const char *location, size_t scheme_len, struct err *e)
 {
-	err_set(e, ERR_INVALID, "\"%.*s:\" is not a kind of storage that this program knows", (int)scheme_len, location);
+	err_set(e, ERR_INVALID, "\"%.*s:\" is not a kind of storage that this program knows", (int)scheme_len,
+		location);
 	return err_hint(e, "a folder is written /path, ./path or file:/path");
 }
 

@@ -14,8 +14,8 @@ MUST_CHECK int store_mem_new(struct store **ret, struct err *e);
 
 /*
  * Fault injection: wraps inner (owned from then on) and asks before and after every operation.  The hook may return a
- * negative code (set *e) to fail the call: before, nothing has been done; after, it has been done and the reply is lost.
- * After a read it may change buf.  Counting and choosing is the hook's business.  Any thread.
+ * negative code (set *e) to fail the call: before, nothing has been done; after, it has been done and the reply is
+ * lost.  After a read it may change buf.  Counting and choosing is the hook's business.  Any thread.
  */
 enum store_fault_when { STORE_FAULT_BEFORE, STORE_FAULT_AFTER };
 struct store_fault_call {
@@ -26,6 +26,7 @@ struct store_fault_call {
 	size_t len;
 };
 typedef int (*store_fault_fn)(void *opaque, const struct store_fault_call *c, struct err *e);
-MUST_CHECK int store_fault_new(struct store *inner, store_fault_fn hook, void *opaque, struct store **ret, struct err *e);
+MUST_CHECK int store_fault_new(struct store *inner, store_fault_fn hook, void *opaque, struct store **ret,
+			       struct err *e);
 
 #endif

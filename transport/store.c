@@ -69,7 +69,8 @@ int store_err_exists(struct err *e)
 
 int store_err_short(struct err *e, uint64_t size, size_t len, uint64_t off)
 {
-	return err_set(e, ERR_CORRUPT, "the object has %" PRIu64 " bytes, %zu at %" PRIu64 " were wanted", size, len, off);
+	return err_set(e, ERR_CORRUPT, "the object has %" PRIu64 " bytes, %zu at %" PRIu64 " were wanted", size, len,
+		       off);
 }
 
 void store_close(struct store *s)

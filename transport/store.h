@@ -2,8 +2,8 @@
  * store.h - a flat store of objects; the only way in which repo/ reaches storage.
  *
  * Objects are immutable once store_put returned 0, and durable.  A name is 1..STORE_NAME_MAX characters of [a-z0-9/-],
- * no empty part, no leading or trailing '/'; checked here in both directions.  Storage isn't trusted: what comes back may
- * be anything, its length included; repo/ verifies.
+ * no empty part, no leading or trailing '/'; checked here in both directions.  Storage isn't trusted: what comes back
+ * may be anything, its length included; repo/ verifies.
  *
  * Errors: 0 or negative ERR_*.  On failure ret_ arguments are untouched and the store stays usable.  ERR_NOTFOUND and
  * ERR_EXISTS are ordinary answers; ERR_NOSPACE is a full target; ERR_TRANSIENT is worth another try.
@@ -40,14 +40,15 @@ struct store_caps {
 
 enum { STORE_PUT_IF_ABSENT = 1 << 0 };
 
-/* One listed object.  name is valid during the call only.  Non-zero stops the listing; negative values are passed on. */
+/* One listed object.  name is valid during the call only.  Non-zero stops the listing; negative values are passed
+ * on. */
 typedef int (*store_list_fn)(void *opaque, const char *name, const struct store_stat *st, struct err *e);
 
 struct store_ops {
 	const char *kind;	/* "local", "mem", "fault" */
 	void (*close)(struct store *s);
-	/* Stores len bytes under name, durably, whole or not at all.  Without IF_ABSENT an existing object may be replaced
-	 * (kedge only ever replaces by the same bytes); with it: ERR_EXISTS. */
+	/* Stores len bytes under name, durably, whole or not at all.  Without IF_ABSENT an existing object may be
+	 * replaced (kedge only ever replaces by the same bytes); with it: ERR_EXISTS. */
 	int (*put)(struct store *s, const char *name, const void *buf, size_t len, int flags, struct err *e);
 	/* Reads exactly [off, off+len).  Object shorter: ERR_CORRUPT; absent: ERR_NOTFOUND. */
 	int (*read)(struct store *s, const char *name, void *buf, size_t len, uint64_t off, struct err *e);

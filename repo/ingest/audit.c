@@ -69,7 +69,7 @@ static uint64_t random_below(uint64_t n)
 
 /* The claimed chunks of picked state i: two grids in step. */
 struct claims {
-	bool reused;			/* the whole tree: then grid a is against zeros, and data is what is claimed */
+	bool reused;			/* the whole tree: grid a is against zeros, and data is what is claimed */
 	bool has_b;
 	struct grid a, b;		/* against the base; against the state gone through before */
 	struct chunk_run ra, rb;

@@ -34,8 +34,8 @@ uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t 
 }
 
 /* Chunks of the state that must be read against base (NULL: everything), as guest bytes. */
-static int count_bytes(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base, uint64_t *ret,
-		       struct err *e)
+static int count_bytes(const struct ingest_plan *p, const struct plan_state *st, const struct plan_state *base,
+		       uint64_t *ret, struct err *e)
 {
 	struct map mb, mn;
 	struct chunk_run run;
