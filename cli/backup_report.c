@@ -23,9 +23,9 @@ static const char *how_text(enum read_how how)
 void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest_plan *p)
 {
 	const struct ingest_plan_row *rows;
-	size_t n = ingest_plan_rows(p, &rows), left = 0;
+	size_t n = ingest_plan_rows(p, &rows), stored = 0, shown = 0, more = 0;
 	char size[MSG_SIZE_BYTES], state[128], base[160];
-	uint64_t sum = 0;
+	uint64_t sum = 0, more_bytes = 0;
 
 	for (size_t i = 0; i < n; i++)
 		sum += rows[i].bytes_max;
@@ -34,18 +34,26 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 	for (size_t i = 0; i < n; i++) {
 		const struct ingest_plan_row *r = &rows[i];
 
-		/* Of many snapshots the ones that cost nothing are only counted. */
+		/* Of many snapshots the ones that cost nothing are only counted, and so are all but the first of the others. */
 		if (n > ROWS_SHOWN && r->how == READ_SAME) {
-			left++;
+			stored++;
 			continue;
 		}
+		if (shown == ROWS_SHOWN && !c->g.verbose) {
+			more++;
+			more_bytes += r->bytes_max;
+			continue;
+		}
+		shown++;
 		msg_note(c, "  %s %s: %s%s%s%s (%s)", s->disks.p[r->disk].name,
 			 text_quote(r->state, state, sizeof(state)), read_how_name(r->how), r->base ? " from " : "",
 			 r->base ? text_quote(r->base, base, sizeof(base)) : "",
 			 r->how == READ_SAME ? ", nothing to read" : "", msg_size(c, r->bytes_max, size));
 	}
-	if (left)
-		msg_note(c, "  and %zu that are stored already", left);
+	if (more)
+		msg_note(c, "  and %zu more (%s)", more, msg_size(c, more_bytes, size));
+	if (stored)
+		msg_note(c, "  and %zu that are stored already", stored);
 }
 
 /* A snapshot or a lower layer of the disk is stored now: the next night starts from it. */
