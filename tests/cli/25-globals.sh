@@ -26,7 +26,7 @@ equal "$cpus" "$(nproc)" "threads by default: the processors that may be used"
 equal "$(first $(taskset -c 0 "$KEDGE" --key-file key -v backup raw:noise.raw --vm t 2>&1 | grep -am1 kedge-read: | sed 's/.*: //' | tr -dc '0-9 '))" 1 "on one processor"
 less() {	# less WORD COMMAND...: 16M of memory give it less than 1G do
 	local a b
-	a=$(told "$@" --threads 2 --memory 16M) b=$(told "$@" --threads 2 --memory 1G)
+	a=$(told "$@" --threads 8 --memory 16M) b=$(told "$@" --threads 8 --memory 1G)
 	[ "$a" != "$b" ] || die "--memory changes nothing for ${*:2}: $a"
 }
 less kedge-read: backup --vm t raw:noise.raw
