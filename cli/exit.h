@@ -14,7 +14,7 @@ enum exit_code {
 	EXIT_UNVERIFIED = 4,	/* restored, but verification failed */
 	EXIT_FALSE_CLAIM = 5,	/* a claim of "unchanged" proved false; the full read was done */
 	EXIT_DAMAGE = 6,	/* check found damage */
-	EXIT_SOME_FAILED = 7,	/* some of several VMs failed */
+	EXIT_SOME_FAILED = 7,	/* some of several VMs failed: kept for commands that take several */
 	EXIT_NO_REPO = 10,	/* no repository there */
 	EXIT_IN_USE = 11,	/* a running VM writes to the source, or something uses the target */
 	EXIT_WRONG_KEY = 12,
