@@ -1,5 +1,6 @@
 /*
- * backups.h - which backups a repository lists, and finding a point by its written form (design.md, sections 8 and 11).
+ * backups.h - which backups a repository lists, and finding a point by its written form (docs/design.md, 7; kedge(1),
+ * POINTS).
  */
 #ifndef KEDGE_REPO_BACKUPS_H
 #define KEDGE_REPO_BACKUPS_H
@@ -11,8 +12,8 @@ struct backup {
 	char *name;		/* object name */
 	struct id hash;		/* its id: the hash of the manifest object */
 	struct manifest *m;
-	/* May be read, not built upon: it, or the restore record that brought it back, is of an evicted session that no sweep has
-	 * decided about yet. */
+	/* May be read, not built upon: it, or the restore record that brought it back, is of an evicted session that no
+	 * sweep has decided about yet. */
 	bool pending;
 	bool distrusted;	/* its writer is a slot that this one does not trust: not built upon either */
 };
@@ -24,20 +25,22 @@ struct backup_list {
 void backup_list_free(struct backup_list *l);
 
 /*
- * Lists the backups that count: manifests that open, are signed by a slot that may write that VM, and are neither void nor forgotten
- * (docs/format.md 10.1).  What can't be read or must not count is reported through the repo's notice and left out;
- * *ret_bad (may be NULL) counts those.  vm NULL = all.  Checks seen heads: a store that shows less than it did is
- * reported, and counts as bad.  Put-only keys: ERR_AUTH.
+ * Lists the backups that count: manifests that open, are signed by a slot that may write that VM, and are neither void
+ * nor forgotten (docs/format.md 10.1).  What can't be read or must not count is reported through the repo's notice and
+ * left out; *ret_bad (may be NULL) counts those.  vm NULL = all.  Checks seen heads: a store that shows less than it
+ * did is reported, and counts as bad.  Put-only keys: ERR_AUTH.
  */
 MUST_CHECK int repo_backups(struct repo *r, const char *vm, struct backup_list *ret, uint32_t *ret_bad, struct err *e);
 
 /*
- * The newest manifest of the own slot: its sequence number (0: there is none) and hash, for the next one's sequence and previous.
- * What this client has seen counts too, so that a store which hides our last backup gets a chain that shows the gap.
- * Two backups of one slot that run at once may take the same number: harmless, nothing but the report of gaps looks at it.
+ * The newest manifest of the own slot: its sequence number (0: there is none) and hash, for the next one's sequence and
+ * previous.  What this client has seen counts too, so that a store which hides our last backup gets a chain that shows
+ * the gap.  Two backups of one slot that run at once may take the same number: harmless, nothing but the report of gaps
+ * looks at it.
  */
 MUST_CHECK int repo_own_head(struct repo *r, uint64_t *ret_sequence, struct id *ret_hash, struct err *e);
-/* Remembers a manifest that was just committed, so that the next run notices when the store no longer shows it.  hash is its id. */
+/* Remembers a manifest that was just committed, so that the next run notices when the store no longer shows it.  hash
+ * is its id. */
 void repo_saw_manifest(struct repo *r, const struct manifest *m, const struct id *hash);
 
 /* A point as it is written: VM[:DISK][@WHEN][/STATE]. */
@@ -47,8 +50,8 @@ struct point {
 	bool has_disk;
 	uint32_t disk;			/* index into the manifest's disks */
 };
-/* Finds one.  Nothing fits: ERR_NOTFOUND, saying what there is; several fit: ERR_INVALID, listing them.  A point without
- * STATE is "current".  WHEN other than an id chooses among complete backups only. */
+/* Finds one.  Nothing fits: ERR_NOTFOUND, saying what there is; several fit: ERR_INVALID, listing them.  A point
+ * without STATE is "current".  WHEN other than an id chooses among complete backups only. */
 MUST_CHECK int point_find(const struct backup_list *l, const char *text, struct point *ret, struct err *e);
 /* Only VM[@WHEN]: the backup; a DISK or STATE is ERR_INVALID. */
 MUST_CHECK int backup_find(const struct backup_list *l, const char *text, const struct backup **ret, struct err *e);

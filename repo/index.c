@@ -31,7 +31,7 @@ struct lookup {
 
 static int find_copies(const struct lookup *l, struct copies *c, struct err *e);
 
-/* Whether a writer may build upon the entry's bases: each has a copy that counts (design.md, section 8, rule 1). */
+/* Whether a writer may build upon the entry's bases: each has a copy that counts (docs/design.md, 7). */
 static int bases_usable(const struct lookup *l, const struct run_entry *en, struct err *e)
 {
 	for (unsigned b = 0; b < en->nbases; b++) {

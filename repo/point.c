@@ -1,5 +1,5 @@
 /*
- * point.c - a point as it is written, VM[:DISK][@WHEN][/STATE] (design.md, section 11).
+ * point.c - a point as it is written, VM[:DISK][@WHEN][/STATE] (kedge(1), POINTS).
  *
  *	WHEN	"latest" (default), an id prefix, a day, a date-time
  *	STATE	"current" (default), "snap:NAME", "snapid:ID", "layer:FILE" (a FILE with a slash is compared with whole paths)

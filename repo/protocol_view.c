@@ -1,6 +1,6 @@
 /*
  * protocol_view.c - what the protocol objects add up to: which manifests count, what is doomed, what is condemned
- * (docs/format.md 10.1; design.md, section 8, rules 4 to 7).
+ * (docs/format.md 10.1; docs/design.md, 7).
  *
  * The order of loading matters, because others write meanwhile and whatever they remove they have first replaced by something:
  * an epoch object goes after its sweep record is there, a sweep record after a doomed list sums it up.  So epochs are listed

@@ -2,7 +2,7 @@
  * reader.h - chunks and nodes back out of a repository, every id verified.
  *
  * A reader has an index, directories and segments in bounded caches.  When a pack has vanished it reloads the index once and tries
- * again (design.md, section 8, rule 8); when one copy is damaged it tries another.
+ * again (docs/design.md, 7); when one copy is damaged it tries another.
  * Threads: repo_reader_get and repo_fetch from any number of threads at once.
  */
 #ifndef KEDGE_REPO_READER_H

@@ -1,6 +1,5 @@
 /*
- * segment_seal.c - chunks to a sealed segment, opened and decoded again before anybody may send it (design.md, section
- * 6).
+ * segment_seal.c - chunks to a sealed segment, opened and decoded again before anybody may send it (docs/design.md, 6).
  */
 #include <inttypes.h>
 #include <zstd_errors.h>

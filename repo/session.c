@@ -1,6 +1,5 @@
 /*
- * session.c - a run that may commit, from its session object to its end marker; and read sessions (design.md, section 8, rules
- * 1, 2, 8 and 9).
+ * session.c - a run that may commit, from its session object to its end marker; and read sessions (docs/design.md, 7).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -54,8 +53,8 @@ static char *host_name(struct err *e)
 }
 
 /*
- * The epoch objects that are there and were read.  One that can't be read now condemns packs that we don't know: not to be named, so
- * that its collector waits for us.
+ * The epoch objects that are there and were read.  One that can't be read now condemns packs that we don't know: not to
+ * be named, so that its collector waits for us.
  */
 static int epochs_seen(struct repo *r, struct name_list *ret, struct err *e)
 {
@@ -102,7 +101,8 @@ static int post_end(struct repo *r, const struct session_id *id, bool done, stru
 	return protocol_put(r, &p, name, e);
 }
 
-/* A collector does not wait for us when we name its epoch object: what that condemns must then be in the view.  One that is gone was swept. */
+/* A collector does not wait for us when we name its epoch object: what that condemns must then be in the view.  One
+ * that is gone was swept. */
 static int check_named(const struct session *s, struct err *e)
 {
 	struct store_stat st;
@@ -135,7 +135,8 @@ int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct
 	rc = post_session(s, kind, vm, e);
 	if (rc == 0 && (settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
 		rc = e->code;
-		(void)post_end(r, &s->id, false, &late);	/* without it a collector waits for the lease, no more */
+		/* without it a collector waits for the lease, no more */
+		(void)post_end(r, &s->id, false, &late);
 	}
 	if (rc < 0) {
 		err_ctx(e, "starting a session");
@@ -246,7 +247,7 @@ int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n
 	return 0;
 }
 
-/* --- reading --------------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------------------ */
 
 int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose, struct session_id *ret, bool *ret_posted,
 		       struct err *e)

@@ -1,6 +1,6 @@
 /*
  * writer_commit.c - the manifest's put is the commit: everything it names is durable and named before, and only what the store
- * says afterwards decides what the caller is told (design.md, section 8, rule 2).
+ * says afterwards decides what the caller is told (docs/design.md, 7).
  */
 #include "repo/backups.h"
 #include "repo/object.h"

@@ -1,5 +1,5 @@
 /*
- * writer_resume.c - what an interrupted run of the own slot left behind (design.md, section 8, rule 9): packs that are durable
+ * writer_resume.c - what an interrupted run of the own slot left behind (docs/design.md, 7): packs that are durable
  * and that no index run names.  Their directories are read and verified; then they count as if a run named them.
  */
 #include "repo/pack.h"

@@ -1,5 +1,5 @@
 /*
- * ingest.h - image in, chunks out: one backup run of one VM (design.md, sections 5 and 6).
+ * ingest.h - image in, chunks out: one backup run of one VM (docs/design.md, 5 and 6).
  *
  * The caller opens the disks' chains (and keeps them open), the repository and a writer; ingest plans, reads, hashes,
  * deduplicates and fills in a manifest.  The commit is the caller's: after ingest_run it checks what it got and calls

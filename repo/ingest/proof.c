@@ -1,5 +1,5 @@
 /*
- * proof.c - when a state needs no reading: rules 1 and 3 of design.md, section 5.
+ * proof.c - when a state needs no reading: rules 1 and 3 of docs/design.md, 5.
  *
  * Rule 1, an image snapshot: the same file holds a snapshot of the same id, name and date, whose digest (header,
  * snapshot entry, L1 and L2 tables) is equal, over lower layers that are untouched.  QEMU never writes to a
