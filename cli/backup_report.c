@@ -34,7 +34,7 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 	for (size_t i = 0; i < n; i++) {
 		const struct ingest_plan_row *r = &rows[i];
 
-		/* Of many snapshots the ones that cost nothing are only counted, and so are all but the first of the others. */
+		/* Of many snapshots the ones that cost nothing are only counted, as are all but the first of the others. */
 		if (n > ROWS_SHOWN && r->how == READ_SAME) {
 			stored++;
 			continue;
@@ -45,10 +45,15 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 			continue;
 		}
 		shown++;
-		msg_note(c, "  %s %s: %s%s%s%s (%s)", s->disks.p[r->disk].name,
-			 text_quote(r->state, state, sizeof(state)), read_how_name(r->how), r->base ? " from " : "",
-			 r->base ? text_quote(r->base, base, sizeof(base)) : "",
-			 r->how == READ_SAME ? ", nothing to read" : "", msg_size(c, r->bytes_max, size));
+		text_quote(r->state, state, sizeof(state));
+		if (r->base)
+			text_quote(r->base, base, sizeof(base));
+		if (r->how == READ_SAME)
+			msg_note(c, "  %s %s: same as %s, nothing to read", s->disks.p[r->disk].name, state,
+				 r->base ? base : "one that is stored");
+		else
+			msg_note(c, "  %s %s: %s%s%s (%s)", s->disks.p[r->disk].name, state, read_how_name(r->how),
+				 r->base ? " from " : "", r->base ? base : "", msg_size(c, r->bytes_max, size));
 	}
 	if (more)
 		msg_note(c, "  and %zu more (%s)", more, msg_size(c, more_bytes, size));

@@ -120,8 +120,8 @@ static int check_target(struct job *j, const struct target *t, struct err *e)
 		return cli_usage(j->c, e, "--preallocation metadata needs -O qcow2: %s becomes raw", t->path);
 	if (lstat(t->path, &st) < 0)
 		return 0;
-	if (S_ISLNK(st.st_mode) && stat(t->path, &st) < 0)	/* volumes are named by links; one that leads nowhere is in the way */
-		st.st_mode = S_IFREG;
+	if (S_ISLNK(st.st_mode) && stat(t->path, &st) < 0)
+		st.st_mode = S_IFREG;	/* volumes are known by links; a link that leads nowhere is in the way */
 	if (S_ISDIR(st.st_mode))
 		return cli_usage(j->c, e, "%s is a folder: -o names a file; --to %s writes all disks into it", t->path,
 				 t->path);

@@ -100,11 +100,11 @@ static int print_text(struct cli *c, const struct repo_stats *s, struct err *e)
 	       msg_size(c, s->chunk_bytes, a), s->nodes);
 	for (int t = 1; t < OBJECT_TYPE_END; t++)
 		if (s->kind[t].objects && kind_name((enum object_type)t, name))
-			printf("  %-10s %8" PRIu64 " objects  %s\n", kind_name((enum object_type)t, name),
-			       s->kind[t].objects, msg_size(c, s->kind[t].bytes, a));
+			printf("  %-10s %8" PRIu64 " object%-1s  %s\n", kind_name((enum object_type)t, name),
+			       s->kind[t].objects, msg_plural(s->kind[t].objects), msg_size(c, s->kind[t].bytes, a));
 	if (s->unknown.objects)
-		printf("  %-10s %8" PRIu64 " objects  %s\n", "not ours", s->unknown.objects,
-		       msg_size(c, s->unknown.bytes, a));
+		printf("  %-10s %8" PRIu64 " object%-1s  %s\n", "not ours", s->unknown.objects,
+		       msg_plural(s->unknown.objects), msg_size(c, s->unknown.bytes, a));
 	if (s->unusable_packs)
 		printf("doomed packs that the next collection removes: %" PRIu64 "\n", s->unusable_packs);
 	printf("stored: %s", msg_size(c, s->total.bytes, a));
