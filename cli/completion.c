@@ -70,18 +70,51 @@ static void bash_value(const struct command *cmd, const struct opt *o)
 	}
 }
 
+/* The global options that take a value, as a pattern of a case: what follows one is no command. */
+static void bash_global_values(void)
+{
+	const char *bar = "";
+
+	for (const struct opt *o = cli_global_options; o->name; o++) {
+		if (!o->arg || o->kind == OPT_MAYBE)
+			continue;
+		printf("%s--%s", bar, o->name);
+		if (o->letter)
+			printf("|-%c", o->letter);
+		bar = "|";
+	}
+}
+
+static void bash_global_words(void)
+{
+	for (const struct opt *o = cli_global_options; o->name; o++)
+		bash_word(NULL, o);
+}
+
+static void bash_commands(char sep)
+{
+	for (const struct command *const *c = cli_commands; *c; c++) {
+		if (c != cli_commands)
+			putchar(sep);
+		fputs((*c)->name, stdout);
+	}
+}
+
 static void print_bash(void)
 {
 	fputs("# bash completion of kedge; written by: kedge help --completion bash\n"
-	      "_kedge()\n{\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} cmd= w\n"
-	      "\tCOMPREPLY=()\n\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n\t\tcase $w in\n\t\t", stdout);
-	for (const struct command *const *c = cli_commands; *c; c++)
-		printf("%s%s", c == cli_commands ? "" : "|", (*c)->name);
-	fputs(") cmd=$w; break ;;\n\t\tesac\n\tdone\n\tif [ -z \"$cmd\" ]; then\n\t\tCOMPREPLY=($(compgen -W '",
-	      stdout);
-	for (const struct command *const *c = cli_commands; *c; c++)
-		printf("%s ", (*c)->name);
-	fputs("--repo -r --help --version' -- \"$cur\"))\n\t\treturn\n\tfi\n\tcase $cmd:$prev in\n", stdout);
+	      "_kedge()\n{\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} cmd= value= w\n"
+	      "\tCOMPREPLY=()\n\tfor w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
+	      "\t\t[ -z \"$value\" ] || { value=; continue; }\n\t\tcase $w in\n\t\t", stdout);
+	bash_global_values();
+	fputs(") value=1 ;;\n\t\t", stdout);
+	bash_commands('|');
+	fputs(") cmd=$w; break ;;\n\t\tesac\n\tdone\n\tif [ -z \"$cmd\" ]; then\n"
+	      "\t\tif [ -n \"$value\" ]; then COMPREPLY=($(compgen -f -- \"$cur\")); return; fi\n"
+	      "\t\tCOMPREPLY=($(compgen -W '", stdout);
+	bash_commands(' ');
+	bash_global_words();
+	fputs("' -- \"$cur\"))\n\t\treturn\n\tfi\n\tcase $cmd:$prev in\n", stdout);
 	for (const struct command *const *c = cli_commands; *c; c++)
 		each_option(*c, bash_value);
 	fputs("\tesac\n\tcase $cmd:$cur in\n", stdout);
@@ -90,7 +123,10 @@ static void print_bash(void)
 		each_option(*c, bash_word);
 		fputs("' -- \"$cur\")) ;;\n", stdout);
 	}
-	fputs("\t\tkey:*) COMPREPLY=($(compgen -W 'add list remove passwd' -- \"$cur\")) ;;\n"
+	fputs("\t\thelp:*) COMPREPLY=($(compgen -W '", stdout);
+	bash_commands(' ');
+	fputs("' -- \"$cur\")) ;;\n"
+	      "\t\tkey:*) COMPREPLY=($(compgen -W 'add list remove passwd' -- \"$cur\")) ;;\n"
 	      "\t\t*) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _kedge kedge\n",
 	      stdout);
 }

@@ -28,6 +28,17 @@ done
 bash -n c.bash
 bash -c '. ./c.bash; COMP_WORDS=(kedge res); COMP_CWORD=1; _kedge; [ "${COMPREPLY[*]}" = restore ]' || die "bash completes no command"
 bash -c '. ./c.bash; COMP_WORDS=(kedge restore --with-s); COMP_CWORD=2; _kedge; [ "${COMPREPLY[*]}" = --with-snapshots ]' || die "bash completes no option"
+completes() {	# completes WANTED WORD...
+	local got
+	got=$(bash -c '. ./c.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _kedge; echo "${COMPREPLY[*]}"' - "${@:2}")
+	equal "$got" "$1" "bash completes ${*:2}"
+}
+mkdir list
+completes list kedge -r li		# a folder, not the command
+completes backup kedge -r list bac	# the value of an option is no command
+completes --json kedge --js
+completes restore kedge help rest
+completes "off metadata falloc full" kedge -q restore --preallocation ""
 cp c.zsh _kedge
 ! command -v zsh >/dev/null || zsh -n _kedge
 ! command -v fish >/dev/null || fish -n c.fish
