@@ -16,6 +16,8 @@
 /* Writing goes on at least this often in a file that is still wanted. */
 #define STRAY_AGE_S ((time_t)24 * 3600)
 #define TMP_HEX 32
+/* Larger objects are packs, which the run that wrote them doesn't read again. */
+#define CACHED_BYTES ((off_t)1 << 20)
 #define TMP_TRIES 16
 
 static bool is_stray(int dir, const char *name)
@@ -115,10 +117,20 @@ static int name_absent(struct local_tmp *t, int folder_fd, const char *leaf, str
 	return 0;	/* local_tmp_done removes the other name */
 }
 
+/* A backup to a local disk must not push what the host's guests use out of the page cache. */
+static void forget_pages(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && st.st_size > CACHED_BYTES)
+		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);	/* durable now, so they can go at once */
+}
+
 int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool absent, struct err *e)
 {
 	if (fsync(t->fd) < 0)
 		return err_sys(e, "fsync");
+	forget_pages(t->fd);
 	if (absent)
 		return name_absent(t, folder_fd, leaf, e);
 	if (renameat(t->dir_fd, t->name, folder_fd, leaf) < 0) {

@@ -39,3 +39,12 @@ for image in raw:a.raw qcow2:b.qcow2; do
 		[ "$left" -ge $((all - 1000000)) ] || fail "$reader: $f: of $all cached bytes $left were left"
 	done
 done
+
+# What is stored does not stay either; the packs are most of it.
+packs=0
+for f in $(find repo/data -type f -size +2M); do
+	packs=$((packs + $(stat -c %s "$f")))
+	left=$(cached "$f")
+	[ "$left" -lt 1000000 ] || fail "$f: $left bytes were left in the page cache"
+done
+[ "$packs" -ge 60000000 ] || fail "only $packs bytes in packs"
