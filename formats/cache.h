@@ -32,8 +32,8 @@ MUST_CHECK int block_cache_new(size_t max_bytes, struct block_cache **ret, struc
 struct block_cache *block_cache_ref(struct block_cache *c);
 void block_cache_unref(struct block_cache *c);	/* NULL is fine; the last reference frees */
 /* The block, filled if it isn't there; the caller puts it back.  Errors are fill's, and aren't remembered. */
-MUST_CHECK int block_cache_get(struct block_cache *c, const void *owner, uint64_t key, size_t len, block_cache_fill fill,
-			       void *opaque, const struct cache_block **ret, struct err *e);
+MUST_CHECK int block_cache_get(struct block_cache *c, const void *owner, uint64_t key, size_t len,
+			       block_cache_fill fill, void *opaque, const struct cache_block **ret, struct err *e);
 void block_cache_put(struct block_cache *c, const struct cache_block *b);
 /* Drops all blocks of owner, which is about to go. */
 void block_cache_forget(struct block_cache *c, const void *owner);

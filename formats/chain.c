@@ -121,13 +121,16 @@ static int backing_format(const struct opener *b, const struct image *child, con
 	if (!name) {
 		(void)err_set(e, ERR_INVALID, "%s: doesn't say which format its backing file \"%s\" has", q,
 			      text_quote(child->info.backing, (char[QUOTE_BYTES]){ 0 }, QUOTE_BYTES));
-		return err_hint(e, "give it: --backing-format qcow2 (or raw); or store it: qemu-img rebase -u -F qcow2 -b %s %s",
+		return err_hint(e,
+				"give it: --backing-format qcow2 (or raw); or store it: qemu-img rebase -u -F qcow2 -b "
+				"%s %s",
 				text_shell(child->info.backing, (char[160]){ 0 }, 160),
 				text_shell(child->path, (char[160]){ 0 }, 160));
 	}
 	*ret = format_find(name);
 	if (!*ret)
-		return err_set(e, ERR_UNSUPPORTED, "%s: backing format \"%s\" is not supported", q, text_quote(name, qn, sizeof(qn)));
+		return err_set(e, ERR_UNSUPPORTED, "%s: backing format \"%s\" is not supported", q,
+			       text_quote(name, qn, sizeof(qn)));
 	return 0;
 }
 
@@ -166,7 +169,8 @@ static int add_top(struct opener *b, const char *path, struct err *e)
 	if (b->o->format) {
 		f = format_find(b->o->format);
 		if (!f)
-			return err_set(e, ERR_INVALID, "format \"%s\" is unknown", text_quote(b->o->format, q, sizeof(q)));
+			return err_set(e, ERR_INVALID, "format \"%s\" is unknown",
+				       text_quote(b->o->format, q, sizeof(q)));
 	} else if (format_probe(fd, path, &f, e) < 0) {
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	}

@@ -2,8 +2,8 @@
  * chain.h - a disk as its layers: the top image and all that it is based on, stacked into one readable map.
  *
  * References (backing files, external data files) come out of hostile images.  One is followed only inside the folder
- * of the image that names it and in folders that the user allowed, only with a known format (stored in the image or given
- * by the user), never as a protocol or json: name.  Loops (same device and inode twice) and chains of more than
+ * of the image that names it and in folders that the user allowed, only with a known format (stored in the image or
+ * given by the user), never as a protocol or json: name.  Loops (same device and inode twice) and chains of more than
  * IMAGE_CHAIN_MAX layers are refused.
  */
 #ifndef KEDGE_FORMATS_CHAIN_H
@@ -18,21 +18,21 @@ struct chain_opts {
 	bool force;			/* read images marked corrupt */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
-	/* A consistent lock against writers is held (QEMU's "no WRITE, no RESIZE" bytes) until close unless the top layers
-	 * can't be locked; see docs/formats.md. */
+	/* A consistent lock against writers is held (QEMU's "no WRITE, no RESIZE" bytes) until close unless the top
+	 * layers can't be locked; see docs/formats.md. */
 };
 
 struct chain {
-	struct image *image;		/* the stack: EXTENT_HOLE never appears, origins carry layer numbers; states are the
+	struct image *image; /* the stack: EXTENT_HOLE never appears, origins carry layer numbers; states are the
 					 * top image's (each snapshot over the same lower layers) */
 	struct image **layers;		/* [0] = top; borrowed, valid until chain_close */
 	uint32_t nlayers;
 };
 
 /*
- * Opens path and everything below it.  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the hint
- * says how to back it up).  ERR_INVALID: a reference that may not be followed (the hint is the option that would allow
- * it), an ambiguous or unknown format (the hint is the line to type).
+ * Opens path and everything below it.  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the
+ * hint says how to back it up).  ERR_INVALID: a reference that may not be followed (the hint is the option that would
+ * allow it), an ambiguous or unknown format (the hint is the line to type).
  */
 MUST_CHECK int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e);
 void chain_close(struct chain *c);
@@ -47,9 +47,9 @@ struct cold_window {
 	bool cold;
 };
 /*
- * Was most of the data around guest offset off of im's state (the chain, or a view of it) not in the page cache when this
- * window was first asked for?  Then it is to be given back after use (image_advise), so that the host's cache is left as
- * found.  Ask before reading.  Windows are visited in ascending order; errors count as cached.
+ * Was most of the data around guest offset off of im's state (the chain, or a view of it) not in the page cache when
+ * this window was first asked for?  Then it is to be given back after use (image_advise), so that the host's cache is
+ * left as found.  Ask before reading.  Windows are visited in ascending order; errors count as cached.
  */
 bool chain_is_cold(const struct chain *c, struct cold_window *w, struct image *im, uint32_t state, uint64_t off);
 /* image_check_unchanged of every layer. */

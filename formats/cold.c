@@ -1,9 +1,9 @@
 /*
  * cold.c - is what a reader is about to read in the page cache?
  *
- * RWF_NOWAIT never reads from the disk, so asking changes nothing.  Three places inside a window of the disk are asked, not
- * its start, which the kernel may have read ahead for us.  That is a sample, not a proof; a file system that can't tell
- * counts as cached.
+ * RWF_NOWAIT never reads from the disk, so asking changes nothing.  Three places inside a window of the disk are asked,
+ * not its start, which the kernel may have read ahead for us.  That is a sample, not a proof; a file system that can't
+ * tell counts as cached.
  */
 #include <errno.h>
 #include <sys/uio.h>

@@ -58,8 +58,9 @@ int file_check_unchanged(int fd, const struct image_identity *was, struct err *e
 	if (r < 0)
 		return r;
 	if (now.size != was->size)
-		return err_set(e, ERR_CHANGED, "size changed while it was read: %" PRIu64 " bytes at the start, %" PRIu64
-			       " now", was->size, now.size);
+		return err_set(e, ERR_CHANGED,
+			       "size changed while it was read: %" PRIu64 " bytes at the start, %" PRIu64 " now",
+			       was->size, now.size);
 	if (was->block_device)
 		return 0;	/* a device node's times say nothing about the device */
 	if (now.dev != was->dev || now.ino != was->ino)
@@ -82,7 +83,8 @@ int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size
 		if (r < 0)
 			return r;
 		if (got < want)
-			return err_set(e, ERR_CHANGED, "file ends at %" PRIu64 ", it had %" PRIu64 " bytes when it was opened",
+			return err_set(e, ERR_CHANGED,
+				       "file ends at %" PRIu64 ", it had %" PRIu64 " bytes when it was opened",
 				       off + got, size);
 	}
 	memset((uint8_t *)buf + want, 0, len - want);
@@ -93,7 +95,8 @@ int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t 
 {
 	off_t at = lseek(fd, (off_t)off, SEEK_DATA);
 
-	if (at < 0 && errno == ENXIO) {		/* a hole to the end; or the file has shrunk, which the read will find */
+	/* a hole to the end; or the file has shrunk, which the read will find */
+	if (at < 0 && errno == ENXIO) {
 		*ret_data = false;
 		*ret_end = end;
 		return 0;

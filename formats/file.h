@@ -1,8 +1,8 @@
 /*
  * file.h - what every reader does with the file behind an image: identity, holes, padded reads, page cache advice.
  *
- * The files are open read-only and owned by the caller.  Calls block.  Any thread: nothing here moves a file offset that
- * somebody else relies on.
+ * The files are open read-only and owned by the caller.  Calls block.  Any thread: nothing here moves a file offset
+ * that somebody else relies on.
  */
 #ifndef KEDGE_FORMATS_FILE_H
 #define KEDGE_FORMATS_FILE_H

@@ -55,7 +55,8 @@ static int take_disk(const char *arg, char **ret, const char **ret_rest, struct 
 	return 0;
 }
 
-int format_parse_source(const char *arg, char **ret_disk, const struct format **ret_format, char **ret_path, struct err *e)
+int format_parse_source(const char *arg, char **ret_disk, const struct format **ret_format, char **ret_path,
+			struct err *e)
 {
 	CLEANUP(free_ptr) char *disk = NULL;
 	const struct format *format = NULL;

@@ -162,13 +162,14 @@ int image_find_state(const struct image *im, const char *selector, uint32_t *ret
 	}
 	if (n > 1) {
 		list_states(im, name, by_id, true, list, sizeof(list));
-		(void)err_set(e, ERR_INVALID, "%s fits %" PRIu32 " snapshots: %s", text_quote(selector, q, sizeof(q)), n, list);
+		(void)err_set(e, ERR_INVALID, "%s fits %" PRIu32 " snapshots: %s", text_quote(selector, q, sizeof(q)),
+			      n, list);
 		return err_hint(e, "choose one by its id, as snapid:ID");
 	}
 	if (!n) {
 		list_states(im, NULL, false, by_id, list, sizeof(list));
-		return err_set(e, ERR_NOTFOUND, "no state %s; there is: current%s%s", text_quote(selector, q, sizeof(q)),
-			       list[0] ? ", " : "", list);
+		return err_set(e, ERR_NOTFOUND, "no state %s; there is: current%s%s",
+			       text_quote(selector, q, sizeof(q)), list[0] ? ", " : "", list);
 	}
 	*ret = found;
 	return 0;

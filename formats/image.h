@@ -2,8 +2,8 @@
  * image.h - reading a virtual disk, whatever its format: the interface every reader implements, and the chain above it.
  *
  * An image has states (the current one and its internal snapshots).  A state is a map from guest bytes to data, zeros
- * or nothing (a hole: what the layer below shows, else zeros).  Every data extent names its origin, the place in a layer
- * that holds it, so that two states of one image that share a place share the bytes.
+ * or nothing (a hole: what the layer below shows, else zeros).  Every data extent names its origin, the place in a
+ * layer that holds it, so that two states of one image that share a place share the bytes.
  *
  * Images are hostile: every implementation checks each field before use (shared rules: docs/formats.md), allocates in
  * proportion to the file and never to a claim in it, and opens no file but those it was handed.
@@ -36,7 +36,8 @@ enum extent_kind {
 /* Equal origins hold equal bytes as long as the image does not change: same layer, same host place, same form. */
 struct extent_origin {
 	uint32_t layer;		/* 0 = top; the chain numbers its layers downwards */
-	uint64_t host;		/* host offset of the extent's first byte; for compressed data, of the compressed cluster */
+	/* host offset of the extent's first byte; for compressed data, of the compressed cluster */
+	uint64_t host;
 	uint32_t inner;		/* compressed: offset of the first byte in the decompressed cluster; else 0 */
 	bool compressed;	/* then consecutive guest bytes have the same host and rising inner */
 };
@@ -95,7 +96,8 @@ struct image_identity {
 	uint64_t dev, ino, size;
 	int64_t mtime_ns, ctime_ns;
 	bool block_device;		/* then nothing above proves anything */
-	uint8_t metadata_digest[32];	/* BLAKE2b-256 of what maps the image (header, L1 and L2 tables, ...), see the reader */
+	/* BLAKE2b-256 of what maps the image (header, L1 and L2 tables, ...), see the reader */
+	uint8_t metadata_digest[32];
 };
 
 /*
@@ -107,13 +109,15 @@ struct image_ops {
 	void (*close)(struct image *im);
 	/* Fills *ret with the extent that holds guest byte off of the state (1), merged with equal neighbours as far as
 	 * is cheap and clipped to [off, off+limit).  For holes of a single layer: EXTENT_HOLE. */
-	int (*next_extent)(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e);
+	int (*next_extent)(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+			   struct err *e);
 	/* Reads guest bytes of this layer alone; holes and zeros read as zeros.  len > 0. */
 	int (*pread)(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
 	/* Reads saved machine memory of a snapshot; NULL: the format has none. */
 	int (*pread_vm_state)(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
 	/* Digest over all that decides what the state reads as, data excepted (qcow2: header, the state's L1 and L2
-	 * tables, snapshot entry, data file's identity).  For a raw file: its size and extent-independent; never proves content. */
+	 * tables, snapshot entry, data file's identity).  For a raw file: its size and extent-independent; never proves
+	 * content. */
 	int (*state_digest)(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
 	/* Tells the kernel that [off, off+len) of the state will be read soon, or is no longer needed.  May be NULL. */
 	void (*advise)(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
@@ -138,18 +142,22 @@ struct block_cache;
 /* How a format opens its file; fd is open read-only. */
 struct image_open_opts {
 	bool force;		/* open although marked corrupt */
-	int data_fd;		/* the external data file, opened and confined by the chain; -1 = none.  Owned by the image on success */
+	/* the external data file, opened and confined by the chain; -1 = none.  Owned by the image on success */
+	int data_fd;
 	bool metadata_only;	/* info: do not need the data file; identity.metadata_digest stays zero */
-	struct block_cache *cache;	/* shared with other images (a reference is taken); NULL = the image makes its own */
+	/* shared with other images (a reference is taken); NULL = the image makes its own */
+	struct block_cache *cache;
 };
 
 /* Everything below is the callers' side; implementations are called only through it. */
 void image_close(struct image *im);	/* NULL is fine */
 static inline const struct image_info *image_info(const struct image *im) { return &im->info; }
 const struct image_state *image_state(const struct image *im, uint32_t state);
-MUST_CHECK int image_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e);
+MUST_CHECK int image_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+				 struct err *e);
 MUST_CHECK int image_pread(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
-MUST_CHECK int image_pread_vm_state(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int image_pread_vm_state(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off,
+				    struct err *e);
 MUST_CHECK int image_state_digest(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
 void image_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
 /* ERR_CHANGED when the file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */

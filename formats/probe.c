@@ -1,10 +1,10 @@
 /*
  * probe.c - which format is a file of unknown kind?
  *
- * The content decides, never the name, and raw is never the answer for want of a better one: the guest owns a raw disk's
- * first sector and could put any image's header there.  So what carries an image's magic and a disk's own signature
- * (MBR, GPT, ISO 9660, LUKS) at its place is nobody's guess, and nothing found is an error too.  Formats that can't be
- * read yet are recognised, so that the error says which it is.
+ * The content decides, never the name, and raw is never the answer for want of a better one: the guest owns a raw
+ * disk's first sector and could put any image's header there.  So what carries an image's magic and a disk's own
+ * signature (MBR, GPT, ISO 9660, LUKS) at its place is nobody's guess, and nothing found is an error too.  Formats that
+ * can't be read yet are recognised, so that the error says which it is.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -71,7 +71,8 @@ static bool is_vhd(const struct sample *s)
 	if (head_is(s, 0, "conectix", 8))
 		return true;
 	/* A fixed one has its only footer at the end: 512 bytes, or 511 by old Virtual PC. */
-	return s->tail_len == TAIL_BYTES && (is_vhd_footer(s->tail, TAIL_BYTES) || is_vhd_footer(s->tail + 1, TAIL_BYTES - 1));
+	return s->tail_len == TAIL_BYTES &&
+	       (is_vhd_footer(s->tail, TAIL_BYTES) || is_vhd_footer(s->tail + 1, TAIL_BYTES - 1));
 }
 
 /* Formats that are known by sight only; qemu is what qemu-img calls it. */
@@ -157,8 +158,11 @@ static int refuse_foreign(const struct foreign *f, const char *path, struct err 
 		      strchr("OQ", f->name[0]) ? "n" : "", f->name);
 	if (!f->qemu)
 		return err_hint(e, "unpack it, convert its disks with qemu-img convert, and back those up");
-	return err_hint(e, "convert it with qemu-img convert -f %s -O qcow2 %s COPY.qcow2; or, if it is a raw disk that only looks "
-			"like that, write raw:%s", f->qemu, q, q);
+	return err_hint(e,
+			"convert it with qemu-img convert -f %s -O qcow2 %s COPY.qcow2; or, if it is a raw disk that "
+			"only looks "
+			"like that, write raw:%s",
+			f->qemu, q, q);
 }
 
 static int refuse_ambiguous(const char *a, const char *b, const struct format *f, const char *path, struct err *e)
@@ -176,7 +180,8 @@ static int refuse_unknown(const char *signature, const char *path, struct err *e
 {
 	char q[200];
 
-	(void)err_set(e, ERR_INVALID, "no known image format%s%s", signature ? ", but " : "", signature ? signature : "");
+	(void)err_set(e, ERR_INVALID, "no known image format%s%s", signature ? ", but " : "",
+		      signature ? signature : "");
 	return err_hint(e, "if it is a raw disk, write raw:%s", text_quote(path, q, sizeof(q)));
 }
 

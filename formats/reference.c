@@ -1,12 +1,13 @@
 /*
  * reference.c - following the file names that images contain.
  *
- * Images are hostile, so a name is never handed to open() as it is.  Its real path (all symbolic links resolved) must lie
- * inside an allowed root; it is then opened anew from that root, one component after the other, none of which may be a
- * symbolic link: so nobody can swap a folder for a link between the check and the open.
+ * Images are hostile, so a name is never handed to open() as it is.  Its real path (all symbolic links resolved) must
+ * lie inside an allowed root; it is then opened anew from that root, one component after the other, none of which may
+ * be a symbolic link: so nobody can swap a folder for a link between the check and the open.
  *
- * When the named file is itself a symbolic link, what it names in turn counts from the link's folder, not from that of the
- * file behind it: QEMU does it so, and the guest has seen that chain.  So the link's folder must be allowed as well.
+ * When the named file is itself a symbolic link, what it names in turn counts from the link's folder, not from that of
+ * the file behind it: QEMU does it so, and the guest has seen that chain.  So the link's folder must be allowed as
+ * well.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,7 +117,8 @@ static int open_component(int dir, const char *name, bool last, bool device_ok, 
 		if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return err_sys(e, "stat");
 		if (!S_ISREG(st.st_mode) && !(device_ok && S_ISBLK(st.st_mode)))
-			return err_set(e, ERR_INVALID, "%s", S_ISBLK(st.st_mode) ? "a block device" : "not a regular file");
+			return err_set(e, ERR_INVALID, "%s",
+				       S_ISBLK(st.st_mode) ? "a block device" : "not a regular file");
 	}
 	fd = openat(dir, name, flags);
 	if (fd < 0)
@@ -167,7 +169,8 @@ static int refuse_outside(const char *real, const char *what, const char *dir, s
 		return e->code;
 	(void)err_set(e, ERR_INVALID, "%s %s is outside the image's folder %s, so it is not followed", what,
 		      text_quote(real, q, sizeof(q)), text_quote(dir, qd, sizeof(qd)));
-	(void)err_hint(e, "if it belongs to this disk, allow its folder: --allow-path %s", text_quote(folder, q, sizeof(q)));
+	(void)err_hint(e, "if it belongs to this disk, allow its folder: --allow-path %s",
+		       text_quote(folder, q, sizeof(q)));
 	free(folder);
 	return e->code;
 }
@@ -203,7 +206,8 @@ int reference_open(const char *path, const char *reference, const char *what, co
 	real = realpath(joined, NULL);
 	if (!real) {
 		(void)err_sys(e, "%s %s", what, text_quote(joined, q, sizeof(q)));
-		return err_hint(e, "a layer of this disk is missing: put it there, or name it anew with qemu-img rebase -u");
+		return err_hint(e, "a layer of this disk is missing: put it there, or name it anew with qemu-img "
+				   "rebase -u");
 	}
 	named = name_in_folder(joined, e);
 	if (!named)
@@ -223,7 +227,8 @@ int reference_open(const char *path, const char *reference, const char *what, co
 	if (r < 0) {
 		(void)err_ctx(e, "%s %s", what, text_quote(real, q, sizeof(q)));
 		if (r == ERR_INVALID)
-			(void)err_hint(e, "an image may name regular files; block devices only in a folder given by --allow-path");
+			(void)err_hint(e, "an image may name regular files; block devices only in a folder given by "
+					  "--allow-path");
 		return r;
 	}
 	*ret_path = STEAL(named);

@@ -1,8 +1,8 @@
 /*
  * stack.c - layers as one image: where a layer has a hole, the next one shows.
  *
- * Extents are asked for as long as layers give them, and the last answers of each layer are remembered: an empty overlay
- * over a fragmented base answers once, not once per piece of the base.
+ * Extents are asked for as long as layers give them, and the last answers of each layer are remembered: an empty
+ * overlay over a fragmented base answers once, not once per piece of the base.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -72,7 +72,8 @@ static void hint_put(struct stack *s, struct layer *l, uint32_t state, const str
 	pthread_mutex_lock(&s->lock);
 	/* A walk replaces its own last answer, so that it doesn't push out the other walks'. */
 	for (i = 0; i < HINTS; i++)
-		if (l->hints[i].x.len && l->hints[i].state == state && l->hints[i].x.start + l->hints[i].x.len == x->start)
+		if (l->hints[i].x.len && l->hints[i].state == state &&
+		    l->hints[i].x.start + l->hints[i].x.len == x->start)
 			break;
 	if (i == HINTS) {
 		i = l->next;
@@ -131,7 +132,8 @@ static bool continues(const struct extent *a, const struct extent *b)
 	       a->origin.host + a->len == b->origin.host;
 }
 
-static int stack_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e)
+static int stack_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+			     struct err *e)
 {
 	struct stack *s = (struct stack *)im;
 	struct err later = ERR_INIT;	/* of what is behind the first extent: found again in its turn */
@@ -139,7 +141,8 @@ static int stack_next_extent(struct image *im, uint32_t state, uint64_t off, uin
 
 	if (one_extent(s, state, off, limit, &x, e) < 0)
 		return e->code;
-	while (x.len < limit && one_extent(s, state, off + x.len, limit - x.len, &next, &later) == 0 && continues(&x, &next))
+	while (x.len < limit && one_extent(s, state, off + x.len, limit - x.len, &next, &later) == 0 &&
+	       continues(&x, &next))
 		x.len += next.len;
 	*ret = x;
 	return 1;
@@ -242,7 +245,8 @@ static const struct image_ops stack_ops = {
 	.check_unchanged = stack_check_unchanged,
 };
 
-int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep_holes, struct image **ret, struct err *e)
+int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep_holes, struct image **ret,
+	      struct err *e)
 {
 	struct stack *s = calloc(1, sizeof(*s) + n * sizeof(s->layers[0]));
 

@@ -18,7 +18,8 @@
 #include "base/num.h"
 #include "base/text.h"
 
-/* QEMU's image locks (block/file-posix.c): a byte for each permission somebody uses, and for each nobody else may use. */
+/* QEMU's image locks (block/file-posix.c): a byte for each permission somebody uses, and for each nobody else may
+ * use. */
 #define QEMU_USES(perm) (100 + (perm))
 #define QEMU_FORBIDS(perm) (200 + (perm))
 enum { QEMU_WRITE = 1, QEMU_RESIZE = 3 };
@@ -102,7 +103,8 @@ static int check_swaps(const char *path, const char *part, dev_t dev, struct err
 	if (!f)
 		return 0;	/* a kernel without swap */
 	while (!found && fgets(line, sizeof(line), f))
-		found = sscanf(line, "%1023s", file) == 1 && stat(file, &st) == 0 && S_ISBLK(st.st_mode) && st.st_rdev == dev;
+		found = sscanf(line, "%1023s", file) == 1 && stat(file, &st) == 0 && S_ISBLK(st.st_mode) &&
+			st.st_rdev == dev;
 	fclose(f);
 	return found ? in_use(path, part, "swap space", "", e) : 0;
 }
@@ -201,7 +203,8 @@ int target_open_device(const char *path, int *ret_fd, uint64_t *ret_size, struct
 	/* O_EXCL on a block device: the kernel itself refuses what it uses, in whatever namespace */
 	fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
 	if (fd < 0)
-		return errno == EBUSY ? err_set(e, ERR_LOCKED, "%s is in use by the system", path) : err_sys(e, "%s", path);
+		return errno == EBUSY ? err_set(e, ERR_LOCKED, "%s is in use by the system", path)
+				      : err_sys(e, "%s", path);
 	if (ioctl(fd, BLKGETSIZE64, &size) < 0)
 		return err_sys(e, "%s: size of the device", path);
 	if (lock_against_qemu(fd, path, e) < 0)

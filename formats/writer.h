@@ -1,16 +1,16 @@
 /*
  * writer.h - writing a fresh image: the interface every format's writer implements.
  *
- * A writer gets one disk (and, where the format has them, its internal snapshots) as writes of guest bytes in any order;
- * what is never written reads as zeros.  Each guest byte is written at most once per state.  Nothing appears under the
- * target's name before finish succeeded (files); abort, or a crash, leaves the target as it was.
+ * A writer gets one disk (and, where the format has them, its internal snapshots) as writes of guest bytes in any
+ * order; what is never written reads as zeros.  Each guest byte is written at most once per state.  Nothing appears
+ * under the target's name before finish succeeded (files); abort, or a crash, leaves the target as it was.
  *
- * States: writer_begin_state is called for each snapshot, oldest first, then for the current state; a plain image is just
- * the current state.  Within a state of a format that can share (qcow2), writer_share says that a range is the same as
- * in an earlier state of this image, so that clusters are shared.
+ * States: writer_begin_state is called for each snapshot, oldest first, then for the current state; a plain image is
+ * just the current state.  Within a state of a format that can share (qcow2), writer_share says that a range is the
+ * same as in an earlier state of this image, so that clusters are shared.
  *
- * Threads: writer_write may be called from several threads on disjoint cluster-aligned ranges if writer_is_concurrent says so;
- * everything else from one.  Errors: after a failed call only writer_abort is allowed.
+ * Threads: writer_write may be called from several threads on disjoint cluster-aligned ranges if writer_is_concurrent
+ * says so; everything else from one.  Errors: after a failed call only writer_abort is allowed.
  */
 #ifndef KEDGE_FORMATS_WRITER_H
 #define KEDGE_FORMATS_WRITER_H
@@ -55,7 +55,8 @@ struct writer_ops {
 	int (*begin_state)(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
 	/* buf may be changed by nobody until the call returns; all-zero parts may be left out by the writer. */
 	int (*write)(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
-	/* These guest bytes are zero: matters only to targets with old content (block devices).  NULL: nothing to do. */
+	/* These guest bytes are zero: matters only to targets with old content (block devices).  NULL: nothing to
+	 * do. */
 	int (*zero)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
 	/* [off, off+len) of the state that is being written equals that of the state begun as number from (0 = first).
 	 * Cluster-aligned or up to the end.  NULL: not supported, write the bytes. */

@@ -51,7 +51,8 @@ int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, stru
 	return 0;
 }
 
-int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES], struct pack_key *ret, struct err *e)
+int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES],
+		  struct pack_key *ret, struct err *e)
 {
 	const struct key_generation *g = keyring_generation(r->keys, generation);
 	CLEANUP(wiped_key_done) struct wiped_key random = { 0 };
@@ -59,9 +60,12 @@ int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, cons
 
 	assert(kind == PACK_DATA || kind == PACK_NODES);
 	if (!g)
-		return err_set(e, ERR_AUTH, "it is sealed under key generation %" PRIu32 ", which this key slot does not hold", generation);
+		return err_set(e, ERR_AUTH,
+			       "it is sealed under key generation %" PRIu32 ", which this key slot does not hold",
+			       generation);
 	if (r->keys->role == ROLE_PUT || (data && r->keys->role != ROLE_FULL))
-		return err_set(e, ERR_AUTH, "a %s key cannot read %s", slot_role_name(r->keys->role), data ? "guest data" : "trees");
+		return err_set(e, ERR_AUTH, "a %s key cannot read %s", slot_role_name(r->keys->role),
+			       data ? "guest data" : "trees");
 	if (crypto_box_seal_open(random.b, sealed, BOX_BYTES, data ? g->data_public : g->nodes_public,
 				 data ? g->data_secret : g->nodes_secret) != 0)
 		return err_set(e, ERR_CORRUPT, "a pack key does not open: damaged or forged");
@@ -82,23 +86,27 @@ static void segment_ad(uint8_t ad[SEGMENT_AD_BYTES], const struct repo *r, const
 	put_le64(ad + 21, birth);
 }
 
-void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len, uint8_t *out)
+void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len,
+		       uint8_t *out)
 {
 	uint8_t ad[SEGMENT_AD_BYTES];
 
 	segment_ad(ad, r, k, birth);
 	randombytes_buf(out, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, len, ad, sizeof(ad), NULL, out, k->key);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, len, ad, sizeof(ad), NULL, out,
+						   k->key);
 }
 
-int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed, size_t len, uint8_t *out, struct err *e)
+int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed, size_t len,
+		      uint8_t *out, struct err *e)
 {
 	const uint8_t *p = sealed;
 	uint8_t ad[SEGMENT_AD_BYTES];
 
 	segment_ad(ad, r, k, birth);
 	if (len < AEAD_BYTES ||
-	    crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, p + NONCE_BYTES, len - NONCE_BYTES, ad, sizeof(ad), p, k->key) != 0)
+	    crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, p + NONCE_BYTES, len - NONCE_BYTES, ad,
+						       sizeof(ad), p, k->key) != 0)
 		return err_set(e, ERR_CORRUPT, "a segment's seal does not verify: damaged or forged");
 	return 0;
 }
@@ -117,19 +125,24 @@ void block_aead_seal(struct repo *r, const uint8_t plain[INDEX_BLOCK_PLAIN], uin
 
 	block_ad(ad, r, g->generation);
 	randombytes_buf(out, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, INDEX_BLOCK_PLAIN, ad, sizeof(ad), NULL, out, g->index);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, INDEX_BLOCK_PLAIN, ad, sizeof(ad),
+						   NULL, out, g->index);
 }
 
-int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES], uint8_t out[INDEX_BLOCK_PLAIN], struct err *e)
+int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES],
+		    uint8_t out[INDEX_BLOCK_PLAIN], struct err *e)
 {
 	const struct key_generation *g = keyring_generation(r->keys, generation);
 	uint8_t ad[BLOCK_AD_BYTES];
 
 	if (!g)
-		return err_set(e, ERR_AUTH, "it is sealed under key generation %" PRIu32 ", which this key slot does not hold", generation);
+		return err_set(e, ERR_AUTH,
+			       "it is sealed under key generation %" PRIu32 ", which this key slot does not hold",
+			       generation);
 	block_ad(ad, r, generation);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, sealed + NONCE_BYTES, INDEX_BLOCK_BYTES - NONCE_BYTES, ad, sizeof(ad),
-						       sealed, g->index) != 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, sealed + NONCE_BYTES,
+						       INDEX_BLOCK_BYTES - NONCE_BYTES, ad, sizeof(ad), sealed,
+						       g->index) != 0)
 		return err_set(e, ERR_CORRUPT, "an index block's seal does not verify: damaged or forged");
 	return 0;
 }

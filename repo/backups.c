@@ -1,4 +1,5 @@
-/* backups.c - which backups the repository lists, and whether the store still shows what it did (docs/format.md 10.1). */
+/* backups.c - which backups the repository lists, and whether the store still shows what it did (docs/format.md
+ * 10.1). */
 #include <inttypes.h>
 
 #include "base/clock.h"
@@ -69,7 +70,8 @@ static int load_manifest(struct repo *r, const char *name, struct manifest **ret
 		rc = err_set(e, ERR_CORRUPT, "it speaks for another session than its name");
 	s = repo_slot(r, &signer);
 	if (rc == 0 && (!s || !slot_may_write(s, m->vm)))
-		rc = err_set(e, ERR_AUTH, "slot %s may not write backups of %s", text_hex(signer.b, SLOT_BYTES, hex), m->vm);
+		rc = err_set(e, ERR_AUTH, "slot %s may not write backups of %s", text_hex(signer.b, SLOT_BYTES, hex),
+			     m->vm);
 	if (rc < 0)
 		return err_ctx(e, "%s: %s", r->store->location, name);
 	*ret = STEAL(m);
@@ -146,19 +148,20 @@ static int load_one(struct loading *l, const char *name, struct err *e)
 	return b->name ? 0 : err_set(e, ERR_NOMEM, "no memory for a name");
 }
 
-/* --- does the store show less than it did? ----------------------------------------------------------------------------- */
+/* --- does the store show less than it did? ------------------------------------------------------------------------ */
 
 static int by_hash(const void *a, const void *b)
 {
 	return id_cmp(a, b);
 }
 
-static void report_missing(struct loading *l, const char *what, const struct slot_id *slot, uint64_t sequence, int64_t end_ns)
+static void report_missing(struct loading *l, const char *what, const struct slot_id *slot, uint64_t sequence,
+			   int64_t end_ns)
 {
 	char hex[2 * SLOT_BYTES + 1], when[32];
 
-	repo_notice(l->r, "the storage shows less than it did: backup %" PRIu64 "%s of %s by slot %s is missing", sequence, what,
-		    clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
+	repo_notice(l->r, "the storage shows less than it did: backup %" PRIu64 "%s of %s by slot %s is missing",
+		    sequence, what, clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
 	l->bad++;
 }
 
@@ -166,7 +169,9 @@ static void check_heads(struct loading *l, const struct seen *before)
 {
 	for (size_t i = 0; i < before->heads.n; i++) {
 		const struct seen_head *h = &before->heads.p[i];
-		struct object_name n = { .type = OBJECT_MANIFEST, .slot = h->slot, .session = h->session, .hash = h->hash };
+		struct object_name n = {
+			.type = OBJECT_MANIFEST, .slot = h->slot, .session = h->session, .hash = h->hash
+		};
 		char name[OBJECT_NAME_BYTES], what[80];
 		enum manifest_standing standing;
 
@@ -256,7 +261,7 @@ static int check_seen(struct loading *l, struct err *e)
 	return rc;
 }
 
-/* --- listing --------------------------------------------------------------------------------------------------------- */
+/* --- listing ------------------------------------------------------------------------------------------------------ */
 
 static int by_vm_and_time(const void *a, const void *b)
 {
@@ -313,7 +318,7 @@ int repo_backups(struct repo *r, const char *vm, struct backup_list *ret, uint32
 	return 0;
 }
 
-/* --- the own head ---------------------------------------------------------------------------------------------------- */
+/* --- the own head ------------------------------------------------------------------------------------------------- */
 
 static int newest_listed(struct repo *r, struct seen_head *head, struct err *e)
 {

@@ -1,8 +1,8 @@
 /*
  * cache.c - sealed manifests kept on disk where the store is far away.
  *
- * The cache holds objects as they are stored: nothing is in the clear, and what is in it is checked like what comes from the
- * store.  It may be deleted at any time; failing to read or write it only costs a transfer.
+ * The cache holds objects as they are stored: nothing is in the clear, and what is in it is checked like what comes
+ * from the store.  It may be deleted at any time; failing to read or write it only costs a transfer.
  */
 #include <errno.h>
 
@@ -46,7 +46,8 @@ static void cache_put(const char *path, const void *p, size_t len)
 		LOG_DEBUG("%s: not cached: %s", path, e.cause);
 }
 
-int object_read(struct repo *r, const struct object_name *n, const char *name, uint8_t **ret, size_t *ret_len, struct err *e)
+int object_read(struct repo *r, const struct object_name *n, const char *name, uint8_t **ret, size_t *ret_len,
+		struct err *e)
 {
 	CLEANUP(free_ptr) char *path = NULL;
 

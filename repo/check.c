@@ -39,7 +39,8 @@ bool check_is_final(int code)
 	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_INTERNAL || code == ERR_TRANSIENT;
 }
 
-int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id, struct err *e)
+int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id,
+		    struct err *e)
 {
 	struct bad_place *p;
 

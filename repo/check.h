@@ -1,13 +1,14 @@
 /*
  * check.h - is everything that a repository lists really there, whole, and the same?
  *
- * Without reading data: every manifest is opened and verified; every pack that counts is there, as long as the index says, and its
- * directory (opened, verified) says what the index says; every block of every index run is opened; every tree of every state is
- * walked, each node once, and every chunk, delta bases included, has a copy in a pack that is there.  With reading: the packs
- * chosen are read whole, their hash compared with their name, every segment opened and decoded, every id computed.  Damage is then
- * mapped to the backups, states, disks and guest ranges that it touches.
+ * Without reading data: every manifest is opened and verified; every pack that counts is there, as long as the index
+ * says, and its directory (opened, verified) says what the index says; every block of every index run is opened; every
+ * tree of every state is walked, each node once, and every chunk, delta bases included, has a copy in a pack that is
+ * there.  With reading: the packs chosen are read whole, their hash compared with their name, every segment opened and
+ * decoded, every id computed.  Damage is then mapped to the backups, states, disks and guest ranges that it touches.
  *
- * Nothing is changed.  Memory: max_bytes and about 300 bytes a pack.  Threads: one call at a time for a repo; it starts its own threads.
+ * Nothing is changed.  Memory: max_bytes and about 300 bytes a pack.  Threads: one call at a time for a repo; it starts
+ * its own threads.
  */
 #ifndef KEDGE_REPO_CHECK_H
 #define KEDGE_REPO_CHECK_H

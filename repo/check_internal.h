@@ -13,8 +13,8 @@
 #include "repo/reader.h"
 
 /*
- * A copy that can't be used.  chunk CHECK_ALL_CHUNKS: its whole segment.  id not zeros: only as a copy of that id, which
- * an entry of the index wrongly places there.
+ * A copy that can't be used.  chunk CHECK_ALL_CHUNKS: its whole segment.  id not zeros: only as a copy of that id,
+ * which an entry of the index wrongly places there.
  */
 #define CHECK_ALL_CHUNKS UINT32_MAX
 struct bad_place {
@@ -44,18 +44,21 @@ struct check {
 };
 
 /* Reports, and counts. */
-MUST_CHECK int check_find(struct check *c, enum check_severity s, const char *what, const char *object, struct err *e, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
+MUST_CHECK int check_find(struct check *c, enum check_severity s, const char *what, const char *object, struct err *e,
+			  const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 MUST_CHECK int check_report(struct check *c, const struct check_finding *f, struct err *e);
-MUST_CHECK int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id, struct err *e);
+MUST_CHECK int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id,
+			       struct err *e);
 /* Some other copy of the chunk may still be good. */
 bool check_place_good(const struct check *c, const struct id *id, const struct chunk_place *p);
 /* True for errors that say something of this computer, not of what was read. */
 bool check_is_final(int code);
 
-MUST_CHECK int check_packs(struct check *c, struct err *e);	/* check_packs.c: listing; directories against the index */
+/* check_packs.c: listing; directories against the index */
+MUST_CHECK int check_packs(struct check *c, struct err *e);
 MUST_CHECK int check_data(struct check *c, struct err *e);	/* check_data.c: content */
-MUST_CHECK int check_trees(struct check *c, struct err *e);	/* check_trees.c: what backups need; and check_damage.c */
+/* check_trees.c: what backups need; and check_damage.c */
+MUST_CHECK int check_trees(struct check *c, struct err *e);
 MUST_CHECK int check_map_damage(struct check *c, struct err *e);
 
 /* Calls fn for every tree of a backup: disks of states, their VM states, attachments. */

@@ -101,7 +101,8 @@ static int chunk_usable(struct check *c, const struct id *id, unsigned levels, u
 			err_clear(e);
 			return 0;
 		}
-		rc = check_place_good(c, id, &p) && index_pack(c->x, p.pack)->kind == PACK_DATA && (!p.nbases || levels);
+		rc = check_place_good(c, id, &p) && index_pack(c->x, p.pack)->kind == PACK_DATA &&
+		     (!p.nbases || levels);
 		for (unsigned b = 0; rc > 0 && b < p.nbases; b++)
 			rc = chunk_usable(c, &bases[b], levels - 1, left, e);
 		if (rc != 0)

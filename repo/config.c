@@ -73,12 +73,14 @@ int config_decode(const void *json, size_t len, struct repo_config *ret, struct 
 	if (js_parse(json, len, &o, e) < 0 || js_uint(o, "format", 0, INT64_MAX, &format, e) < 0)
 		return e->code;
 	if (format != FORMAT_VERSION) {
-		err_set(e, ERR_UNSUPPORTED, "the repository has format %" PRIu64 "; this program knows format %d", format, FORMAT_VERSION);
+		err_set(e, ERR_UNSUPPORTED, "the repository has format %" PRIu64 "; this program knows format %d",
+			format, FORMAT_VERSION);
 		return err_hint(e, "use a kedge that knows this format");
 	}
 	if (check_features(o, e) < 0 || js_bool(o, "draft", &c.draft, e) < 0 ||
 	    js_hex(o, "repository", c.cipher_id, sizeof(c.cipher_id), e) < 0 ||
-	    js_hex(o, "instance", c.instance_id, sizeof(c.instance_id), e) < 0 || js_time(o, "created", &c.created_ns, e) < 0 ||
+	    js_hex(o, "instance", c.instance_id, sizeof(c.instance_id), e) < 0 ||
+	    js_time(o, "created", &c.created_ns, e) < 0 ||
 	    js_u32(o, "chunk_size", CHUNK_MIN_BYTES, CHUNK_MAX_BYTES, &c.chunk_size, e) < 0 ||
 	    js_u32(o, "segment_size", CHUNK_MIN_BYTES, SEGMENT_MAX_BYTES, &c.segment_size, e) < 0 ||
 	    js_u32(o, "pack_size", PACK_MIN_BYTES, PACK_MAX_BYTES / 2, &c.pack_size, e) < 0 ||

@@ -45,8 +45,8 @@ static int changed(void *opaque, uint64_t index, const struct id *a, const struc
 	return 0;
 }
 
-int diff_trees(const struct node_source *src, const struct tree_ref *a, const struct tree_ref *b, uint32_t chunk_size, diff_range_fn fn,
-	       void *opaque, struct diff_counts *ret, struct err *e)
+int diff_trees(const struct node_source *src, const struct tree_ref *a, const struct tree_ref *b, uint32_t chunk_size,
+	       diff_range_fn fn, void *opaque, struct diff_counts *ret, struct err *e)
 {
 	struct joiner j = { .chunk_size = chunk_size, .size = max_u64(a->size, b->size), .fn = fn, .opaque = opaque };
 
@@ -87,7 +87,8 @@ static const struct manifest_state_disk *row_of(const struct manifest *m, uint32
 	return NULL;
 }
 
-static bool same_domain(const struct manifest *a, const struct manifest_state_disk *ra, const struct manifest *b, const struct manifest_state_disk *rb)
+static bool same_domain(const struct manifest *a, const struct manifest_state_disk *ra, const struct manifest *b,
+			const struct manifest_state_disk *rb)
 {
 	const char *da = ra ? a->disks.p[ra->disk].domain : NULL, *db = rb ? b->disks.p[rb->disk].domain : NULL;
 
@@ -121,7 +122,8 @@ static int diff_one(const struct pair *p, const char *name, struct diff_result *
 	d->other_domain = !same_domain(p->a, ra, p->b, rb);
 	d->size_a = ra ? ra->tree.size : 0;
 	d->size_b = rb ? rb->tree.size : 0;
-	if (diff_trees(&src, ra ? &ra->tree : &none, rb ? &rb->tree : &none, p->chunk_size, p->fn ? range_of_disk : NULL, &t, &d->counts, e) < 0)
+	if (diff_trees(&src, ra ? &ra->tree : &none, rb ? &rb->tree : &none, p->chunk_size,
+		       p->fn ? range_of_disk : NULL, &t, &d->counts, e) < 0)
 		return err_ctx(e, "disk %s", name);
 	return 0;
 }
@@ -148,10 +150,13 @@ static int diff_all(const struct pair *p, const char *only, struct diff_result *
 	return 0;
 }
 
-int diff_states(struct repo_reader *rd, uint32_t chunk_size, const struct manifest *a, uint32_t sa, const struct manifest *b, uint32_t sb,
-		const char *disk, diff_disk_fn fn, void *opaque, struct diff_result *ret, struct err *e)
+int diff_states(struct repo_reader *rd, uint32_t chunk_size, const struct manifest *a, uint32_t sa,
+		const struct manifest *b, uint32_t sb, const char *disk, diff_disk_fn fn, void *opaque,
+		struct diff_result *ret, struct err *e)
 {
-	const struct pair p = { .rd = rd, .chunk_size = chunk_size, .a = a, .b = b, .sa = sa, .sb = sb, .fn = fn, .opaque = opaque };
+	const struct pair p = {
+		.rd = rd, .chunk_size = chunk_size, .a = a, .b = b, .sa = sa, .sb = sb, .fn = fn, .opaque = opaque
+	};
 	struct diff_result d = { 0 };
 	int r = diff_all(&p, disk, &d, e);
 

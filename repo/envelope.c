@@ -56,8 +56,8 @@ static void put_signed_prefix(uint8_t *p, const struct repo *r, enum object_type
 	memcpy(p + 33, signer->b, SLOT_BYTES);
 }
 
-static int sign_payload(const struct repo *r, enum object_type type, const struct slot_id *signer, const void *payload, size_t len,
-			uint8_t signature[SIGN_BYTES], struct err *e)
+static int sign_payload(const struct repo *r, enum object_type type, const struct slot_id *signer, const void *payload,
+			size_t len, uint8_t signature[SIGN_BYTES], struct err *e)
 {
 	const uint8_t *secret = by_authority(type) ? r->keys->authority_secret : r->keys->slot_secret;
 	CLEANUP(free_ptr) uint8_t *msg = malloc(SIGNED_PREFIX + len);
@@ -86,8 +86,10 @@ static int compress_payload(const void *payload, size_t len, uint8_t **ret, size
 	return 0;
 }
 
-/* Appends the header and picks the key: the generation's index key, or a new object key whose r is sealed to the nodes pair. */
-static int seal_header(const struct repo *r, enum object_type type, struct buf *out, struct wiped_key *key, struct err *e)
+/* Appends the header and picks the key: the generation's index key, or a new object key whose r is sealed to the nodes
+ * pair. */
+static int seal_header(const struct repo *r, enum object_type type, struct buf *out, struct wiped_key *key,
+		       struct err *e)
 {
 	const struct key_generation *g = keyring_newest(r->keys);
 	CLEANUP(wiped_key_done) struct wiped_key random = { 0 };
@@ -114,8 +116,8 @@ static int seal_header(const struct repo *r, enum object_type type, struct buf *
 }
 
 /* Builds the plaintext in place behind the nonce and encrypts it there. */
-static int seal_body(const struct repo *r, enum object_type type, const void *payload, size_t len, const struct wiped_key *key, size_t start,
-		     struct buf *out, struct err *e)
+static int seal_body(const struct repo *r, enum object_type type, const void *payload, size_t len,
+		     const struct wiped_key *key, size_t start, struct buf *out, struct err *e)
 {
 	static const struct slot_id nobody;
 	const struct slot_id *signer = by_authority(type) ? &nobody : &r->own;
@@ -166,12 +168,14 @@ static int parse_header(enum object_type type, const void *p, size_t len, struct
 		return err_set(e, ERR_CORRUPT, "%zu bytes are more than a sealed object can have", len);
 	if (!rd_take(&rd, 8, &magic) || memcmp(magic, "KEDGEOBJ", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "it does not begin as a sealed object does");
-	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kind) || !rd_u8(&rd, &v.sealing) || !rd_u8(&rd, &zero) || !rd_le32(&rd, &v.generation))
+	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kind) || !rd_u8(&rd, &v.sealing) || !rd_u8(&rd, &zero) ||
+	    !rd_le32(&rd, &v.generation))
 		return err_set(e, ERR_CORRUPT, "it ends inside its header");
 	if (version != 1)
 		return err_set(e, ERR_UNSUPPORTED, "it has version %u; this program knows version 1", version);
 	if (kind != type || zero != 0 || v.sealing != (under_object_key(type) ? SEALING_OBJECT : SEALING_INDEX))
-		return err_set(e, ERR_CORRUPT, "type %u, sealing %u, reserved %u where type %d belongs", kind, v.sealing, zero, (int)type);
+		return err_set(e, ERR_CORRUPT, "type %u, sealing %u, reserved %u where type %d belongs", kind,
+			       v.sealing, zero, (int)type);
 	if ((v.sealing == SEALING_OBJECT && !rd_take(&rd, BOX_BYTES, &v.box)) || rd.left < AEAD_BYTES + FIELDS_BYTES)
 		return err_set(e, ERR_CORRUPT, "%zu bytes are too few for a sealed object", len);
 	v.sealed = rd.p;
@@ -186,7 +190,9 @@ static int envelope_key(const struct repo *r, const struct envelope *v, struct w
 	CLEANUP(wiped_key_done) struct wiped_key random = { 0 };
 
 	if (!g)
-		return err_set(e, ERR_AUTH, "it is sealed under key generation %" PRIu32 ", which this key slot does not hold", v->generation);
+		return err_set(e, ERR_AUTH,
+			       "it is sealed under key generation %" PRIu32 ", which this key slot does not hold",
+			       v->generation);
 	if (v->sealing == SEALING_INDEX) {
 		memcpy(key->b, g->index, KEY_BYTES);
 		return 0;
@@ -210,12 +216,13 @@ static int parse_plaintext(const uint8_t *p, size_t len, struct plaintext *ret, 
 	struct rd rd = rd_of(p, len);
 	struct plaintext t = { 0 };
 
-	if (!rd_le32(&rd, &t.encoding) || !rd_le32(&rd, &t.stored) || !rd_le32(&rd, &t.decoded) || !rd_copy(&rd, t.signer.b, SLOT_BYTES) ||
-	    !rd_take(&rd, SIGN_BYTES, &t.signature) || !rd_take(&rd, t.stored, &t.payload))
+	if (!rd_le32(&rd, &t.encoding) || !rd_le32(&rd, &t.stored) || !rd_le32(&rd, &t.decoded) ||
+	    !rd_copy(&rd, t.signer.b, SLOT_BYTES) || !rd_take(&rd, SIGN_BYTES, &t.signature) ||
+	    !rd_take(&rd, t.stored, &t.payload))
 		return err_set(e, ERR_CORRUPT, "the payload of %" PRIu32 " bytes does not fit", t.stored);
 	if (t.encoding > 1 || t.decoded > PAYLOAD_MAX_BYTES || (t.encoding == 0 && t.stored != t.decoded))
-		return err_set(e, ERR_CORRUPT, "encoding %" PRIu32 ", %" PRIu32 " bytes stored, %" PRIu32 " decoded", t.encoding, t.stored,
-			       t.decoded);
+		return err_set(e, ERR_CORRUPT, "encoding %" PRIu32 ", %" PRIu32 " bytes stored, %" PRIu32 " decoded",
+			       t.encoding, t.stored, t.decoded);
 	if (!bytes_all_zero(rd.p, rd.left))
 		return err_set(e, ERR_CORRUPT, "the padding is not zero");
 	*ret = t;
@@ -238,35 +245,40 @@ static int decode_payload(const struct plaintext *t, uint8_t **ret, struct err *
 			return err_set(e, ERR_CORRUPT, "the payload is not one zstd frame");
 		n = ZSTD_decompress(msg + SIGNED_PREFIX, t->decoded, t->payload, t->stored);
 		if (ZSTD_isError(n) || n != t->decoded)
-			return err_set(e, ERR_CORRUPT, "the payload does not decompress to %" PRIu32 " bytes", t->decoded);
+			return err_set(e, ERR_CORRUPT, "the payload does not decompress to %" PRIu32 " bytes",
+				       t->decoded);
 	}
 	*ret = STEAL(msg);
 	return 0;
 }
 
-static int signer_public(struct repo *r, enum object_type type, const struct slot_id *signer, const uint8_t **ret, struct err *e)
+static int signer_public(struct repo *r, enum object_type type, const struct slot_id *signer, const uint8_t **ret,
+			 struct err *e)
 {
 	static const struct slot_id nobody;
 	const struct slot_info *s;
 	char hex[2 * SLOT_BYTES + 1];
 
 	if (by_authority(type) != slot_eq(signer, &nobody))
-		return err_set(e, ERR_AUTH, "it is signed by %s", by_authority(type) ? "a key slot instead of the authority" :
-			       "the authority instead of a key slot");
+		return err_set(e, ERR_AUTH, "it is signed by %s",
+			       by_authority(type) ? "a key slot instead of the authority"
+						  : "the authority instead of a key slot");
 	if (by_authority(type)) {
 		*ret = r->keys->authority_public;
 		return 0;
 	}
 	s = repo_slot(r, signer);
 	if (!s)
-		return err_set(e, ERR_AUTH, "it is signed by slot %s, of which there is no record", text_hex(signer->b, SLOT_BYTES, hex));
+		return err_set(e, ERR_AUTH, "it is signed by slot %s, of which there is no record",
+			       text_hex(signer->b, SLOT_BYTES, hex));
 	*ret = s->sign_public;
 	return 0;
 }
 
-/* Decrypts and decodes; the signature is for the caller to verify.  *ret_plain holds what t points to, *ret_msg is as decode_payload's. */
-static int unseal(const struct repo *r, enum object_type type, const struct envelope *v, const struct wiped_key *key, struct plaintext *t,
-		  uint8_t **ret_plain, uint8_t **ret_msg, struct err *e)
+/* Decrypts and decodes; the signature is for the caller to verify.  *ret_plain holds what t points to, *ret_msg is as
+ * decode_payload's. */
+static int unseal(const struct repo *r, enum object_type type, const struct envelope *v, const struct wiped_key *key,
+		  struct plaintext *t, uint8_t **ret_plain, uint8_t **ret_msg, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *plain = malloc(v->sealed_len - AEAD_BYTES);
 	uint8_t ad[21];
@@ -274,8 +286,9 @@ static int unseal(const struct repo *r, enum object_type type, const struct enve
 	if (!plain)
 		return err_set(e, ERR_NOMEM, "no memory for an object of %zu bytes", v->sealed_len);
 	put_ad(ad, r, type, v->generation);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, v->sealed + NONCE_BYTES, v->sealed_len - NONCE_BYTES, ad, sizeof(ad),
-						       v->sealed, key->b) != 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, v->sealed + NONCE_BYTES,
+						       v->sealed_len - NONCE_BYTES, ad, sizeof(ad), v->sealed,
+						       key->b) != 0)
 		return err_set(e, ERR_CORRUPT, "its seal does not verify: damaged or forged");
 	if (parse_plaintext(plain, v->sealed_len - AEAD_BYTES, t, e) < 0 || decode_payload(t, ret_msg, e) < 0)
 		return e->code;
@@ -283,7 +296,8 @@ static int unseal(const struct repo *r, enum object_type type, const struct enve
 	return 0;
 }
 
-static int verify(const struct repo *r, enum object_type type, const struct plaintext *t, uint8_t *msg, const uint8_t *sign_public, struct err *e)
+static int verify(const struct repo *r, enum object_type type, const struct plaintext *t, uint8_t *msg,
+		  const uint8_t *sign_public, struct err *e)
 {
 	put_signed_prefix(msg, r, type, &t->signer);
 	if (crypto_sign_verify_detached(t->signature, msg, SIGNED_PREFIX + t->decoded, sign_public) != 0)
@@ -291,8 +305,8 @@ static int verify(const struct repo *r, enum object_type type, const struct plai
 	return 0;
 }
 
-int envelope_open(struct repo *r, enum object_type type, const void *p, size_t len, uint8_t **ret_payload, size_t *ret_len,
-		  struct slot_id *ret_signer, uint32_t *ret_generation, struct err *e)
+int envelope_open(struct repo *r, enum object_type type, const void *p, size_t len, uint8_t **ret_payload,
+		  size_t *ret_len, struct slot_id *ret_signer, uint32_t *ret_generation, struct err *e)
 {
 	CLEANUP(wiped_key_done) struct wiped_key key = { 0 };
 	CLEANUP(free_ptr) uint8_t *plain = NULL, *msg = NULL;
@@ -300,7 +314,8 @@ int envelope_open(struct repo *r, enum object_type type, const void *p, size_t l
 	struct plaintext t = { 0 };
 	struct envelope v = { 0 };
 
-	if (parse_header(type, p, len, &v, e) < 0 || envelope_key(r, &v, &key, e) < 0 || unseal(r, type, &v, &key, &t, &plain, &msg, e) < 0 ||
+	if (parse_header(type, p, len, &v, e) < 0 || envelope_key(r, &v, &key, e) < 0 ||
+	    unseal(r, type, &v, &key, &t, &plain, &msg, e) < 0 ||
 	    signer_public(r, type, &t.signer, &sign_public, e) < 0 || verify(r, type, &t, msg, sign_public, e) < 0)
 		return e->code;
 	memmove(msg, msg + SIGNED_PREFIX, t.decoded);
@@ -314,9 +329,10 @@ int envelope_open(struct repo *r, enum object_type type, const void *p, size_t l
 	return 0;
 }
 
-/* What memory or a codec has spoilt must not be stored: a directory that does not open loses a pack, a manifest a backup. */
-static int open_again(const struct repo *r, enum object_type type, const uint8_t *p, size_t len, const struct wiped_key *key,
-		      const void *payload, size_t payload_len, struct err *e)
+/* What memory or a codec has spoilt must not be stored: a directory that does not open loses a pack, a manifest a
+ * backup. */
+static int open_again(const struct repo *r, enum object_type type, const uint8_t *p, size_t len,
+		      const struct wiped_key *key, const void *payload, size_t payload_len, struct err *e)
 {
 	const uint8_t *sign_public = by_authority(type) ? r->keys->authority_public : r->keys->slot_public;
 	CLEANUP(free_ptr) uint8_t *plain = NULL, *msg = NULL;
@@ -337,15 +353,18 @@ static int open_again(const struct repo *r, enum object_type type, const uint8_t
 	return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
 }
 
-int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out, struct err *e)
+int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out,
+		  struct err *e)
 {
 	CLEANUP(wiped_key_done) struct wiped_key key = { 0 };
 	size_t start = out->len;
 
 	if (len > PAYLOAD_MAX_BYTES)
-		return err_set(e, ERR_INVALID, "an object of %zu bytes is larger than the %u that the format allows", len, PAYLOAD_MAX_BYTES);
+		return err_set(e, ERR_INVALID, "an object of %zu bytes is larger than the %u that the format allows",
+			       len, PAYLOAD_MAX_BYTES);
 	if (by_authority(type) && r->keys->role != ROLE_FULL)
-		return err_set(e, ERR_AUTH, "only a full key can sign this; the key in use is a %s key", slot_role_name(r->keys->role));
+		return err_set(e, ERR_AUTH, "only a full key can sign this; the key in use is a %s key",
+			       slot_role_name(r->keys->role));
 	if (seal_header(r, type, out, &key, e) < 0 || seal_body(r, type, payload, len, &key, start, out, e) < 0) {
 		out->len = start;
 		return e->code;
@@ -367,8 +386,8 @@ static const struct slot_info *find_slot(const struct repo *r, const struct slot
 	return NULL;
 }
 
-/* A slot that was added while this process runs is as good as any: the records are read again, but not for every object of one that
- * stays unknown. */
+/* A slot that was added while this process runs is as good as any: the records are read again, but not for every object
+ * of one that stays unknown. */
 const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id)
 {
 	const struct slot_info *s;

@@ -4,9 +4,9 @@
  *	located items --> fetchers --> queue of ranges --> decoders --> sink
  *	(by pack, segment)  read          (bytes)          open, verify
  *
- * A fetcher takes the items of one pack, reads its directory and then ranges of it; a decoder opens the segments of a range
- * and hands each item to the sink.  What fails anywhere goes the careful way of reader.c, item by item: it knows of other
- * copies and of newer indexes.
+ * A fetcher takes the items of one pack, reads its directory and then ranges of it; a decoder opens the segments of a
+ * range and hands each item to the sink.  What fails anywhere goes the careful way of reader.c, item by item: it knows
+ * of other copies and of newer indexes.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -94,7 +94,7 @@ static bool engine_stopped(struct engine *g)
 	return stop;
 }
 
-/* --- finding -------------------------------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------------------------------ */
 
 static int cmp_item(const void *a, const void *b, void *opaque)
 {
@@ -158,7 +158,7 @@ static int locate(struct engine *g, struct err *e)
 	return 0;
 }
 
-/* --- fetching ------------------------------------------------------------------------------------------------------- */
+/* --- fetching ----------------------------------------------------------------------------------------------------- */
 
 static int push(struct engine *g, const struct range *proto, struct err *e)
 {
@@ -179,7 +179,9 @@ static int push(struct engine *g, const struct range *proto, struct err *e)
 static int push_careful(struct engine *g, size_t first, size_t end, struct err *e)
 {
 	while (first < end) {
-		struct range range = { .rd = g->rd, .first = first, .end = first + min_size(end - first, CAREFUL_ITEMS) };
+		struct range range = { .rd = g->rd,
+				       .first = first,
+				       .end = first + min_size(end - first, CAREFUL_ITEMS) };
 
 		if (push(g, &range, e) < 0)
 			return e->code;
@@ -189,14 +191,16 @@ static int push_careful(struct engine *g, size_t first, size_t end, struct err *
 }
 
 /* Reads what want says of the pack and hands it on; what can't be read goes the careful way. */
-static int push_range(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct range *want, struct err *e)
+static int push_range(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct range *want,
+		      struct err *e)
 {
 	struct range range = *want;
 	struct err lost = ERR_INIT;
 
 	if (read_directory(c, pack, &range.dir, &lost) == 0)	/* in use by our caller: it comes from the cache */
 		range.bytes = malloc(range.len);
-	if (range.bytes && store_read(repo_store(g->rd->r), pack->name, range.bytes, range.len, range.off, &lost) == 0) {
+	if (range.bytes &&
+	    store_read(repo_store(g->rd->r), pack->name, range.bytes, range.len, range.off, &lost) == 0) {
 		c->stored += range.len;
 		return push(g, &range, e);
 	}
@@ -216,8 +220,8 @@ static bool fits_range(const struct engine *g, const struct range *range, const 
 }
 
 /* Items [first, end) are in one pack with directory d. */
-static int fetch_pack(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct directory *d, size_t first, size_t end,
-		      struct err *e)
+static int fetch_pack(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct directory *d,
+		      size_t first, size_t end, struct err *e)
 {
 	struct range range = { .rd = g->rd, .first = first, .end = first };
 
@@ -304,7 +308,7 @@ static void *fetcher_main(void *arg)
 	return NULL;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------------------------- */
+/* --- decoding ----------------------------------------------------------------------------------------------------- */
 
 struct decoder {
 	struct engine *g;
@@ -341,7 +345,8 @@ static const uint8_t *plain_of(struct decoder *d, const struct segment *s, const
 	struct err lost = ERR_INIT;
 	const uint8_t *plain;
 
-	if (l->chunk >= segment_nchunks(s) || !id_eq(segment_chunk_id(s, l->chunk), id) || segment_chunk_len(s, l->chunk) != g->rd->chunk_size)
+	if (l->chunk >= segment_nchunks(s) || !id_eq(segment_chunk_id(s, l->chunk), id) ||
+	    segment_chunk_len(s, l->chunk) != g->rd->chunk_size)
 		return NULL;
 	plain = segment_chunk_peek(s, l->chunk);
 	if (!plain) {
@@ -371,7 +376,8 @@ static int deliver(struct decoder *d, const struct segment *s, size_t first, siz
 
 		if (atomic_load_explicit(g->stop, memory_order_relaxed))
 			return 0;
-		/* The same again was verified a moment ago; two ids at one place are not the same, whatever an index says. */
+		/* The same again was verified a moment ago; two ids at one place are not the same, whatever an index
+		 * says. */
 		if (s && !(plain && same_item(g, l, &g->loc[i - 1])))
 			plain = plain_of(d, s, l);
 		r = plain ? g->sink(g->opaque, l->item, plain, e) : careful(d, l->item, e);
@@ -395,7 +401,8 @@ static int decode_range(struct decoder *d, struct range *range, struct err *e)
 		if (dir) {
 			const struct dir_segment *row = &dir->segments.p[index];
 
-			r = segment_open(d->c.codec, d->g->rd->r, dir, index, range->bytes + (row->off - range->off), row->stored, &s, &lost);
+			r = segment_open(d->c.codec, d->g->rd->r, dir, index, range->bytes + (row->off - range->off),
+					 row->stored, &s, &lost);
 			if (r == ERR_NOMEM) {
 				*e = lost;
 				return r;
@@ -433,7 +440,7 @@ static void *decoder_main(void *arg)
 	return NULL;
 }
 
-/* --- running -------------------------------------------------------------------------------------------------------- */
+/* --- running ------------------------------------------------------------------------------------------------------ */
 
 static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct engine *g)
 {
@@ -485,8 +492,14 @@ static int run_threads(struct engine *g, unsigned decoders, struct err *e)
 
 int fetch_run(struct fetch_job *j, struct err *e)
 {
-	struct engine g = { .rd = j->rd, .domain = j->domain, .items = j->items, .n = j->n, .sink = j->sink, .failed = j->failed,
-			    .opaque = j->opaque, .stop = &j->stop };
+	struct engine g = { .rd = j->rd,
+			    .domain = j->domain,
+			    .items = j->items,
+			    .n = j->n,
+			    .sink = j->sink,
+			    .failed = j->failed,
+			    .opaque = j->opaque,
+			    .stop = &j->stop };
 	unsigned threads = j->threads ? j->threads : workers_cpus();
 	size_t each = j->max_bytes / (2 * FETCHERS_MAX + threads);	/* a range: read, waiting, or being decoded */
 	int r;

@@ -1,6 +1,6 @@
 /*
- * fetch_deliver.c - the two ways to hand out chunks: as they come, to whichever thread has them; or in the order of the items, where
- * one window is fetched while the one before is handed out.
+ * fetch_deliver.c - the two ways to hand out chunks: as they come, to whichever thread has them; or in the order of the
+ * items, where one window is fetched while the one before is handed out.
  */
 #include <signal.h>
 
@@ -120,15 +120,16 @@ static int window_deliver(struct window *w, struct read_ctx *c, const struct cal
 		if (!w->have[i])
 			r = window_lost(w, c, call, (uint32_t)i, e);
 		if (r >= 0 && w->have[i])
-			r = call->fn(call->opaque, &w->job.items[i], w->plain + i * call->chunk_size, call->chunk_size, e);
+			r = call->fn(call->opaque, &w->job.items[i], w->plain + i * call->chunk_size, call->chunk_size,
+				     e);
 		if (r >= 0)
 			r = cancel_check(repo_cancel(w->job.rd->r), e);
 	}
 	return r;
 }
 
-static int stream_windows(struct window w[2], size_t per_window, const struct fetch_item *items, size_t n, struct read_ctx *c,
-			  const struct caller *call, struct err *e)
+static int stream_windows(struct window w[2], size_t per_window, const struct fetch_item *items, size_t n,
+			  struct read_ctx *c, const struct caller *call, struct err *e)
 {
 	size_t at = min_size(n, per_window);
 
@@ -186,8 +187,8 @@ static int fetch_in_order(const struct fetch_job *proto, const struct caller *ca
 	return r < 0 ? r : 0;
 }
 
-int repo_fetch(struct repo_reader *rd, const char *domain, struct fetch_item *items, size_t n, const struct fetch_opts *o, fetch_fn fn,
-	       void *opaque, uint64_t *ret_stored, struct err *e)
+int repo_fetch(struct repo_reader *rd, const char *domain, struct fetch_item *items, size_t n,
+	       const struct fetch_opts *o, fetch_fn fn, void *opaque, uint64_t *ret_stored, struct err *e)
 {
 	struct caller call = { .items = items, .o = o, .chunk_size = rd->chunk_size, .fn = fn, .opaque = opaque };
 	struct fetch_job job = { .rd = rd, .domain = domain, .items = items, .n = n, .threads = o->threads,

@@ -11,7 +11,7 @@
 #include "repo/index.h"
 #include "repo/pack.h"
 
-/* --- the bytes of a run (index_run.c) ------------------------------------------------------------------------------ */
+/* --- the bytes of a run (index_run.c) ----------------------------------------------------------------------------- */
 #define RUN_ENTRY_BYTES 44u	/* and 32 per base */
 #define RUN_BLOCK_ENTRIES ((INDEX_BLOCK_PLAIN - 4) / RUN_ENTRY_BYTES)
 #define RUN_SLOTS_MAX 65536u
@@ -47,7 +47,8 @@ struct run_tail {
 };
 void run_tail_done(struct run_tail *t);
 MUST_CHECK int run_tail_encode(const struct run_tail *t, struct buf *out, struct err *e);
-/* Checks all that can be checked without the blocks.  data_end: the envelope's offset.  The caller runs run_tail_done, also on failure. */
+/* Checks all that can be checked without the blocks.  data_end: the envelope's offset.  The caller runs run_tail_done,
+ * also on failure. */
 MUST_CHECK int run_tail_decode(const void *payload, size_t len, uint64_t data_end, struct run_tail *t, struct err *e);
 
 /* What blocks are checked against; of a tail. */
@@ -74,7 +75,7 @@ void run_block_entry(const struct run_block *b, uint32_t i, struct run_entry *re
 /* Finds id: 1 and *ret, or 0. */
 int run_block_find(const struct run_block *b, const struct id *id, struct run_entry *ret);
 
-/* --- the index ----------------------------------------------------------------------------------------------------- */
+/* --- the index ---------------------------------------------------------------------------------------------------- */
 struct index_pack_row {
 	struct pack_info info;
 	uint8_t *distrusted;		/* build: bit per segment that must not be built upon; NULL = none */
@@ -99,7 +100,8 @@ struct index_run {
 	struct run_shape shape;
 	struct run_tail tail;		/* until it is adopted; without fences */
 	uint32_t *pack;			/* its packs as the index's */
-	uint8_t *dead;			/* bit per block that can't be read: its entries are in memory instead; guarded by mem_lock */
+	/* bit per block that can't be read: its entries are in memory instead; guarded by mem_lock */
+	uint8_t *dead;
 };
 
 /* An entry in memory.  pack is the index's. */
@@ -141,7 +143,8 @@ struct run_block *index_cache_get(struct index_cache *c, uint32_t run, uint32_t 
 struct run_block *index_cache_add(struct index_cache *c, uint32_t run, uint32_t block, const struct run_block *b);
 void index_cache_put_back(struct index_cache *c, struct run_block *b);
 
-/* One filter for all runs: the cache line is chosen by the id, the bits by id and run, so that all runs cost one line. */
+/* One filter for all runs: the cache line is chosen by the id, the bits by id and run, so that all runs cost one
+ * line. */
 struct index_filter {
 	uint8_t *lines;			/* NULL: not built */
 	uint64_t nlines, nentries, capacity;
@@ -154,8 +157,8 @@ bool index_filter_may(const struct index_filter *f, const struct id *id, uint32_
 #define INDEX_RECENT 4u
 
 /*
- * Locks, in this order: work (one repair or filter build at a time; held across I/O), mem_lock (tables; never across I/O), the
- * cache's.
+ * Locks, in this order: work (one repair or filter build at a time; held across I/O), mem_lock (tables; never across
+ * I/O), the cache's.
  */
 struct index {
 	struct repo *repo;
@@ -176,7 +179,7 @@ struct index {
 	_Atomic uint32_t recent[INDEX_RECENT];	/* runs that had what was looked for: tried first */
 };
 
-/* --- packs (index_pack.c); mem_lock held for writing where an index is changed ---------------------------------------- */
+/* --- packs (index_pack.c); mem_lock held for writing where an index is changed ------------------------------------ */
 /* The pack's number; added when not known: *ret_new says. */
 MUST_CHECK int index_pack_row(struct index *x, const struct run_pack *p, uint32_t *ret, bool *ret_new, struct err *e);
 /* -1: not known. */
@@ -190,29 +193,34 @@ struct index_range {
 	bool has_to;
 };
 /* Adds a directory's entries; nranges 0 = all, else those with from <= id (< to). */
-MUST_CHECK int index_add_entries(struct index *x, uint32_t pack, const struct directory *d, const struct index_range *ranges, size_t nranges,
-				 struct err *e);
+MUST_CHECK int index_add_entries(struct index *x, uint32_t pack, const struct directory *d,
+				 const struct index_range *ranges, size_t nranges, struct err *e);
 /* Adds a pack and its entries; named: as somebody's, to be named by the next run; else until a run turns up. */
-MUST_CHECK int index_add_pack(struct index *x, const struct run_pack *p, const struct directory *d, bool named, struct err *e);
+MUST_CHECK int index_add_pack(struct index *x, const struct run_pack *p, const struct directory *d, bool named,
+			      struct err *e);
 
-/* --- runs (index_block.c, index_load.c, index_repair.c) -------------------------------------------------------------- */
+/* --- runs (index_block.c, index_load.c, index_repair.c) ----------------------------------------------------------- */
 void index_run_free(struct index_run *run);
 DEFINE_CLEANUP(struct index_run, index_run_free)
 /* A run by its tail: of an object in the store (bytes NULL), or in memory. */
-MUST_CHECK int index_run_open(struct repo *r, const char *name, uint64_t size, const uint8_t *bytes, struct index_run **ret, struct err *e);
+MUST_CHECK int index_run_open(struct repo *r, const char *name, uint64_t size, const uint8_t *bytes,
+			      struct index_run **ret, struct err *e);
 /* Takes run: its packs and their trust become the index's.  On failure run is the caller's still. */
 MUST_CHECK int index_adopt_run(struct index *x, struct index_run *run, struct err *e);
 /* Reads, checks and decodes one block; by way of the cache folder for stores that are not local. */
-MUST_CHECK int index_block_read(struct repo *r, const struct index_run *run, uint32_t block, struct run_block *b, struct err *e);
+MUST_CHECK int index_block_read(struct repo *r, const struct index_run *run, uint32_t block, struct run_block *b,
+				struct err *e);
 /* Checks, opens and decodes a sealed block. */
-MUST_CHECK int index_block_open(struct repo *r, const struct index_run *run, uint32_t block, const uint8_t *sealed, struct run_block *b, struct err *e);
+MUST_CHECK int index_block_open(struct repo *r, const struct index_run *run, uint32_t block, const uint8_t *sealed,
+				struct run_block *b, struct err *e);
 /* Removes copies in the cache folder of runs that are not among the n names. */
 void index_cache_clean(struct repo *r, char *const *names, size_t n);
 /* True for errors that mean: these bytes are lost; not: try again, out of memory, cancelled. */
 bool index_is_damage(int code);
 /* Puts the entries of a run's unreadable blocks into memory, from the directories of its packs. */
 MUST_CHECK int index_repair_run(struct index *x, uint32_t run, struct err *e);
-/* Each repair takes a run's unreadable blocks out; more than these are needed only when the store answers now so, now so. */
+/* Each repair takes a run's unreadable blocks out; more than these are needed only when the store answers now so, now
+ * so. */
 uint32_t index_repairs_max(struct index *x);
 bool index_block_dead(const struct index_run *run, uint32_t block);	/* mem_lock held */
 /* Builds or enlarges the filter when that is due. */

@@ -154,7 +154,8 @@ int index_add_entries(struct index *x, uint32_t pack, const struct directory *d,
 	return 0;
 }
 
-/* 2 * slot + verified of each segment, as tails have it.  What a slot says that may not attest counts as sealed by itself. */
+/* 2 * slot + verified of each segment, as tails have it.  What a slot says that may not attest counts as sealed by
+ * itself. */
 static int directory_segments(struct index *x, const struct directory *d, uint32_t **ret, struct err *e)
 {
 	CLEANUP(free_ptr) uint32_t *v = calloc(d->segments.n, sizeof(*v));

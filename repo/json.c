@@ -13,7 +13,8 @@ static int bad(struct err *e, const char *key, const char *what)
 	return err_set(e, ERR_CORRUPT, "member \"%s\" %s", key, what);
 }
 
-/* Every value but the first follows a comma, a colon or an opening bracket; those inside strings only make the bound stricter. */
+/* Every value but the first follows a comma, a colon or an opening bracket; those inside strings only make the bound
+ * stricter. */
 static size_t count_values(const char *p, size_t len)
 {
 	size_t n = 0;
@@ -33,8 +34,9 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 		return err_set(e, ERR_CORRUPT, "JSON of %zu bytes has more values than an object can have", len);
 	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
 	if (!j)
-		return err_set(e, json_error_code(&je) == json_error_out_of_memory ? ERR_NOMEM : ERR_CORRUPT, "JSON at byte %d: %s", je.position,
-			       text_quote(je.text, why, sizeof(why)));	/* it quotes what it stumbled over */
+		return err_set(e, json_error_code(&je) == json_error_out_of_memory ? ERR_NOMEM : ERR_CORRUPT,
+			       "JSON at byte %d: %s", je.position,
+			       text_quote(je.text, why, sizeof(why))); /* it quotes what it stumbled over */
 	if (!json_is_object(j)) {
 		json_decref(j);
 		return err_set(e, ERR_CORRUPT, "JSON, but not an object");
@@ -64,7 +66,9 @@ int js_uint(const json_t *o, const char *key, uint64_t min, uint64_t max, uint64
 		return bad(e, key, "is not an integer");
 	n = json_integer_value(v);
 	if (n < 0 || (uint64_t)n < min || (uint64_t)n > max)
-		return err_set(e, ERR_CORRUPT, "member \"%s\" is %" JSON_INTEGER_FORMAT ", not from %" PRIu64 " to %" PRIu64, key, n, min, max);
+		return err_set(e, ERR_CORRUPT,
+			       "member \"%s\" is %" JSON_INTEGER_FORMAT ", not from %" PRIu64 " to %" PRIu64, key, n,
+			       min, max);
 	*ret = (uint64_t)n;
 	return 0;
 }
@@ -175,7 +179,8 @@ int js_hex(const json_t *o, const char *key, void *out, size_t len, struct err *
 	const json_t *v = json_object_get(o, key);
 	const char *hex = json_string_value(v);
 
-	if (!hex || json_string_length(v) != 2 * len || strspn(hex, "0123456789abcdef") != 2 * len || !text_unhex(hex, out, len))
+	if (!hex || json_string_length(v) != 2 * len || strspn(hex, "0123456789abcdef") != 2 * len ||
+	    !text_unhex(hex, out, len))
 		return err_set(e, ERR_CORRUPT, "member \"%s\" is not %zu bytes in hex", key, len);
 	return 0;
 }
@@ -197,7 +202,8 @@ int js_array(const json_t *o, const char *key, size_t max, const json_t **ret, s
 	if (!json_is_array(v))
 		return bad(e, key, "is not an array");
 	if (json_array_size(v) > max)
-		return err_set(e, ERR_CORRUPT, "member \"%s\" has %zu elements; at most %zu are possible", key, json_array_size(v), max);
+		return err_set(e, ERR_CORRUPT, "member \"%s\" has %zu elements; at most %zu are possible", key,
+			       json_array_size(v), max);
 	*ret = v;
 	return 0;
 }

@@ -1,5 +1,6 @@
 /*
- * json_internal.h - taking JSON from storage apart: every member's kind, range and length is checked, and the error names it.
+ * json_internal.h - taking JSON from storage apart: every member's kind, range and length is checked, and the error
+ * names it.
  *
  * Getters fail with ERR_CORRUPT and "member "x" ..."; the caller adds where ("disks[3]") by err_ctx.  Strings that
  * js_* return are malloc'ed.  Members that nobody asks for are ignored (docs/format.md 1).
@@ -25,7 +26,8 @@ MUST_CHECK int js_dump(json_t *j, char **ret, size_t *ret_len, struct err *e);
 
 MUST_CHECK int js_uint(const json_t *o, const char *key, uint64_t min, uint64_t max, uint64_t *ret, struct err *e);
 MUST_CHECK int js_u32(const json_t *o, const char *key, uint32_t min, uint32_t max, uint32_t *ret, struct err *e);
-MUST_CHECK int js_time(const json_t *o, const char *key, int64_t *ret, struct err *e);	/* any integer of 63 bits, not negative */
+/* any integer of 63 bits, not negative */
+MUST_CHECK int js_time(const json_t *o, const char *key, int64_t *ret, struct err *e);
 /* All 64 bits: what exceeds 2^63-1 is written minus 2^64. */
 MUST_CHECK int js_bits(const json_t *o, const char *key, uint64_t *ret, struct err *e);
 MUST_CHECK int js_bool(const json_t *o, const char *key, bool *ret, struct err *e);
@@ -47,7 +49,8 @@ MUST_CHECK int js_object(const json_t *o, const char *key, const json_t **ret, s
 /* True: the member is there and not null. */
 bool js_has(const json_t *o, const char *key);
 /* One string of words[0..n): *ret is its index. */
-MUST_CHECK int js_choice(const json_t *o, const char *key, const char *const *words, size_t n, size_t *ret, struct err *e);
+MUST_CHECK int js_choice(const json_t *o, const char *key, const char *const *words, size_t n, size_t *ret,
+			 struct err *e);
 /* Unescapes one string value; what names it in the error. */
 MUST_CHECK int js_text_value(const json_t *v, const char *what, char **ret, struct err *e);
 

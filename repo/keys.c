@@ -106,13 +106,15 @@ static uint8_t *put_key(uint8_t *p, const uint8_t key[KEY_BYTES], bool held)
 	return p + KEY_BYTES;
 }
 
-int keyring_encode(const struct keyring *k, enum slot_role role, const uint8_t slot_seed[32], uint8_t **ret, size_t *ret_len, struct err *e)
+int keyring_encode(const struct keyring *k, enum slot_role role, const uint8_t slot_seed[32], uint8_t **ret,
+		   size_t *ret_len, struct err *e)
 {
 	size_t len = payload_bytes(k);
 	uint8_t *payload, *p;
 
 	if (role > k->role)
-		return err_set(e, ERR_AUTH, "a %s key cannot make a %s key", slot_role_name(k->role), slot_role_name(role));
+		return err_set(e, ERR_AUTH, "a %s key cannot make a %s key", slot_role_name(k->role),
+			       slot_role_name(role));
 	payload = sodium_malloc(len);
 	if (!payload)
 		return err_set(e, ERR_NOMEM, "no protected memory for %zu bytes of keys", len);
@@ -157,16 +159,19 @@ static bool pair_ok(const uint8_t public[KEY_BYTES], const uint8_t secret[KEY_BY
 	return crypto_scalarmult_base(computed, secret) == 0 && !memcmp(computed, public, KEY_BYTES);
 }
 
-static int decode_generation(struct rd *rd, enum slot_role role, uint32_t above, struct key_generation *g, struct err *e)
+static int decode_generation(struct rd *rd, enum slot_role role, uint32_t above, struct key_generation *g,
+			     struct err *e)
 {
 	if (!rd_le32(rd, &g->generation) || !rd_copy(rd, g->index, KEY_BYTES) || !rd_copy(rd, g->shared, KEY_BYTES) ||
-	    !rd_copy(rd, g->nodes_public, KEY_BYTES) || !rd_copy(rd, g->data_public, KEY_BYTES) || !rd_copy(rd, g->nodes_secret, KEY_BYTES) ||
-	    !rd_copy(rd, g->data_secret, KEY_BYTES))
+	    !rd_copy(rd, g->nodes_public, KEY_BYTES) || !rd_copy(rd, g->data_public, KEY_BYTES) ||
+	    !rd_copy(rd, g->nodes_secret, KEY_BYTES) || !rd_copy(rd, g->data_secret, KEY_BYTES))
 		return err_set(e, ERR_CORRUPT, "the keys end inside generation %" PRIu32, g->generation);
 	if (g->generation <= above)
 		return err_set(e, ERR_CORRUPT, "key generation %" PRIu32 " after %" PRIu32, g->generation, above);
-	if (!pair_ok(g->nodes_public, g->nodes_secret, role != ROLE_PUT) || !pair_ok(g->data_public, g->data_secret, role == ROLE_FULL))
-		return err_set(e, ERR_CORRUPT, "the key pairs of generation %" PRIu32 " do not fit a %s key", g->generation, slot_role_name(role));
+	if (!pair_ok(g->nodes_public, g->nodes_secret, role != ROLE_PUT) ||
+	    !pair_ok(g->data_public, g->data_secret, role == ROLE_FULL))
+		return err_set(e, ERR_CORRUPT, "the key pairs of generation %" PRIu32 " do not fit a %s key",
+			       g->generation, slot_role_name(role));
 	return 0;
 }
 
@@ -175,7 +180,8 @@ static int decode_domain(struct rd *rd, struct keyring *k, uint32_t i, struct er
 	struct key_domain *d = &k->domains[i];
 	uint8_t len;
 
-	if (!rd_u8(rd, &len) || len < 1 || len > DOMAIN_NAME_MAX || !rd_copy(rd, d->name, len) || !rd_copy(rd, d->id_key, KEY_BYTES))
+	if (!rd_u8(rd, &len) || len < 1 || len > DOMAIN_NAME_MAX || !rd_copy(rd, d->name, len) ||
+	    !rd_copy(rd, d->id_key, KEY_BYTES))
 		return err_set(e, ERR_CORRUPT, "the keys end inside domain %" PRIu32, i);
 	if (strlen(d->name) != len || !text_is_name(d->name) || keyring_domain(k, d->name) != d)
 		return err_set(e, ERR_CORRUPT, "domain %" PRIu32 " has no valid name of its own", i);
@@ -195,14 +201,16 @@ static int decode_head(struct rd *rd, struct keyring **ret, struct err *e)
 		return err_set(e, ERR_CORRUPT, "the keys end inside their head");
 	if (version != 1)
 		return err_set(e, ERR_UNSUPPORTED, "the keys have version %u; this program knows version 1", version);
-	if (role < ROLE_PUT || role > ROLE_FULL || ndomains < 1 || ndomains > DOMAINS_MAX || ngenerations < 1 || ngenerations > GENERATIONS_MAX ||
-	    rd->left / GENERATION_BYTES < ngenerations || rd->left / (2 + KEY_BYTES) < ndomains)
-		return err_set(e, ERR_CORRUPT, "the keys say role %u, %u domains, %" PRIu32 " generations in %zu bytes", role, ndomains,
-			       ngenerations, rd->left);
+	if (role < ROLE_PUT || role > ROLE_FULL || ndomains < 1 || ndomains > DOMAINS_MAX || ngenerations < 1 ||
+	    ngenerations > GENERATIONS_MAX || rd->left / GENERATION_BYTES < ngenerations ||
+	    rd->left / (2 + KEY_BYTES) < ndomains)
+		return err_set(e, ERR_CORRUPT, "the keys say role %u, %u domains, %" PRIu32 " generations in %zu bytes",
+			       role, ndomains, ngenerations, rd->left);
 	if (keyring_alloc(ngenerations, ndomains, &k, e) < 0)
 		return e->code;
 	k->role = (enum slot_role)role;
-	if (!rd_copy(rd, k->authority_public, 32) || !rd_copy(rd, k->slot_seed, 32) || !rd_copy(rd, k->authority_seed, 32))
+	if (!rd_copy(rd, k->authority_public, 32) || !rd_copy(rd, k->slot_seed, 32) ||
+	    !rd_copy(rd, k->authority_seed, 32))
 		return err_set(e, ERR_CORRUPT, "the keys end inside their head");
 	crypto_sign_seed_keypair(authority, secret, k->authority_seed);
 	sodium_memzero(secret, sizeof(secret));

@@ -56,7 +56,8 @@ void slot_list_free(struct slot_list *l);
 
 struct slot_new_opts {
 	const char *label;
-	enum slot_role role;		/* only ROLE_FULL can be used yet; the others are refused with ERR_UNSUPPORTED by cli */
+	/* only ROLE_FULL can be used yet; the others are refused with ERR_UNSUPPORTED by cli */
+	enum slot_role role;
 	const char *const *vms;		/* NULL-terminated; NULL = all */
 	bool trusted;
 	uint32_t argon_passes, argon_kib;	/* 0 = defaults (3, 65536) */
@@ -64,10 +65,12 @@ struct slot_new_opts {
 
 /* Slots known to the repository, removed ones included. */
 MUST_CHECK int repo_slots(struct repo *r, struct slot_list *ret, struct err *e);
-/* Adds a slot that opens with secret.  Needs a full key.  Record first, then key object: a crash leaves no unsigned slot. */
-MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret, struct err *e);
-/* Removes a slot's key object and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot other than recovery,
- * unless force; refuses the slot in use unless force. */
+/* Adds a slot that opens with secret.  Needs a full key.  Record first, then key object: a crash leaves no unsigned
+ * slot. */
+MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
+			     struct slot_id *ret, struct err *e);
+/* Removes a slot's key object and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot other
+ * than recovery, unless force; refuses the slot in use unless force. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Gives the slot in use another secret: new key object stored, then the old one removed. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);

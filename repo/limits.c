@@ -25,7 +25,8 @@ struct bench {
 	size_t len;
 	uint8_t *out, *back;
 	size_t *sizes;		/* compressed size of each segment */
-	uint8_t *packed;	/* all segments compressed, each at its SEGMENT-sized place (bounded by ZSTD_compressBound) */
+	/* all segments compressed, each at its SEGMENT-sized place (bounded by ZSTD_compressBound) */
+	uint8_t *packed;
 	size_t nsegments;
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
@@ -72,7 +73,8 @@ static int bench_init(struct bench *b, const uint8_t *data, size_t len, struct e
 
 static void one_zero_check(struct bench *b, size_t i)
 {
-	static const uint8_t zeros[SEGMENT];	/* data that is not zero ends the search at once: the cost is that of zeros */
+	/* data that is not zero ends the search at once: the cost is that of zeros */
+	static const uint8_t zeros[SEGMENT];
 	volatile bool z;
 
 	__asm__ volatile("" ::: "memory");	/* a pure function of the same bytes would be called once */
@@ -88,12 +90,14 @@ static void one_hash(struct bench *b, size_t i)
 	struct id id;
 
 	for (size_t at = 0; at < SEGMENT; at += CHUNK_DEFAULT_BYTES)
-		crypto_generichash_blake2b(id.b, sizeof(id.b), b->data + i * SEGMENT + at, CHUNK_DEFAULT_BYTES, key, sizeof(key));
+		crypto_generichash_blake2b(id.b, sizeof(id.b), b->data + i * SEGMENT + at, CHUNK_DEFAULT_BYTES, key,
+					   sizeof(key));
 }
 
 static void one_compress(struct bench *b, size_t i)
 {
-	size_t n = ZSTD_compressCCtx(b->cctx, b->packed + i * bound(), bound(), b->data + i * SEGMENT, SEGMENT, b->level);
+	size_t n = ZSTD_compressCCtx(b->cctx, b->packed + i * bound(), bound(), b->data + i * SEGMENT, SEGMENT,
+				     b->level);
 
 	b->sizes[i] = ZSTD_isError(n) ? SEGMENT : n;
 }
@@ -111,7 +115,8 @@ static void one_seal(struct bench *b, size_t i)
 {
 	unsigned long long n;
 
-	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(b->out, &n, b->data + i * SEGMENT, SEGMENT, NULL, 0, NULL, bench_nonce, bench_key);
+	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(b->out, &n, b->data + i * SEGMENT, SEGMENT, NULL, 0, NULL,
+							 bench_nonce, bench_key);
 }
 
 static void one_open(struct bench *b, size_t i)
@@ -119,7 +124,8 @@ static void one_open(struct bench *b, size_t i)
 	volatile int r;
 
 	(void)i;	/* what one_seal left: the cost does not depend on the bytes */
-	r = crypto_aead_xchacha20poly1305_ietf_decrypt(b->back, NULL, NULL, b->out, SEGMENT + TAG_BYTES, NULL, 0, bench_nonce, bench_key);
+	r = crypto_aead_xchacha20poly1305_ietf_decrypt(b->back, NULL, NULL, b->out, SEGMENT + TAG_BYTES, NULL, 0,
+						       bench_nonce, bench_key);
 	(void)r;
 }
 
@@ -158,7 +164,8 @@ static int measure_write(struct bench *b, const char *dir, double *ret, struct e
 	return 0;
 }
 
-int limits_measure(const void *data, size_t len, int zstd_level, const char *dir, struct cancel *cancel, struct limits *ret, struct err *e)
+int limits_measure(const void *data, size_t len, int zstd_level, const char *dir, struct cancel *cancel,
+		   struct limits *ret, struct err *e)
 {
 	CLEANUP(bench_done) struct bench b = { .level = zstd_level, .cancel = cancel };
 	struct limits l = { 0 };
@@ -197,7 +204,8 @@ static double limit_of(const struct limits *l, double cpu, unsigned cores, doubl
 double limits_store(const struct limits *l, unsigned cores)
 {
 	double stored = 1 / l->ratio;	/* of one plain byte */
-	double cpu = 1 / l->zero_check + 2 / l->hash + 1 / l->compress + 1 / l->decode + stored * (1 / l->seal + 1 / l->open + 1 / l->hash);
+	double cpu = 1 / l->zero_check + 2 / l->hash + 1 / l->compress + 1 / l->decode +
+		     stored * (1 / l->seal + 1 / l->open + 1 / l->hash);
 
 	return limit_of(l, cpu, cores, stored);
 }

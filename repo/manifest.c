@@ -94,7 +94,7 @@ char *manifest_state_selector(const struct manifest_state *s, struct err *e)
 	return text_printf(e, "current");
 }
 
-/* --- encoding -------------------------------------------------------------------------------------------------------- */
+/* --- encoding ----------------------------------------------------------------------------------------------------- */
 
 static json_t *texts_json(char *const *p, size_t n)
 {
@@ -254,7 +254,8 @@ static void set_head(json_t **o, const struct manifest *m)
 
 int manifest_encode(const struct manifest *m, char **ret, size_t *ret_len, struct err *e)
 {
-	json_t *o = json_object(), *problems = json_array(), *disks = json_array(), *states = json_array(), *attachments = json_array();
+	json_t *o = json_object(), *problems = json_array(), *disks = json_array(), *states = json_array(),
+	       *attachments = json_array();
 	CLEANUP(free_ptr) char *json = NULL;
 	struct manifest *back = NULL;
 	size_t len;

@@ -14,7 +14,8 @@
 #include "base/vec.h"
 #include "repo/format.h"
 
-/* A stored byte string: a disk in a state, an attachment, a VM state.  height 0 and has_root false: nothing but zeros. */
+/* A stored byte string: a disk in a state, an attachment, a VM state.  height 0 and has_root false: nothing but
+ * zeros. */
 struct tree_ref {
 	bool has_root;
 	struct id root;

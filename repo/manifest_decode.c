@@ -30,12 +30,14 @@ static int tree_decode(const json_t *o, uint32_t chunk_size, struct tree_ref *t,
 {
 	uint32_t want;
 
-	if (js_hex_opt(o, "root", t->root.b, ID_BYTES, &t->has_root, e) < 0 || js_u32(o, "height", 1, TREE_HEIGHT_MAX, &t->height, e) < 0 ||
+	if (js_hex_opt(o, "root", t->root.b, ID_BYTES, &t->has_root, e) < 0 ||
+	    js_u32(o, "height", 1, TREE_HEIGHT_MAX, &t->height, e) < 0 ||
 	    js_uint(o, "size", 0, INT64_MAX, &t->size, e) < 0)
 		return e->code;
 	want = chunk_size ? tree_height(t->size, chunk_size) : t->height;
 	if (t->height != want)
-		return err_set(e, ERR_CORRUPT, "member \"height\" is %" PRIu32 ", %" PRIu64 " bytes need %" PRIu32, t->height, t->size, want);
+		return err_set(e, ERR_CORRUPT, "member \"height\" is %" PRIu32 ", %" PRIu64 " bytes need %" PRIu32,
+			       t->height, t->size, want);
 	if (t->has_root && t->size == 0)
 		return err_set(e, ERR_CORRUPT, "member \"root\" is there for 0 bytes");
 	return 0;
@@ -45,10 +47,12 @@ static int layer_decode(const json_t *o, struct manifest_layer *l, struct err *e
 {
 	uint64_t modified, changed;
 
-	if (js_text(o, "path", &l->path, e) < 0 || js_text(o, "format", &l->format, e) < 0 || js_bits(o, "dev", &l->dev, e) < 0 ||
-	    js_bits(o, "ino", &l->ino, e) < 0 || js_uint(o, "size", 0, INT64_MAX, &l->size, e) < 0 || js_bits(o, "mtime", &modified, e) < 0 ||
+	if (js_text(o, "path", &l->path, e) < 0 || js_text(o, "format", &l->format, e) < 0 ||
+	    js_bits(o, "dev", &l->dev, e) < 0 || js_bits(o, "ino", &l->ino, e) < 0 ||
+	    js_uint(o, "size", 0, INT64_MAX, &l->size, e) < 0 || js_bits(o, "mtime", &modified, e) < 0 ||
 	    js_bits(o, "ctime", &changed, e) < 0 || js_bool(o, "block_device", &l->block_device, e) < 0 ||
-	    js_hex(o, "metadata", l->metadata, sizeof(l->metadata), e) < 0 || js_uint(o, "virtual_size", 0, INT64_MAX, &l->virtual_size, e) < 0)
+	    js_hex(o, "metadata", l->metadata, sizeof(l->metadata), e) < 0 ||
+	    js_uint(o, "virtual_size", 0, INT64_MAX, &l->virtual_size, e) < 0)
 		return e->code;
 	l->mtime_ns = (int64_t)modified;	/* files can be older than 1970 */
 	l->ctime_ns = (int64_t)changed;
@@ -85,9 +89,11 @@ static int disk_decode(const json_t *o, struct manifest_disk *d, struct err *e)
 {
 	const json_t *layers;
 
-	if (js_name(o, "name", &d->name, e) < 0 || js_text(o, "format", &d->format, e) < 0 || js_text(o, "path", &d->path, e) < 0 ||
-	    js_name(o, "domain", &d->domain, e) < 0 || js_u32(o, "cluster_size", 0, UINT32_MAX, &d->cluster_size, e) < 0 ||
-	    TEXTS_DECODE(o, "features", WORDS_MAX, &d->features, e) < 0 || TEXTS_DECODE(o, "dropped", WORDS_MAX, &d->dropped, e) < 0 ||
+	if (js_name(o, "name", &d->name, e) < 0 || js_text(o, "format", &d->format, e) < 0 ||
+	    js_text(o, "path", &d->path, e) < 0 || js_name(o, "domain", &d->domain, e) < 0 ||
+	    js_u32(o, "cluster_size", 0, UINT32_MAX, &d->cluster_size, e) < 0 ||
+	    TEXTS_DECODE(o, "features", WORDS_MAX, &d->features, e) < 0 ||
+	    TEXTS_DECODE(o, "dropped", WORDS_MAX, &d->dropped, e) < 0 ||
 	    js_array(o, "layers", LAYERS_MAX, &layers, e) < 0 || disk_read_decode(o, d, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < json_array_size(layers); i++) {
@@ -129,15 +135,18 @@ static int state_disk_decode(const json_t *o, const struct manifest *m, enum sta
 	if (js_u32(o, "disk", 0, UINT32_MAX, &d->disk, e) < 0)
 		return e->code;
 	if (d->disk >= m->disks.n)
-		return err_set(e, ERR_CORRUPT, "member \"disk\" is %" PRIu32 ", there are %zu disks", d->disk, m->disks.n);
+		return err_set(e, ERR_CORRUPT, "member \"disk\" is %" PRIu32 ", there are %zu disks", d->disk,
+			       m->disks.n);
 	if (tree_decode(o, chunk_size, &d->tree, e) < 0 || js_u32(o, "layer", 0, UINT32_MAX, &d->layer, e) < 0)
 		return e->code;
 	if (d->layer >= m->disks.p[d->disk].layers.n)
-		return err_set(e, ERR_CORRUPT, "member \"layer\" is %" PRIu32 ", the disk has %zu layers", d->layer, m->disks.p[d->disk].layers.n);
+		return err_set(e, ERR_CORRUPT, "member \"layer\" is %" PRIu32 ", the disk has %zu layers", d->layer,
+			       m->disks.p[d->disk].layers.n);
 	if (js_text_opt(o, "snapshot_id", &d->snapshot_id, e) < 0 || js_time(o, "date", &d->date_ns, e) < 0 ||
 	    js_bits(o, "vm_clock", &d->vm_clock_ns, e) < 0 ||
-	    js_hex_opt(o, "digest", d->digest, sizeof(d->digest), &d->has_digest, e) < 0 || js_object(o, "read", &rd, e) < 0 ||
-	    how_decode(rd, &d->how, e) < 0 || js_uint(rd, "bytes_read", 0, INT64_MAX, &d->bytes_read, e) < 0)
+	    js_hex_opt(o, "digest", d->digest, sizeof(d->digest), &d->has_digest, e) < 0 ||
+	    js_object(o, "read", &rd, e) < 0 || how_decode(rd, &d->how, e) < 0 ||
+	    js_uint(rd, "bytes_read", 0, INT64_MAX, &d->bytes_read, e) < 0)
 		return e->code;
 	if (d->snapshot_id && kind != STATE_SNAPSHOT)
 		return err_set(e, ERR_CORRUPT, "member \"snapshot_id\" is there in a state that is no snapshot");
@@ -151,7 +160,8 @@ static int state_disk_decode(const json_t *o, const struct manifest *m, enum sta
 	return 0;
 }
 
-static int state_decode(const json_t *o, const struct manifest *m, uint32_t chunk_size, struct manifest_state *s, struct err *e)
+static int state_decode(const json_t *o, const struct manifest *m, uint32_t chunk_size, struct manifest_state *s,
+			struct err *e)
 {
 	const json_t *a;
 	size_t kind;
@@ -224,7 +234,8 @@ static int problems_decode(const json_t *o, struct manifest *m, struct err *e)
 
 		if (!p)
 			return e->code;
-		if (js_text(row, "disk", &p->disk, e) < 0 || js_text(row, "state", &p->state, e) < 0 || js_text(row, "text", &p->text, e) < 0)
+		if (js_text(row, "disk", &p->disk, e) < 0 || js_text(row, "state", &p->state, e) < 0 ||
+		    js_text(row, "text", &p->text, e) < 0)
 			return err_ctx(e, "problems[%zu]", i);
 	}
 	return 0;
@@ -238,15 +249,19 @@ static int head_decode(const json_t *o, struct manifest *m, struct err *e)
 	if (js_uint(o, "format", 0, INT64_MAX, &format, e) < 0)
 		return e->code;
 	if (format != FORMAT_VERSION)
-		return err_set(e, ERR_UNSUPPORTED, "the manifest has format %" PRIu64 "; this program knows format %d", format, FORMAT_VERSION);
-	if (js_name(o, "vm", &m->vm, e) < 0 || js_text_opt(o, "vm_name", &m->vm_name, e) < 0 || js_text(o, "host", &m->host, e) < 0 ||
-	    js_time(o, "start", &m->start_ns, e) < 0 || js_time(o, "end", &m->end_ns, e) < 0 ||
-	    js_hex(o, "writer", m->writer.b, SLOT_BYTES, e) < 0 || js_hex(o, "session", m->session.b, SESSION_BYTES, e) < 0 ||
+		return err_set(e, ERR_UNSUPPORTED, "the manifest has format %" PRIu64 "; this program knows format %d",
+			       format, FORMAT_VERSION);
+	if (js_name(o, "vm", &m->vm, e) < 0 || js_text_opt(o, "vm_name", &m->vm_name, e) < 0 ||
+	    js_text(o, "host", &m->host, e) < 0 || js_time(o, "start", &m->start_ns, e) < 0 ||
+	    js_time(o, "end", &m->end_ns, e) < 0 || js_hex(o, "writer", m->writer.b, SLOT_BYTES, e) < 0 ||
+	    js_hex(o, "session", m->session.b, SESSION_BYTES, e) < 0 ||
 	    js_uint(o, "sequence", 1, INT64_MAX, &m->sequence, e) < 0 ||
-	    js_hex_opt(o, "previous", m->previous.b, ID_BYTES, &m->has_previous, e) < 0 || js_bool(o, "complete", &m->complete, e) < 0 ||
-	    js_object(o, "machine", &machine, e) < 0 || js_object(o, "statistics", &statistics, e) < 0)
+	    js_hex_opt(o, "previous", m->previous.b, ID_BYTES, &m->has_previous, e) < 0 ||
+	    js_bool(o, "complete", &m->complete, e) < 0 || js_object(o, "machine", &machine, e) < 0 ||
+	    js_object(o, "statistics", &statistics, e) < 0)
 		return e->code;
-	if (js_text_opt(machine, "uuid", &m->machine_uuid, e) < 0 || js_text_opt(machine, "kind", &m->machine_kind, e) < 0 ||
+	if (js_text_opt(machine, "uuid", &m->machine_uuid, e) < 0 ||
+	    js_text_opt(machine, "kind", &m->machine_kind, e) < 0 ||
 	    js_text(machine, "source", &m->machine_source, e) < 0)
 		return err_ctx(e, "machine");
 	if (js_uint(statistics, "bytes_read", 0, INT64_MAX, &m->bytes_read, e) < 0 ||
@@ -263,9 +278,10 @@ int manifest_decode(const void *json, size_t len, uint32_t chunk_size, struct ma
 	CLEANUP(manifest_free_cleanup) struct manifest *m = manifest_new(e);
 	CLEANUP(js_decref) json_t *o = NULL;
 
-	if (!m || js_parse(json, len, &o, e) < 0 || head_decode(o, m, e) < 0 || problems_decode(o, m, e) < 0 || disks_decode(o, m, e) < 0 ||
-	    states_decode(o, m, chunk_size, e) < 0 || attachments_decode(o, m, chunk_size, e) < 0 ||
-	    TEXTS_DECODE(o, "tags", WORDS_MAX, &m->tags, e) < 0 || TEXTS_DECODE(o, "pins", WORDS_MAX, &m->pins, e) < 0)
+	if (!m || js_parse(json, len, &o, e) < 0 || head_decode(o, m, e) < 0 || problems_decode(o, m, e) < 0 ||
+	    disks_decode(o, m, e) < 0 || states_decode(o, m, chunk_size, e) < 0 ||
+	    attachments_decode(o, m, chunk_size, e) < 0 || TEXTS_DECODE(o, "tags", WORDS_MAX, &m->tags, e) < 0 ||
+	    TEXTS_DECODE(o, "pins", WORDS_MAX, &m->pins, e) < 0)
 		return e->code;
 	*ret = STEAL(m);
 	return 0;

@@ -1,4 +1,5 @@
-/* node.c - one node of a tree: encoding, decoding, children; and the arithmetic of heights (docs/format.md, section 7). */
+/* node.c - one node of a tree: encoding, decoding, children; and the arithmetic of heights (docs/format.md, section
+ * 7). */
 #include <assert.h>
 #include <inttypes.h>
 
@@ -29,8 +30,8 @@ int tree_ref_check(const struct tree_ref *t, uint32_t chunk_size, struct err *e)
 	uint32_t want = tree_height(t->size, chunk_size);
 
 	if (t->has_root && t->height != want)
-		return err_set(e, ERR_CORRUPT, "tree of %" PRIu64 " bytes has height %" PRIu32 ", not %" PRIu32, t->size,
-			       t->height, want);
+		return err_set(e, ERR_CORRUPT, "tree of %" PRIu64 " bytes has height %" PRIu32 ", not %" PRIu32,
+			       t->size, t->height, want);
 	return 0;
 }
 

@@ -6,7 +6,8 @@
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
-int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload, size_t len, char *name, struct err *e)
+int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload, size_t len,
+	       char *name, struct err *e)
 {
 	struct object_name n = { .type = type, .slot = r->own };
 	struct buf out;
@@ -40,12 +41,12 @@ int object_check_signer(struct repo *r, enum object_type type, const struct slot
 	s = repo_slot(r, signer);
 	if (s && s->role != ROLE_PUT)
 		return 0;
-	return err_set(e, ERR_AUTH, "it is signed by slot %s, a %s key, which may not", text_hex(signer->b, SLOT_BYTES, hex),
-		       s ? slot_role_name(s->role) : "unknown");
+	return err_set(e, ERR_AUTH, "it is signed by slot %s, a %s key, which may not",
+		       text_hex(signer->b, SLOT_BYTES, hex), s ? slot_role_name(s->role) : "unknown");
 }
 
-static int open_checked(struct repo *r, const struct object_name *n, const void *p, size_t len, uint8_t **ret_payload, size_t *ret_len,
-			struct slot_id *ret_signer, struct err *e)
+static int open_checked(struct repo *r, const struct object_name *n, const void *p, size_t len, uint8_t **ret_payload,
+			size_t *ret_len, struct slot_id *ret_signer, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *payload = NULL;
 	struct slot_id signer;
@@ -68,7 +69,8 @@ static int open_checked(struct repo *r, const struct object_name *n, const void 
 	return 0;
 }
 
-int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len, struct slot_id *ret_signer, struct err *e)
+int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len, struct slot_id *ret_signer,
+	       struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *p = NULL;
 	struct object_name n;
@@ -141,7 +143,8 @@ static int list_one(void *opaque, const char *name, const struct store_stat *st,
 	if (cancel_check(l->r->cancel, e) < 0)
 		return e->code;
 	if (!object_name_parse(name, &n) || n.type != l->type) {
-		repo_notice(l->r, "%s: %s: a stray object, ignored: it has no name that kedge gives", l->r->store->location, name);
+		repo_notice(l->r, "%s: %s: a stray object, ignored: it has no name that kedge gives",
+			    l->r->store->location, name);
 		return 0;
 	}
 	if (l->session && !session_eq(l->session, &n.session))
@@ -149,8 +152,8 @@ static int list_one(void *opaque, const char *name, const struct store_stat *st,
 	return name_list_add(&l->names, name, e);
 }
 
-int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session, struct name_list *ret,
-		   struct err *e)
+int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session,
+		   struct name_list *ret, struct err *e)
 {
 	struct listing l = { .r = r, .type = type, .session = session };
 	char prefix[OBJECT_NAME_BYTES], slot_hex[2 * SLOT_BYTES + 1], session_hex[2 * SESSION_BYTES + 1];
@@ -160,8 +163,8 @@ int object_list_of(struct repo *r, enum object_type type, const struct slot_id *
 	if (slot)
 		snprintf(prefix, sizeof(prefix), "%s%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex));
 	if (slot && session)
-		snprintf(prefix, sizeof(prefix), "%s%s/%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex),
-			 text_hex(session->b, SESSION_BYTES, session_hex));
+		snprintf(prefix, sizeof(prefix), "%s%s/%s/", object_prefix(type),
+			 text_hex(slot->b, SLOT_BYTES, slot_hex), text_hex(session->b, SESSION_BYTES, session_hex));
 	if (store_list(r->store, prefix, list_one, &l, e) < 0) {
 		name_list_free(&l.names);
 		return e->code;

@@ -24,18 +24,21 @@ uint64_t padme(uint64_t n);
 /* H of format.md. */
 void hash_bytes(const void *p, size_t len, struct id *ret);
 
-/* Appends a whole envelope around the payload, signed by the own slot (or the authority with OBJECT_CONFIG, OBJECT_SLOT), sealed under the
- * newest generation's index key, or an object key for OBJECT_MANIFEST/CATALOGUE.  It is opened again and compared: ERR_INTERNAL. */
-MUST_CHECK int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out, struct err *e);
-/* Opens an envelope of exactly len bytes; *ret_payload is malloc'ed (NUL after it).  *ret_signer says who signed; the signature is
- * verified.  Not of that type, damaged: ERR_CORRUPT; signed by nobody known: ERR_AUTH; an object key that this slot does not
- * hold: ERR_AUTH; other version: ERR_UNSUPPORTED. */
-MUST_CHECK int envelope_open(struct repo *r, enum object_type type, const void *p, size_t len, uint8_t **ret_payload, size_t *ret_len,
-			     struct slot_id *ret_signer, uint32_t *ret_generation, struct err *e);
+/* Appends a whole envelope around the payload, signed by the own slot (or the authority with OBJECT_CONFIG,
+ * OBJECT_SLOT), sealed under the newest generation's index key, or an object key for OBJECT_MANIFEST/CATALOGUE.  It is
+ * opened again and compared: ERR_INTERNAL. */
+MUST_CHECK int envelope_seal(struct repo *r, enum object_type type, const void *payload, size_t len, struct buf *out,
+			     struct err *e);
+/* Opens an envelope of exactly len bytes; *ret_payload is malloc'ed (NUL after it).  *ret_signer says who signed; the
+ * signature is verified.  Not of that type, damaged: ERR_CORRUPT; signed by nobody known: ERR_AUTH; an object key that
+ * this slot does not hold: ERR_AUTH; other version: ERR_UNSUPPORTED. */
+MUST_CHECK int envelope_open(struct repo *r, enum object_type type, const void *p, size_t len, uint8_t **ret_payload,
+			     size_t *ret_len, struct slot_id *ret_signer, uint32_t *ret_generation, struct err *e);
 
 /* "kind/SLOT/SESSION/HASH" taken apart. */
 struct object_name {
-	enum object_type type;		/* OBJECT_DATA_SEGMENT for data/, OBJECT_NODE_SEGMENT for nodes/, OBJECT_RUN_TAIL for index/ */
+	/* OBJECT_DATA_SEGMENT for data/, OBJECT_NODE_SEGMENT for nodes/, OBJECT_RUN_TAIL for index/ */
+	enum object_type type;
 	struct slot_id slot;
 	struct session_id session;	/* zero for keys/ and slots/ */
 	struct id hash;
@@ -46,18 +49,24 @@ const char *object_prefix(enum object_type type);
 void object_name_text(const struct object_name *n, char buf[static OBJECT_NAME_BYTES]);
 bool object_name_parse(const char *text, struct object_name *ret);
 
-/* Seals payload as a type and puts it under the own slot and the session given: its name to name (OBJECT_NAME_BYTES). */
-MUST_CHECK int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload, size_t len, char *name, struct err *e);
-/* Gets a whole object, checks its hash, opens the envelope, checks that signer and name agree.  Errors name the object. */
-MUST_CHECK int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len, struct slot_id *ret_signer, struct err *e);
-/* Sealed names of a type that the store lists, sorted, malloc'ed strings; strange names are reported by notice and left out. */
+/* Seals payload as a type and puts it under the own slot and the session given: its name to name
+ * (OBJECT_NAME_BYTES). */
+MUST_CHECK int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload,
+			  size_t len, char *name, struct err *e);
+/* Gets a whole object, checks its hash, opens the envelope, checks that signer and name agree.  Errors name the
+ * object. */
+MUST_CHECK int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len,
+			  struct slot_id *ret_signer, struct err *e);
+/* Sealed names of a type that the store lists, sorted, malloc'ed strings; strange names are reported by notice and left
+ * out. */
 struct name_list {
 	char **p;
 	size_t n;
 };
 MUST_CHECK int object_list(struct repo *r, enum object_type type, struct name_list *ret, struct err *e);
 /* As object_list, below one slot and session only (either may be NULL = any). */
-MUST_CHECK int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session, struct name_list *ret, struct err *e);
+MUST_CHECK int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot,
+			      const struct session_id *session, struct name_list *ret, struct err *e);
 void name_list_free(struct name_list *l);
 bool name_list_has(const struct name_list *l, const char *name);	/* binary search */
 
@@ -71,13 +80,17 @@ struct pack_key {
 /* A new random pack key, sealed to the public key of the kind. */
 MUST_CHECK int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, struct err *e);
 /* The key of a directory's row; ERR_AUTH when this slot does not hold the secret. */
-MUST_CHECK int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES], struct pack_key *ret, struct err *e);
+MUST_CHECK int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES],
+			     struct pack_key *ret, struct err *e);
 /* out takes len + AEAD_BYTES; returns nothing: cannot fail. */
-void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len, uint8_t *out);
+void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len,
+		       uint8_t *out);
 /* out takes len - AEAD_BYTES; ERR_CORRUPT when it does not verify. */
-MUST_CHECK int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed, size_t len, uint8_t *out, struct err *e);
+MUST_CHECK int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed,
+				 size_t len, uint8_t *out, struct err *e);
 void block_aead_seal(struct repo *r, const uint8_t plain[INDEX_BLOCK_PLAIN], uint8_t out[INDEX_BLOCK_BYTES]);
-MUST_CHECK int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES], uint8_t out[INDEX_BLOCK_PLAIN], struct err *e);
+MUST_CHECK int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES],
+			       uint8_t out[INDEX_BLOCK_PLAIN], struct err *e);
 uint32_t repo_generation(const struct repo *r);	/* newest */
 
 /* Ids (format.md 5); domain NULL = "default".  Unknown domain: asserted earlier by repo_has_domain. */
@@ -90,7 +103,8 @@ struct cancel *repo_cancel(struct repo *r);
 const struct slot_info *repo_slot(struct repo *r, const struct slot_id *id);
 /* True when what the slot stored may be built upon: the own slot, or one that is marked trusted. */
 bool repo_slot_trusted(struct repo *r, const struct slot_id *id);
-/* True when the slot's word counts on who sealed a segment, and whether it was verified: a trusted one, or one that may collect. */
+/* True when the slot's word counts on who sealed a segment, and whether it was verified: a trusted one, or one that may
+ * collect. */
 bool repo_slot_attests(struct repo *r, const struct slot_id *id);
 
 #endif

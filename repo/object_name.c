@@ -1,4 +1,5 @@
-/* object_name.c - PADME, hashes, and the names of objects: "kind/SLOT/SESSION/HASH" (docs/format.md, sections 1 and 1.2). */
+/* object_name.c - PADME, hashes, and the names of objects: "kind/SLOT/SESSION/HASH" (docs/format.md, sections 1 and
+ * 1.2). */
 #include <assert.h>
 #include <sodium.h>
 
@@ -30,7 +31,8 @@ void hash_bytes(const void *p, size_t len, struct id *ret)
 	(void)r;
 }
 
-void hash_b2(uint8_t out[32], const void *key, size_t key_len, const uint8_t *salt, const char *personal, const void *msg, size_t len)
+void hash_b2(uint8_t out[32], const void *key, size_t key_len, const uint8_t *salt, const char *personal,
+	     const void *msg, size_t len)
 {
 	static const uint8_t no_salt[crypto_generichash_blake2b_SALTBYTES];
 	uint8_t person[crypto_generichash_blake2b_PERSONALBYTES] = { 0 };

@@ -52,7 +52,8 @@ void directory_free(struct directory *d);
 DEFINE_CLEANUP(struct directory, directory_free)
 MUST_CHECK int directory_encode(const struct directory *d, struct buf *out, struct err *e);
 /* Checks everything format.md says; data_end = the envelope's offset. */
-MUST_CHECK int directory_decode(const void *payload, size_t len, uint64_t data_end, struct directory **ret, struct err *e);
+MUST_CHECK int directory_decode(const void *payload, size_t len, uint64_t data_end, struct directory **ret,
+				struct err *e);
 
 /* Trailer of packs and runs. */
 struct trailer {
@@ -64,8 +65,9 @@ struct trailer {
 void trailer_encode(const struct trailer *t, uint8_t out[TRAILER_BYTES]);
 MUST_CHECK int trailer_decode(const uint8_t in[TRAILER_BYTES], uint64_t object_len, struct trailer *ret, struct err *e);
 
-/* Reads a pack's directory from the store: from its known place, or (envelope_len 0, or nothing good there) by way of its trailer.
- * Checks kind, slot and session against the name, and the signer. */
-MUST_CHECK int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off, uint32_t envelope_len, struct directory **ret, struct err *e);
+/* Reads a pack's directory from the store: from its known place, or (envelope_len 0, or nothing good there) by way of
+ * its trailer.  Checks kind, slot and session against the name, and the signer. */
+MUST_CHECK int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off,
+				   uint32_t envelope_len, struct directory **ret, struct err *e);
 
 #endif

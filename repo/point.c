@@ -38,7 +38,8 @@ static void choice_add(struct choices *c, const char *fmt, ...)
 	text_quote(one, quoted, sizeof(quoted));
 	len = strlen(quoted);
 	if (c->n++ < LISTED_MAX && c->used + len + 3 < sizeof(c->text))
-		c->used += (size_t)snprintf(c->text + c->used, sizeof(c->text) - c->used, "%s%s", c->used ? ", " : "", quoted);
+		c->used += (size_t)snprintf(c->text + c->used, sizeof(c->text) - c->used, "%s%s", c->used ? ", " : "",
+					    quoted);
 	else
 		c->more = true;
 }
@@ -53,7 +54,7 @@ static const char *choice_more(const struct choices *c)
 	return c->more ? ", ..." : "";
 }
 
-/* --- taking the text apart ----------------------------------------------------------------------------------------------- */
+/* --- taking the text apart ---------------------------------------------------------------------------------------- */
 
 static int copy_part(const char *from, size_t len, char *to, size_t size, const char *what, struct err *e)
 {
@@ -71,20 +72,22 @@ int point_parse(const char *text, struct point_text *ret, struct err *e)
 	struct point_text p = { 0 };
 
 	if (copy_part(text, (size_t)((colon ? colon : vm_end) - text), p.vm, sizeof(p.vm), "VM's name", e) < 0 ||
-	    (colon && copy_part(colon + 1, (size_t)(vm_end - colon - 1), p.disk, sizeof(p.disk), "disk's name", e) < 0) ||
+	    (colon &&
+	     copy_part(colon + 1, (size_t)(vm_end - colon - 1), p.disk, sizeof(p.disk), "disk's name", e) < 0) ||
 	    (at && copy_part(at + 1, (size_t)(slash - at - 1), p.when, sizeof(p.when), "time", e) < 0))
 		return e->code;
 	p.has_disk = colon != NULL;
 	p.state = *slash ? slash + 1 : NULL;
 	if (!text_is_name(p.vm) || (colon && !text_is_name(p.disk)) || (at && !p.when[0]) || (p.state && !p.state[0])) {
 		err_set(e, ERR_INVALID, "a point is written VM[:DISK][@WHEN][/STATE]");
-		return err_hint(e, "for example web, web@2026-11-20, web:vda@latest/snap:night-3; `kedge list` shows what there is");
+		return err_hint(e, "for example web, web@2026-11-20, web:vda@latest/snap:night-3; `kedge list` shows "
+				   "what there is");
 	}
 	*ret = p;
 	return 0;
 }
 
-/* --- the backup ---------------------------------------------------------------------------------------------------------- */
+/* --- the backup --------------------------------------------------------------------------------------------------- */
 
 static int no_vm(const struct backup_list *l, const char *vm, struct err *e)
 {
@@ -131,8 +134,8 @@ static int find_by_id(const struct backup_list *l, const struct point_text *p, c
 		n++;
 	}
 	if (n > 1)
-		return err_set(e, ERR_INVALID, "%zu backups of %s have an id that begins with %s: %s%s", n, p->vm, p->when, choice_text(&c),
-			       choice_more(&c));
+		return err_set(e, ERR_INVALID, "%zu backups of %s have an id that begins with %s: %s%s", n, p->vm,
+			       p->when, choice_text(&c), choice_more(&c));
 	if (n == 0) {
 		err_set(e, ERR_NOTFOUND, "no backup of %s has an id that begins with %s", p->vm, p->when);
 		return err_hint(e, "backups of %s: %s%s", p->vm, choice_text(&all), choice_more(&all));
@@ -142,8 +145,8 @@ static int find_by_id(const struct backup_list *l, const struct point_text *p, c
 }
 
 /* The newest complete backup that ended in [from, to]. */
-static int find_by_time(const struct backup_list *l, const struct point_text *p, int64_t from, int64_t to, const struct backup **ret,
-			struct err *e)
+static int find_by_time(const struct backup_list *l, const struct point_text *p, int64_t from, int64_t to,
+			const struct backup **ret, struct err *e)
 {
 	const char *when = p->when[0] ? p->when : "latest";
 	const struct backup *found = NULL;
@@ -168,13 +171,15 @@ static int find_by_time(const struct backup_list *l, const struct point_text *p,
 	}
 	if (incomplete.n) {
 		err_set(e, ERR_NOTFOUND, "only incomplete backups of %s fit \"%s\"", p->vm, when);
-		return err_hint(e, "an incomplete one must be named by its id: %s%s", choice_text(&incomplete), choice_more(&incomplete));
+		return err_hint(e, "an incomplete one must be named by its id: %s%s", choice_text(&incomplete),
+				choice_more(&incomplete));
 	}
 	err_set(e, ERR_NOTFOUND, "no backup of %s fits \"%s\"", p->vm, when);
 	return err_hint(e, "backups of %s: %s%s", p->vm, choice_text(&all), choice_more(&all));
 }
 
-static int find_backup(const struct backup_list *l, const struct point_text *p, const struct backup **ret, struct err *e)
+static int find_backup(const struct backup_list *l, const struct point_text *p, const struct backup **ret,
+		       struct err *e)
 {
 	int64_t from = INT64_MIN, to = INT64_MAX;
 	bool is_day = true, known = false;
@@ -188,7 +193,8 @@ static int find_backup(const struct backup_list *l, const struct point_text *p, 
 	if (is_id_prefix(p->when))
 		return find_by_id(l, p, ret, e);
 	if (!clock_parse(p->when, &from, &to, &is_day)) {
-		err_set(e, ERR_INVALID, "\"%s\" is neither latest, an id's first %u or more digits, a day nor a time", p->when, ID_PREFIX_MIN);
+		err_set(e, ERR_INVALID, "\"%s\" is neither latest, an id's first %u or more digits, a day nor a time",
+			p->when, ID_PREFIX_MIN);
 		return err_hint(e, "for example @latest, @3fa9c1, @2026-11-20, @2026-11-20T03:04");
 	}
 	return find_by_time(l, p, is_day ? from : INT64_MIN, to, ret, e);
@@ -205,7 +211,7 @@ int backup_find(const struct backup_list *l, const char *text, const struct back
 	return find_backup(l, &p, ret, e);
 }
 
-/* --- the state ----------------------------------------------------------------------------------------------------------- */
+/* --- the state ---------------------------------------------------------------------------------------------------- */
 
 const struct manifest_state_disk *point_disk(const struct manifest *m, uint32_t state, uint32_t disk)
 {
@@ -220,13 +226,15 @@ const struct manifest_state_disk *point_disk(const struct manifest *m, uint32_t 
 static bool has_snapshot_id(const struct manifest_state *s, const struct point *p, const char *id)
 {
 	for (size_t i = 0; i < s->disks.n; i++)
-		if (s->disks.p[i].snapshot_id && (!p->has_disk || s->disks.p[i].disk == p->disk) && !strcmp(s->disks.p[i].snapshot_id, id))
+		if (s->disks.p[i].snapshot_id && (!p->has_disk || s->disks.p[i].disk == p->disk) &&
+		    !strcmp(s->disks.p[i].snapshot_id, id))
 			return true;
 	return false;
 }
 
 /* A FILE without a slash also fits where states are named by their paths because two layers have that file name. */
-static bool has_layer_path(const struct manifest *m, const struct manifest_state *s, const struct point *p, const char *file)
+static bool has_layer_path(const struct manifest *m, const struct manifest_state *s, const struct point *p,
+			   const char *file)
 {
 	for (size_t i = 0; i < s->disks.n; i++) {
 		const struct manifest_state_disk *d = &s->disks.p[i];
@@ -238,7 +246,8 @@ static bool has_layer_path(const struct manifest *m, const struct manifest_state
 	return false;
 }
 
-static bool state_fits(const struct manifest *m, const struct manifest_state *s, const struct point *p, const char *text)
+static bool state_fits(const struct manifest *m, const struct manifest_state *s, const struct point *p,
+		       const char *text)
 {
 	if (!strcmp(text, "current"))
 		return s->kind == STATE_CURRENT;
@@ -272,14 +281,16 @@ static int find_state(const struct manifest *m, const char *text, struct point *
 	char shown[120];
 	size_t n = 0;
 
-	if (strcmp(text, "current") != 0 && strncmp(text, "snap:", 5) != 0 && strncmp(text, "snapid:", 7) != 0 && strncmp(text, "layer:", 6) != 0) {
+	if (strcmp(text, "current") != 0 && strncmp(text, "snap:", 5) != 0 && strncmp(text, "snapid:", 7) != 0 &&
+	    strncmp(text, "layer:", 6) != 0) {
 		err_set(e, ERR_INVALID, "\"%s\" is no state", text_quote(text, shown, sizeof(shown)));
 		return err_hint(e, "a state is written current, snap:NAME, snapid:ID or layer:FILE");
 	}
 	for (size_t i = 0; i < m->states.n; i++) {
 		const struct manifest_state *s = &m->states.p[i];
 
-		/* With a disk given, states in which it is absent are no answer; those in which nothing else fits say so below. */
+		/* With a disk given, states in which it is absent are no answer; those in which nothing else fits say
+		 * so below. */
 		choice_state(&all, m, s, false);
 		if (!state_fits(m, s, p, text) || (p->has_disk && !point_disk(m, (uint32_t)i, p->disk)))
 			continue;
@@ -289,7 +300,8 @@ static int find_state(const struct manifest *m, const char *text, struct point *
 	}
 	text_quote(text, shown, sizeof(shown));
 	if (n > 1)
-		return err_set(e, ERR_INVALID, "%zu states fit \"%s\": %s%s", n, shown, choice_text(&fit), choice_more(&fit));
+		return err_set(e, ERR_INVALID, "%zu states fit \"%s\": %s%s", n, shown, choice_text(&fit),
+			       choice_more(&fit));
 	if (n == 1)
 		return 0;
 	err_set(e, ERR_NOTFOUND, "the backup has no state \"%s\"%s%s", shown, p->has_disk ? " of disk " : "",

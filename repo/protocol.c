@@ -41,7 +41,8 @@ static const struct member members[] = {
 	{ T(OBJECT_EVICTION), "evicted", M_EVICTED, AT(evicted_slot), 0 },
 	{ T(OBJECT_SWEEP), "epoch", M_NAME, AT(epoch), T(OBJECT_EPOCH) },
 	{ T(OBJECT_SWEEP), "evictions", M_NAMES, AT(evictions), T(OBJECT_EVICTION) },
-	{ T(OBJECT_SWEEP), "accepted", M_NAMES, AT(accepted), T(OBJECT_MANIFEST) | T(OBJECT_RESTORE) | T(OBJECT_SWEEP) },
+	{ T(OBJECT_SWEEP), "accepted", M_NAMES, AT(accepted),
+	  T(OBJECT_MANIFEST) | T(OBJECT_RESTORE) | T(OBJECT_SWEEP) },
 	{ T(OBJECT_SWEEP) | T(OBJECT_DOOMED), "doomed", M_NAMES, AT(doomed), PACKS | RUNS },
 	{ T(OBJECT_SWEEP), "reprieved", M_NAMES, AT(reprieved), PACKS },
 	{ T(OBJECT_DOOMED), "sweeps", M_NAMES, AT(sweeps), T(OBJECT_SWEEP) },
@@ -77,7 +78,7 @@ void protocol_object_free(struct protocol_object *p)
 	free(p);
 }
 
-/* --- encoding -------------------------------------------------------------------------------------------------------- */
+/* --- encoding ----------------------------------------------------------------------------------------------------- */
 
 static json_t *names_json(const struct name_list *l)
 {
@@ -130,7 +131,7 @@ int protocol_encode(const struct protocol_object *p, char **ret, size_t *ret_len
 	return js_dump(o, ret, ret_len, e);
 }
 
-/* --- decoding -------------------------------------------------------------------------------------------------------- */
+/* --- decoding ----------------------------------------------------------------------------------------------------- */
 
 static int name_value(const json_t *v, const struct member *m, const char **ret, struct err *e)
 {
@@ -190,7 +191,8 @@ static int evicted_decode(const json_t *o, const struct member *m, struct protoc
 
 	if (js_object(o, m->name, &v, e) < 0)
 		return e->code;
-	if (js_hex(v, "slot", p->evicted_slot.b, SLOT_BYTES, e) < 0 || js_hex(v, "session", p->evicted_session.b, SESSION_BYTES, e) < 0 ||
+	if (js_hex(v, "slot", p->evicted_slot.b, SLOT_BYTES, e) < 0 ||
+	    js_hex(v, "session", p->evicted_session.b, SESSION_BYTES, e) < 0 ||
 	    js_choice(v, "kind", evicted_kinds, 2, &kind, e) < 0)
 		return err_ctx(e, "%s", m->name);
 	p->evicted_collector = kind == 1;
@@ -232,7 +234,7 @@ int protocol_decode(enum object_type type, const void *json, size_t len, struct 
 	return 0;
 }
 
-/* --- in the store ---------------------------------------------------------------------------------------------------- */
+/* --- in the store ------------------------------------------------------------------------------------------------- */
 
 int protocol_put(struct repo *r, struct protocol_object *p, char *name, struct err *e)
 {

@@ -33,7 +33,8 @@ struct session;
 enum session_kind { SESSION_BACKUP, SESSION_COPY, SESSION_REPAIR, SESSION_UNDELETE };
 /* Lists epochs, posts the session naming them, lists epochs again; *ret_view (session's, until session_free) is what
  * holds for loading the index. */
-MUST_CHECK int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct session **ret, struct err *e);
+MUST_CHECK int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct session **ret,
+			     struct err *e);
 const struct session_id *session_id_of(const struct session *s);
 const struct protocol_view *session_view(const struct session *s);
 /* Posts a renewal when the last is an hour old.  Cheap otherwise.  One thread at a time. */
@@ -51,7 +52,8 @@ MUST_CHECK int session_unfinished(struct session *s, struct session_id **ret, si
 
 /* Posts a read session that pins the points named; a store that can't be written to is reported by notice, not an
  * error. */
-MUST_CHECK int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose, struct session_id *ret, bool *ret_posted, struct err *e);
+MUST_CHECK int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose,
+				  struct session_id *ret, bool *ret_posted, struct err *e);
 /* Posts its end marker if it was posted. */
 void read_session_end(struct repo *r, const struct session_id *s, bool posted);
 

@@ -1,5 +1,6 @@
 /*
- * protocol_internal.h - one protocol object in memory, its JSON, and reading all of a type (docs/format.md, section 10).
+ * protocol_internal.h - one protocol object in memory, its JSON, and reading all of a type (docs/format.md, section
+ * 10).
  */
 #ifndef KEDGE_REPO_PROTOCOL_INTERNAL_H
 #define KEDGE_REPO_PROTOCOL_INTERNAL_H
@@ -38,7 +39,8 @@ void protocol_object_free(struct protocol_object *p);
 DEFINE_CLEANUP(struct protocol_object, protocol_object_free)
 
 MUST_CHECK int protocol_encode(const struct protocol_object *p, char **ret, size_t *ret_len, struct err *e);
-MUST_CHECK int protocol_decode(enum object_type type, const void *json, size_t len, struct protocol_object **ret, struct err *e);
+MUST_CHECK int protocol_decode(enum object_type type, const void *json, size_t len, struct protocol_object **ret,
+			       struct err *e);
 
 /* Seals and puts it under the own slot and p->session; fills in slot and time first.  name takes OBJECT_NAME_BYTES. */
 MUST_CHECK int protocol_put(struct repo *r, struct protocol_object *p, char *name, struct err *e);
@@ -51,10 +53,11 @@ struct protocol_set {
 	VEC(char *) names;		/* in step with p */
 };
 void protocol_set_done(struct protocol_set *s);
-/* What cannot be read or may not count is reported by notice and left out; what vanishes between listing and reading is just absent. */
+/* What cannot be read or may not count is reported by notice and left out; what vanishes between listing and reading is
+ * just absent. */
 MUST_CHECK int protocol_set_load(struct repo *r, enum object_type type, struct protocol_set *ret, struct err *e);
 
-/* --- evaluation (protocol_view.c); also for tests, which make the sets themselves --------------------------------------- */
+/* --- evaluation (protocol_view.c); also for tests, which make the sets themselves --------------------------------- */
 struct sweep_verdict {
 	bool evicted;		/* its collector's session is evicted */
 	bool is_void, firm;
@@ -67,8 +70,8 @@ struct protocol_view {
 };
 /* Works out the verdicts and lists below from the sets, once. */
 MUST_CHECK int protocol_view_settle(struct protocol_view *v, struct err *e);
-/* True when a manifest that is not in the store any more need not be missed: a tombstone names that hash, or a session of the slot was
- * evicted (its manifests may be void and gone). */
+/* True when a manifest that is not in the store any more need not be missed: a tombstone names that hash, or a session
+ * of the slot was evicted (its manifests may be void and gone). */
 bool protocol_explains_missing(const struct protocol_view *v, const struct slot_id *slot, const struct id *hash);
 
 #endif

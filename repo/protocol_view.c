@@ -2,10 +2,10 @@
  * protocol_view.c - what the protocol objects add up to: which manifests count, what is doomed, what is condemned
  * (docs/format.md 10.1; docs/design.md, 7).
  *
- * The order of loading matters, because others write meanwhile and whatever they remove they have first replaced by something:
- * an epoch object goes after its sweep record is there, a sweep record after a doomed list sums it up.  So epochs are listed
- * before sweep records, sweep records before doomed lists.  Evictions come last: a session whose eviction we see, but not the
- * sweep record that decides about it, is pending, which is the careful answer.
+ * The order of loading matters, because others write meanwhile and whatever they remove they have first replaced by
+ * something: an epoch object goes after its sweep record is there, a sweep record after a doomed list sums it up.  So
+ * epochs are listed before sweep records, sweep records before doomed lists.  Evictions come last: a session whose
+ * eviction we see, but not the sweep record that decides about it, is pending, which is the careful answer.
  */
 #include <assert.h>
 
@@ -74,9 +74,9 @@ static enum fate judge(const struct protocol_view *v, const uint8_t *fates, size
 }
 
 /*
- * A record stands when none but void ones could make it void; it is void when one that stands makes it so; again until nothing
- * changes.  The result does not depend on the order.  What is left is a circle, which collectors that keep the rules don't
- * make: void.
+ * A record stands when none but void ones could make it void; it is void when one that stands makes it so; again until
+ * nothing changes.  The result does not depend on the order.  What is left is a circle, which collectors that keep the
+ * rules don't make: void.
  */
 static void settle_void(struct protocol_view *v, uint8_t *fates)
 {
@@ -137,7 +137,8 @@ static int add_names(struct name_list *to, const struct name_list *from, struct 
 	return 0;
 }
 
-/* A manifest or restore record of an evicted session: void when a record in force covers that eviction and does not accept it. */
+/* A manifest or restore record of an evicted session: void when a record in force covers that eviction and does not
+ * accept it. */
 static bool commit_void(const struct protocol_view *v, const char *name, const struct object_name *n)
 {
 	if (!protocol_evicted(v, &n->slot, &n->session))
@@ -175,7 +176,8 @@ static bool undone(const struct protocol_view *v, const char *manifest, const ch
 	return false;
 }
 
-/* The manifests that a tombstone names which nothing undoes: for reading, and (a pending restore record undoes nothing) for building upon. */
+/* The manifests that a tombstone names which nothing undoes: for reading, and (a pending restore record undoes nothing)
+ * for building upon. */
 static int settle_forgotten(struct protocol_view *v, struct err *e)
 {
 	for (size_t i = 0; i < v->tombstones.p.n; i++) {

@@ -1,4 +1,5 @@
-/* read_cache.c - directories and opened segments under one budget: a hash table and a list from oldest to newest use. */
+/* read_cache.c - directories and opened segments under one budget: a hash table and a list from oldest to newest
+ * use. */
 #include "repo/reader_internal.h"
 
 #define BUCKETS 4096u	/* power of two; 96 MiB of 256 KiB segments are 400 entries */
@@ -133,8 +134,8 @@ struct read_ref *read_cache_get(struct read_cache *c, const struct read_key *key
 	return ref;
 }
 
-int read_cache_add(struct read_cache *c, const struct read_key *key, void *value, size_t bytes, void (*free_value)(void *),
-		   struct read_ref **ret, struct err *e)
+int read_cache_add(struct read_cache *c, const struct read_key *key, void *value, size_t bytes,
+		   void (*free_value)(void *), struct read_ref **ret, struct err *e)
 {
 	struct read_ref *ref = calloc(1, sizeof(*ref)), *other, *gone, **at;
 

@@ -226,7 +226,8 @@ static void free_segment(void *p)
 static size_t directory_bytes(const struct directory *d)
 {
 	return sizeof(*d) + d->keys.cap * sizeof(*d->keys.p) + d->segments.cap * sizeof(*d->segments.p) +
-	       d->frames.cap * sizeof(*d->frames.p) + d->chunks.cap * sizeof(*d->chunks.p) + d->bases.cap * sizeof(*d->bases.p);
+	       d->frames.cap * sizeof(*d->frames.p) + d->chunks.cap * sizeof(*d->chunks.p) +
+	       d->bases.cap * sizeof(*d->bases.p);
 }
 
 static int key_of(const struct pack_info *pack, uint32_t segment, struct read_key *ret, struct err *e)
@@ -250,7 +251,8 @@ int read_directory(struct read_ctx *c, const struct pack_info *pack, struct read
 		return e->code;
 	ref = read_cache_get(c->rd->cache, &key);
 	if (!ref) {
-		if (pack_read_directory(c->rd->r, pack->name, pack->size, pack->envelope_off, pack->envelope_len, &d, e) < 0) {
+		if (pack_read_directory(c->rd->r, pack->name, pack->size, pack->envelope_off, pack->envelope_len, &d,
+					e) < 0) {
 			if (e->code == ERR_AUTH)	/* this pack's fault, not our key's: another copy may be good */
 				e->code = ERR_CORRUPT;
 			return e->code;
@@ -263,7 +265,8 @@ int read_directory(struct read_ctx *c, const struct pack_info *pack, struct read
 	return 0;
 }
 
-static int fetch_segment(struct read_ctx *c, const struct pack_info *pack, uint32_t index, struct segment **ret, struct err *e)
+static int fetch_segment(struct read_ctx *c, const struct pack_info *pack, uint32_t index, struct segment **ret,
+			 struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *sealed = NULL;
 	struct read_ref *dir = NULL;
@@ -290,7 +293,8 @@ static int fetch_segment(struct read_ctx *c, const struct pack_info *pack, uint3
 	return r;
 }
 
-static int hold_segment(struct read_ctx *c, const struct pack_info *pack, uint32_t index, struct read_ref **ret, struct err *e)
+static int hold_segment(struct read_ctx *c, const struct pack_info *pack, uint32_t index, struct read_ref **ret,
+			struct err *e)
 {
 	struct segment *s = NULL;
 	struct read_key key;
@@ -315,8 +319,8 @@ struct allowance {
 	struct segment_others *others;
 };
 
-static int copy_out(struct read_ctx *c, const struct segment *s, uint32_t chunk, const struct id *id, const struct allowance *a, uint8_t *buf,
-		    size_t cap, size_t *ret_len, struct err *e)
+static int copy_out(struct read_ctx *c, const struct segment *s, uint32_t chunk, const struct id *id,
+		    const struct allowance *a, uint8_t *buf, size_t cap, size_t *ret_len, struct err *e)
 {
 	struct segment_bases bases = read_bases(c);
 	size_t len;
@@ -333,8 +337,9 @@ static int copy_out(struct read_ctx *c, const struct segment *s, uint32_t chunk,
 	return 0;
 }
 
-static int read_place(struct read_ctx *c, const struct pack_info *pack, const struct chunk_place *p, const struct id *id,
-		      const struct allowance *a, uint8_t *buf, size_t cap, size_t *ret_len, struct err *e)
+static int read_place(struct read_ctx *c, const struct pack_info *pack, const struct chunk_place *p,
+		      const struct id *id, const struct allowance *a, uint8_t *buf, size_t cap, size_t *ret_len,
+		      struct err *e)
 {
 	struct read_ref *ref = NULL;
 	int r;
@@ -396,9 +401,11 @@ static int read_copies(struct read_ctx *c, struct read_index *ri, struct wanted 
 		first = one;
 	text_hex(w->id->b, ID_BYTES, hex);
 	if (first.code == 0)
-		return err_set(e, ERR_NOTFOUND, "%s %s is in no index run", c->kind == PACK_NODES ? "tree node" : "chunk", hex);
+		return err_set(e, ERR_NOTFOUND, "%s %s is in no index run",
+			       c->kind == PACK_NODES ? "tree node" : "chunk", hex);
 	*e = first;
-	return copies > 1 ? err_ctx(e, "chunk %s: none of %u copies is good; the first", hex, copies) : err_ctx(e, "chunk %s", hex);
+	return copies > 1 ? err_ctx(e, "chunk %s: none of %u copies is good; the first", hex, copies)
+			  : err_ctx(e, "chunk %s", hex);
 }
 
 static int read_wanted(struct read_ctx *c, struct wanted *w, struct err *e)
@@ -418,7 +425,8 @@ static int read_wanted(struct read_ctx *c, struct wanted *w, struct err *e)
 	return r;
 }
 
-static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf, size_t len, struct err *e)
+static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf,
+		    size_t len, struct err *e)
 {
 	struct wanted w = { .id = id, .a = { .levels = levels, .others = others }, .buf = buf, .cap = len };
 
@@ -474,10 +482,11 @@ int repo_reader_chunk(struct repo_reader *rd, const char *domain, const struct i
 }
 
 /* The part of chunk index that lies in [off, off+len) goes to its place in buf; scratch takes a whole chunk. */
-static int pread_chunk(struct read_ctx *c, uint64_t index, const struct id *id, uint8_t *buf, size_t len, uint64_t off, uint8_t *scratch,
-		       struct err *e)
+static int pread_chunk(struct read_ctx *c, uint64_t index, const struct id *id, uint8_t *buf, size_t len, uint64_t off,
+		       uint8_t *scratch, struct err *e)
 {
-	uint64_t start = index * c->rd->chunk_size, from = max_u64(start, off), to = min_u64(start + c->rd->chunk_size, off + len);
+	uint64_t start = index * c->rd->chunk_size, from = max_u64(start, off),
+		 to = min_u64(start + c->rd->chunk_size, off + len);
 	bool whole = to - from == c->rd->chunk_size;
 	uint8_t *at = buf + (from - off);
 	size_t got;
@@ -489,7 +498,8 @@ static int pread_chunk(struct read_ctx *c, uint64_t index, const struct id *id, 
 	return 0;
 }
 
-int repo_reader_pread(struct repo_reader *rd, const char *domain, const struct tree_ref *t, void *buf, size_t len, uint64_t off, struct err *e)
+int repo_reader_pread(struct repo_reader *rd, const char *domain, const struct tree_ref *t, void *buf, size_t len,
+		      uint64_t off, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *scratch = NULL;
 	struct node_source nodes = repo_reader_nodes(rd);

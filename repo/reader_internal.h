@@ -26,8 +26,8 @@ void read_cache_free(struct read_cache *c);	/* nothing may be in use; NULL is fi
 /* NULL: not there. */
 struct read_ref *read_cache_get(struct read_cache *c, const struct read_key *key);
 /* Takes value, also on failure.  Is there one with this key already, that one is returned. */
-MUST_CHECK int read_cache_add(struct read_cache *c, const struct read_key *key, void *value, size_t bytes, void (*free_value)(void *),
-			      struct read_ref **ret, struct err *e);
+MUST_CHECK int read_cache_add(struct read_cache *c, const struct read_key *key, void *value, size_t bytes,
+			      void (*free_value)(void *), struct read_ref **ret, struct err *e);
 void *read_ref_value(const struct read_ref *ref);
 void read_cache_unref(struct read_cache *c, struct read_ref *ref);	/* NULL is fine */
 
@@ -59,7 +59,8 @@ struct read_ctx {
 	const char *domain;
 	uint64_t stored;		/* bytes read from the store */
 };
-MUST_CHECK int read_begin(struct repo_reader *rd, enum pack_kind kind, const char *domain, struct read_ctx *ret, struct err *e);
+MUST_CHECK int read_begin(struct repo_reader *rd, enum pack_kind kind, const char *domain, struct read_ctx *ret,
+			  struct err *e);
 void read_end(struct read_ctx *c);	/* safe on a zeroed struct */
 
 struct read_index *read_index_hold(struct repo_reader *rd);
@@ -70,7 +71,8 @@ bool read_is_final(int code);
 /* The directory of a pack: a use of a struct directory. */
 MUST_CHECK int read_directory(struct read_ctx *c, const struct pack_info *pack, struct read_ref **ret, struct err *e);
 /* One chunk or node, verified, from whichever copy is good; reloads the index once when none is. */
-MUST_CHECK int read_item(struct read_ctx *c, const struct id *id, uint8_t *buf, size_t cap, size_t *ret_len, struct err *e);
+MUST_CHECK int read_item(struct read_ctx *c, const struct id *id, uint8_t *buf, size_t cap, size_t *ret_len,
+			 struct err *e);
 /* The bases of delta chunks, by way of read_item's caches. */
 struct segment_bases read_bases(struct read_ctx *c);
 

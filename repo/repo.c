@@ -89,7 +89,7 @@ static int repo_new(struct store *s, const struct repo_open_opts *o, struct repo
 	return 0;
 }
 
-/* --- init ------------------------------------------------------------------------------------------------------------ */
+/* --- init --------------------------------------------------------------------------------------------------------- */
 
 static int first_object(void *opaque, const char *name, const struct store_stat *st, struct err *e)
 {
@@ -117,7 +117,8 @@ static int check_empty(struct store *s, struct err *e)
 	if (!first[0])
 		return 0;
 	err_set(e, ERR_EXISTS, "%s: it is not empty: it holds \"%s\"", s->location, first);
-	return err_hint(e, "choose another place; or, if this is what an interrupted init left, empty it and run init again");
+	return err_hint(e, "choose another place; or, if this is what an interrupted init left, empty it and run init "
+			   "again");
 }
 
 static int init_config(const struct repo_init_opts *o, struct repo_config *c, struct err *e)
@@ -126,9 +127,12 @@ static int init_config(const struct repo_init_opts *o, struct repo_config *c, st
 	c->chunk_size = o->chunk_size ? o->chunk_size : CHUNK_DEFAULT_BYTES;
 	c->pack_size = o->pack_size ? o->pack_size : PACK_DEFAULT_BYTES;
 	if (!is_pow2(c->chunk_size) || c->chunk_size < CHUNK_MIN_BYTES || c->chunk_size > CHUNK_MAX_BYTES)
-		return err_set(e, ERR_INVALID, "a chunk size of %" PRIu32 " bytes is no power of two from 4 KiB to 4 MiB", c->chunk_size);
+		return err_set(e, ERR_INVALID,
+			       "a chunk size of %" PRIu32 " bytes is no power of two from 4 KiB to 4 MiB",
+			       c->chunk_size);
 	if (c->pack_size < 1u << 20 || c->pack_size > PACK_MAX_BYTES / 2)
-		return err_set(e, ERR_INVALID, "a pack size of %" PRIu32 " bytes is not from 1 MiB to 128 MiB", c->pack_size);
+		return err_set(e, ERR_INVALID, "a pack size of %" PRIu32 " bytes is not from 1 MiB to 128 MiB",
+			       c->pack_size);
 	c->segment_size = c->chunk_size > SEGMENT_DEFAULT_BYTES ? c->chunk_size : SEGMENT_DEFAULT_BYTES;
 	c->created_ns = clock_wall_ns();
 	c->lease_ns = 24 * 3600 * SECOND_NS;
@@ -140,7 +144,8 @@ static int init_config(const struct repo_init_opts *o, struct repo_config *c, st
 	return 0;
 }
 
-/* Two inits at once: the later config is refused where the store can tell; the loser's key slots open nothing then, and are passed over. */
+/* Two inits at once: the later config is refused where the store can tell; the loser's key slots open nothing then, and
+ * are passed over. */
 static int put_config(struct repo *r, struct err *e)
 {
 	CLEANUP(free_ptr) char *json = NULL;
@@ -158,7 +163,8 @@ static int put_config(struct repo *r, struct err *e)
 	return rc;
 }
 
-int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o, struct secret **ret_recovery, struct err *e)
+int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o,
+	      struct secret **ret_recovery, struct err *e)
 {
 	struct slot_new_opts first = { .label = o->label ? o->label : "first", .role = ROLE_FULL, .trusted = true,
 				       .argon_passes = o->argon_passes, .argon_kib = o->argon_kib };
@@ -168,14 +174,15 @@ int repo_init(struct store *s, const struct secret *secret, const struct repo_in
 	struct slot_id id;
 
 	if (repo_new(s, NULL, &r, e) < 0 || init_config(o, &r->cfg, e) < 0 || check_empty(s, e) < 0 ||
-	    keyring_generate(&r->keys, e) < 0 || secret_new_recovery(&recovery, e) < 0 || slot_store(r, secret, &first, &id, e) < 0 ||
-	    slot_store(r, recovery, &spare, &id, e) < 0 || put_config(r, e) < 0)
+	    keyring_generate(&r->keys, e) < 0 || secret_new_recovery(&recovery, e) < 0 ||
+	    slot_store(r, secret, &first, &id, e) < 0 || slot_store(r, recovery, &spare, &id, e) < 0 ||
+	    put_config(r, e) < 0)
 		return e->code;
 	*ret_recovery = STEAL(recovery);
 	return 0;
 }
 
-/* --- open ------------------------------------------------------------------------------------------------------------ */
+/* --- open --------------------------------------------------------------------------------------------------------- */
 
 static int missing_config(struct repo *r, struct err *e)
 {
@@ -189,11 +196,13 @@ static int missing_config(struct repo *r, struct err *e)
 	name_list_free(&keys);
 	if (!any) {
 		err_set(e, ERR_NOTFOUND, "no repository at %s", r->store->location);
-		return err_hint(e, "`kedge -r %s init` makes one", text_shell(r->store->location, (char[300]){ 0 }, 300));
+		return err_hint(e, "`kedge -r %s init` makes one",
+				text_shell(r->store->location, (char[300]){ 0 }, 300));
 	}
 	err_set(e, ERR_NOTFOUND, "no repository at %s: there are key slots, but no config", r->store->location);
-	return err_hint(e, "an interrupted init leaves this: then empty the place and run init again. If there was a repository, its object "
-			"\"config\" is lost: bring it back from a copy of the storage");
+	return err_hint(e, "an interrupted init leaves this: then empty the place and run init again. If there was a "
+			   "repository, its object "
+			   "\"config\" is lost: bring it back from a copy of the storage");
 }
 
 static int load_config(struct repo *r, const uint8_t cipher_id[CIPHER_ID_BYTES], struct err *e)
@@ -229,10 +238,11 @@ static int check_own_slot(struct repo *r, struct err *e)
 	if (!s)
 		return err_set(e, ERR_CORRUPT, "%s: the record of key slot %s is missing", r->store->location, hex);
 	if (s->removed)
-		return err_set(e, ERR_AUTH, "%s: key slot %s, which this secret opens, was removed at %s", r->store->location, hex,
-			       clock_local_text(s->time_ns, when));
+		return err_set(e, ERR_AUTH, "%s: key slot %s, which this secret opens, was removed at %s",
+			       r->store->location, hex, clock_local_text(s->time_ns, when));
 	if (s->role != r->keys->role || memcmp(s->sign_public, r->keys->slot_public, 32) != 0)
-		return err_set(e, ERR_CORRUPT, "%s: the record of key slot %s says %s and does not fit its key, which is a %s key",
+		return err_set(e, ERR_CORRUPT,
+			       "%s: the record of key slot %s says %s and does not fit its key, which is a %s key",
 			       r->store->location, hex, slot_role_name(s->role), slot_role_name(r->keys->role));
 	return 0;
 }
@@ -290,11 +300,14 @@ static int try_key(struct repo *r, const char *name, const struct secret *secret
 
 static int no_key_opens(const struct secret *secret, size_t tried, size_t total, struct err *e)
 {
-	static const char *const shown[] = { [SECRET_PASSPHRASE] = "password", [SECRET_KEYFILE] = "key file", [SECRET_RECOVERY] = "recovery key" };
+	static const char *const shown[] = {
+		[SECRET_PASSPHRASE] = "password", [SECRET_KEYFILE] = "key file", [SECRET_RECOVERY] = "recovery key"
+	};
 
 	err_set(e, ERR_AUTH, "no key slot opens with this %s (%zu tried)", shown[secret->kind], tried);
 	if (secret_is_mistyped_recovery(secret))
-		return err_hint(e, "it looks like a recovery key with a mistake in it: compare it character by character");
+		return err_hint(e,
+				"it looks like a recovery key with a mistake in it: compare it character by character");
 	if (tried == 0)
 		return err_hint(e, "none of the %zu key slots there opens with a %s", total, shown[secret->kind]);
 	return e->code;
@@ -314,7 +327,8 @@ static void last_first(struct repo *r, struct name_list *keys, const struct secr
 		CLEANUP(free_ptr) uint8_t *p = NULL;
 		size_t len;
 
-		if (store_get(r->store, keys->p[i], KEY_OBJECT_MAX, &p, &len, &e) < 0 || key_object_parse(p, len, &h, &e) < 0)
+		if (store_get(r->store, keys->p[i], KEY_OBJECT_MAX, &p, &len, &e) < 0 ||
+		    key_object_parse(p, len, &h, &e) < 0)
 			continue;
 		if (!state_last_slot(r->state_dir, h.cipher_id, &last))
 			return;		/* all key objects of a repository have one cipher id */
@@ -337,8 +351,8 @@ static bool is_damage(int rc)
 }
 
 /*
- * Tries the key objects until one opens and the config opens with what is in it: a stray or damaged one must not stand in the
- * way of the others.  What was wrong is the answer only if none does.
+ * Tries the key objects until one opens and the config opens with what is in it: a stray or damaged one must not stand
+ * in the way of the others.  What was wrong is the answer only if none does.
  */
 static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 {
@@ -377,7 +391,8 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 	return rc < 0 ? rc : 0;
 }
 
-int repo_open(struct store *s, const struct secret *secret, const struct repo_open_opts *o, struct repo **ret, struct err *e)
+int repo_open(struct store *s, const struct secret *secret, const struct repo_open_opts *o, struct repo **ret,
+	      struct err *e)
 {
 	CLEANUP(repo_close_cleanup) struct repo *r = NULL;
 	struct store_stat st;

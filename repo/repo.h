@@ -45,11 +45,15 @@ struct repo_open_opts {
 	void *opaque;
 };
 
-/* Makes a repository in an empty store: slot for secret, a recovery slot (*ret_recovery: show it once; secret_free), config
- * last: its put is the commit.  A config that exists is ERR_EXISTS; other objects in the store: ERR_EXISTS too. */
-MUST_CHECK int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o, struct secret **ret_recovery, struct err *e);
-/* No config: ERR_NOTFOUND ("no repository there").  No slot opens with secret: ERR_AUTH.  Unknown format or feature: ERR_UNSUPPORTED. */
-MUST_CHECK int repo_open(struct store *s, const struct secret *secret, const struct repo_open_opts *o, struct repo **ret, struct err *e);
+/* Makes a repository in an empty store: slot for secret, a recovery slot (*ret_recovery: show it once; secret_free),
+ * config last: its put is the commit.  A config that exists is ERR_EXISTS; other objects in the store: ERR_EXISTS
+ * too. */
+MUST_CHECK int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o,
+			 struct secret **ret_recovery, struct err *e);
+/* No config: ERR_NOTFOUND ("no repository there").  No slot opens with secret: ERR_AUTH.  Unknown format or feature:
+ * ERR_UNSUPPORTED. */
+MUST_CHECK int repo_open(struct store *s, const struct secret *secret, const struct repo_open_opts *o,
+			 struct repo **ret, struct err *e);
 void repo_close(struct repo *r);	/* NULL is fine */
 
 const struct repo_config *repo_config(const struct repo *r);

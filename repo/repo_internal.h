@@ -19,7 +19,7 @@
 /* Largest envelope, padding included (docs/format.md 3). */
 #define ENVELOPE_MAX_BYTES ((size_t)72 << 20)
 
-/* --- keyring (keys.c) ---------------------------------------------------------------------------------------------- */
+/* --- keyring (keys.c) --------------------------------------------------------------------------------------------- */
 struct key_generation {
 	uint32_t generation;
 	uint8_t index[KEY_BYTES], shared[KEY_BYTES];
@@ -47,14 +47,18 @@ DEFINE_CLEANUP(struct keyring, keyring_free)
 /* Fresh random keys: one generation, the default domain, role full. */
 MUST_CHECK int keyring_generate(struct keyring **ret, struct err *e);
 /* The payload of a key object for a slot of that role, in guarded memory (sodium_free). */
-MUST_CHECK int keyring_encode(const struct keyring *k, enum slot_role role, const uint8_t slot_seed[32], uint8_t **ret, size_t *ret_len, struct err *e);
+MUST_CHECK int keyring_encode(const struct keyring *k, enum slot_role role, const uint8_t slot_seed[32], uint8_t **ret,
+			      size_t *ret_len, struct err *e);
 MUST_CHECK int keyring_decode(const void *payload, size_t len, struct keyring **ret, struct err *e);
 /* NULL: this slot does not hold that generation. */
 const struct key_generation *keyring_generation(const struct keyring *k, uint32_t generation);
-static inline const struct key_generation *keyring_newest(const struct keyring *k) { return &k->generations[k->ngenerations - 1]; }
+static inline const struct key_generation *keyring_newest(const struct keyring *k)
+{
+	return &k->generations[k->ngenerations - 1];
+}
 const struct key_domain *keyring_domain(const struct keyring *k, const char *name);
 
-/* --- key objects (secret.c) ---------------------------------------------------------------------------------------- */
+/* --- key objects (secret.c) --------------------------------------------------------------------------------------- */
 #define ARGON_PASSES_DEFAULT 3u
 #define ARGON_PASSES_MAX 10u
 #define ARGON_KIB_DEFAULT 65536u
@@ -72,7 +76,8 @@ struct key_header {
 MUST_CHECK int key_object_parse(const void *p, size_t len, struct key_header *ret, struct err *e);
 /* ERR_AUTH: the secret does not open it. */
 MUST_CHECK int key_object_open(const void *p, size_t len, const struct secret *s, struct keyring **ret, struct err *e);
-MUST_CHECK int key_object_seal(const struct key_header *h, const struct secret *s, const void *payload, size_t len, struct buf *out, struct err *e);
+MUST_CHECK int key_object_seal(const struct key_header *h, const struct secret *s, const void *payload, size_t len,
+			       struct buf *out, struct err *e);
 const char *secret_kind_name(enum secret_kind kind);	/* "passphrase", "keyfile", "recovery" */
 /* True for a passphrase that has the shape of a recovery key but not its check digits: somebody mistyped one. */
 bool secret_is_mistyped_recovery(const struct secret *s);
@@ -80,22 +85,24 @@ static inline void secret_free_cleanup(struct secret **p) { secret_free(*p); }
 /* CLEANUP for a pointer from sodium_malloc. */
 void guarded_free(void *p);
 
-/* --- slots (slots.c) ----------------------------------------------------------------------------------------------- */
+/* --- slots (slots.c) ---------------------------------------------------------------------------------------------- */
 MUST_CHECK int slot_record_encode(const struct slot_info *s, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info *ret, struct err *e);
 void slot_info_done(struct slot_info *s);
 /* True when the slot may commit manifests of the VM. */
 bool slot_may_write(const struct slot_info *s, const char *vm);
-/* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until repo_close). */
+/* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until
+ * repo_close). */
 MUST_CHECK int slots_load(struct repo *r, struct err *e);
 /* Seals and puts a slot's record and its key object, in this order.  r needs a full keyring. */
-MUST_CHECK int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret, struct err *e);
+MUST_CHECK int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
+			  struct slot_id *ret, struct err *e);
 
-/* --- config (config.c) --------------------------------------------------------------------------------------------- */
+/* --- config (config.c) -------------------------------------------------------------------------------------------- */
 MUST_CHECK int config_encode(const struct repo_config *c, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int config_decode(const void *json, size_t len, struct repo_config *ret, struct err *e);
 
-/* --- what a client remembers (state.c) ----------------------------------------------------------------------------- */
+/* --- what a client remembers (state.c) ---------------------------------------------------------------------------- */
 struct seen_head {
 	struct slot_id slot;
 	struct session_id session;
@@ -113,8 +120,8 @@ struct seen {
 	VEC(struct seen_slot) slots;	/* the newest record of each slot */
 };
 void seen_done(struct seen *s);
-/* What earlier runs have seen of this instance; nothing without a state folder.  A damaged file is reported by notice and counts
- * as empty. */
+/* What earlier runs have seen of this instance; nothing without a state folder.  A damaged file is reported by notice
+ * and counts as empty. */
 MUST_CHECK int state_load(struct repo *r, struct seen *ret, struct err *e);
 /* Merges what is newer into the file.  A folder that can't be written is reported by notice, not an error. */
 void state_merge(struct repo *r, const struct seen *s);
@@ -124,7 +131,7 @@ MUST_CHECK int seen_decode(const void *json, size_t len, struct seen *ret, struc
 bool state_last_slot(const char *state_dir, const uint8_t cipher_id[CIPHER_ID_BYTES], struct slot_id *ret);
 void state_set_last_slot(const char *state_dir, const uint8_t cipher_id[CIPHER_ID_BYTES], const struct slot_id *slot);
 
-/* --- repo ---------------------------------------------------------------------------------------------------------- */
+/* --- repo --------------------------------------------------------------------------------------------------------- */
 struct repo_slots {
 	VEC(struct slot_info *) p;	/* current records */
 	VEC(struct slot_info *) old;	/* replaced ones: pointers that repo_slot gave out stay valid */
@@ -150,13 +157,15 @@ struct repo {
 /* Reports what e says through the notice, after what was done about it ("key slot record ignored"). */
 void repo_notice_err(struct repo *r, const struct err *e, const char *what);
 /* The bytes of an object, by way of the manifest cache (cache.c); not verified. */
-MUST_CHECK int object_read(struct repo *r, const struct object_name *n, const char *name, uint8_t **ret, size_t *ret_len, struct err *e);
+MUST_CHECK int object_read(struct repo *r, const struct object_name *n, const char *name, uint8_t **ret,
+			   size_t *ret_len, struct err *e);
 MUST_CHECK int name_list_add(struct name_list *l, const char *name, struct err *e);
 void name_list_sort(struct name_list *l);
 /* Who may sign objects of a type (docs/format.md 10).  ERR_AUTH says why not. */
 MUST_CHECK int object_check_signer(struct repo *r, enum object_type type, const struct slot_id *signer, struct err *e);
 /* B2 of docs/format.md 1; personal has at most 16 characters. */
-void hash_b2(uint8_t out[32], const void *key, size_t key_len, const uint8_t *salt, const char *personal, const void *msg, size_t len);
+void hash_b2(uint8_t out[32], const void *key, size_t key_len, const uint8_t *salt, const char *personal,
+	     const void *msg, size_t len);
 /* CLEANUP for key material on the stack. */
 struct wiped_key {
 	uint8_t b[KEY_BYTES];
@@ -164,6 +173,9 @@ struct wiped_key {
 void wiped_key_done(struct wiped_key *k);
 
 static inline bool slot_eq(const struct slot_id *a, const struct slot_id *b) { return !memcmp(a->b, b->b, SLOT_BYTES); }
-static inline bool session_eq(const struct session_id *a, const struct session_id *b) { return !memcmp(a->b, b->b, SESSION_BYTES); }
+static inline bool session_eq(const struct session_id *a, const struct session_id *b)
+{
+	return !memcmp(a->b, b->b, SESSION_BYTES);
+}
 
 #endif

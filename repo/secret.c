@@ -126,12 +126,13 @@ int secret_new(enum secret_kind kind, const void *bytes, size_t len, struct secr
 		return err_set(e, ERR_INVALID, "the %s is empty", kind == SECRET_KEYFILE ? "key file" : "password");
 	if (kind == SECRET_KEYFILE) {
 		if (len < KEYFILE_MIN_BYTES || len > KEYFILE_MAX_BYTES)
-			return err_set(e, ERR_INVALID, "the key file has %zu bytes; it must have %zu to %zu", len, KEYFILE_MIN_BYTES,
-				       KEYFILE_MAX_BYTES);
+			return err_set(e, ERR_INVALID, "the key file has %zu bytes; it must have %zu to %zu", len,
+				       KEYFILE_MIN_BYTES, KEYFILE_MAX_BYTES);
 		return secret_make(kind, bytes, len, ret, e);
 	}
 	if (len > PASSPHRASE_MAX_BYTES)
-		return err_set(e, ERR_INVALID, "the password has %zu bytes; at most %zu are possible", len, PASSPHRASE_MAX_BYTES);
+		return err_set(e, ERR_INVALID, "the password has %zu bytes; at most %zu are possible", len,
+			       PASSPHRASE_MAX_BYTES);
 	recovery = recovery_digits(bytes, len, digits) && recovery_decode(digits, key.b);
 	sodium_memzero(digits, sizeof(digits));
 	if (recovery)
@@ -210,19 +211,23 @@ int key_object_parse(const void *p, size_t len, struct key_header *ret, struct e
 
 	if (!rd_take(&rd, 8, &magic) || memcmp(magic, "KEDGEKEY", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "it does not begin as a key object does");
-	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kdf) || !rd_take(&rd, 6, &zero) || !rd_copy(&rd, h.cipher_id, CIPHER_ID_BYTES) ||
-	    !rd_copy(&rd, h.slot.b, SLOT_BYTES) || !rd_le32(&rd, &h.argon_passes) || !rd_le32(&rd, &h.argon_kib) ||
-	    !rd_copy(&rd, h.salt, SALT_BYTES) || rd.left < AEAD_BYTES)
+	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kdf) || !rd_take(&rd, 6, &zero) ||
+	    !rd_copy(&rd, h.cipher_id, CIPHER_ID_BYTES) || !rd_copy(&rd, h.slot.b, SLOT_BYTES) ||
+	    !rd_le32(&rd, &h.argon_passes) || !rd_le32(&rd, &h.argon_kib) || !rd_copy(&rd, h.salt, SALT_BYTES) ||
+	    rd.left < AEAD_BYTES)
 		return err_set(e, ERR_CORRUPT, "%zu bytes are too few for a key object", len);
 	if (version != 1)
 		return err_set(e, ERR_UNSUPPORTED, "it has version %u; this program knows version 1", version);
-	if (kdf < SECRET_PASSPHRASE || kdf > SECRET_RECOVERY || !bytes_all_zero(zero, 6) || bytes_all_zero(h.slot.b, SLOT_BYTES))
+	if (kdf < SECRET_PASSPHRASE || kdf > SECRET_RECOVERY || !bytes_all_zero(zero, 6) ||
+	    bytes_all_zero(h.slot.b, SLOT_BYTES))
 		return err_set(e, ERR_CORRUPT, "kdf %u or a reserved field is not what it can be", kdf);
 	h.kind = (enum secret_kind)kdf;
-	if (h.kind == SECRET_PASSPHRASE ? h.argon_passes < 1 || h.argon_passes > ARGON_PASSES_MAX || h.argon_kib < ARGON_KIB_MIN ||
-	    h.argon_kib > ARGON_KIB_MAX : h.argon_passes || h.argon_kib)
-		return err_set(e, ERR_CORRUPT, "it asks for %" PRIu32 " passes over %" PRIu32 " KiB to derive a key; refused", h.argon_passes,
-			       h.argon_kib);
+	if (h.kind == SECRET_PASSPHRASE ? h.argon_passes < 1 || h.argon_passes > ARGON_PASSES_MAX ||
+						  h.argon_kib < ARGON_KIB_MIN || h.argon_kib > ARGON_KIB_MAX
+					: h.argon_passes || h.argon_kib)
+		return err_set(e, ERR_CORRUPT,
+			       "it asks for %" PRIu32 " passes over %" PRIu32 " KiB to derive a key; refused",
+			       h.argon_passes, h.argon_kib);
 	*ret = h;
 	return 0;
 }
@@ -230,11 +235,12 @@ int key_object_parse(const void *p, size_t len, struct key_header *ret, struct e
 static int derive_kek(const struct key_header *h, const struct secret *s, struct wiped_key *kek, struct err *e)
 {
 	if (h->kind != SECRET_PASSPHRASE) {
-		hash_b2(kek->b, NULL, 0, h->salt, h->kind == SECRET_KEYFILE ? "kedge-keyfile-v1" : "kedge-recovery-1", s->bytes, s->len);
+		hash_b2(kek->b, NULL, 0, h->salt, h->kind == SECRET_KEYFILE ? "kedge-keyfile-v1" : "kedge-recovery-1",
+			s->bytes, s->len);
 		return 0;
 	}
-	if (crypto_pwhash(kek->b, KEY_BYTES, (const char *)s->bytes, s->len, h->salt, h->argon_passes, (size_t)h->argon_kib * 1024,
-			  crypto_pwhash_ALG_ARGON2ID13) != 0)
+	if (crypto_pwhash(kek->b, KEY_BYTES, (const char *)s->bytes, s->len, h->salt, h->argon_passes,
+			  (size_t)h->argon_kib * 1024, crypto_pwhash_ALG_ARGON2ID13) != 0)
 		return err_set(e, ERR_NOMEM, "no memory to derive a key: Argon2id wants %" PRIu32 " KiB", h->argon_kib);
 	return 0;
 }
@@ -259,13 +265,15 @@ int key_object_open(const void *p, size_t len, const struct secret *s, struct ke
 		return err_set(e, ERR_NOMEM, "no protected memory for %zu bytes of keys", n);
 	if (derive_kek(&h, s, &kek, e) < 0)
 		return e->code;
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(payload, NULL, NULL, b + KEY_HEADER_BYTES + NONCE_BYTES, n + TAG_BYTES, b,
-						       KEY_HEADER_BYTES, b + KEY_HEADER_BYTES, kek.b) != 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(payload, NULL, NULL, b + KEY_HEADER_BYTES + NONCE_BYTES,
+						       n + TAG_BYTES, b, KEY_HEADER_BYTES, b + KEY_HEADER_BYTES,
+						       kek.b) != 0)
 		return err_set(e, ERR_AUTH, "the %s does not open it", secret_kind_name(s->kind));
 	return keyring_decode(payload, n, ret, e);
 }
 
-int key_object_seal(const struct key_header *h, const struct secret *s, const void *payload, size_t len, struct buf *out, struct err *e)
+int key_object_seal(const struct key_header *h, const struct secret *s, const void *payload, size_t len,
+		    struct buf *out, struct err *e)
 {
 	CLEANUP(wiped_key_done) struct wiped_key kek = { 0 };
 	uint8_t *p;
@@ -285,7 +293,7 @@ int key_object_seal(const struct key_header *h, const struct secret *s, const vo
 	put_le32(p + 44, h->argon_kib);
 	memcpy(p + 48, h->salt, SALT_BYTES);
 	randombytes_buf(p + KEY_HEADER_BYTES, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(p + KEY_HEADER_BYTES + NONCE_BYTES, NULL, payload, len, p, KEY_HEADER_BYTES, NULL,
-						   p + KEY_HEADER_BYTES, kek.b);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(p + KEY_HEADER_BYTES + NONCE_BYTES, NULL, payload, len, p,
+						   KEY_HEADER_BYTES, NULL, p + KEY_HEADER_BYTES, kek.b);
 	return 0;
 }

@@ -183,12 +183,14 @@ int session_check_evicted(struct session *s, struct err *e)
 	if (settle(s->r, e) < 0 || protocol_set_load(s->r, OBJECT_EVICTION, &evictions, e) < 0)
 		return err_ctx(e, "looking for an eviction");
 	for (size_t i = 0; i < evictions.p.n && !evicted; i++)
-		evicted = session_eq(&evictions.p.p[i]->evicted_session, &s->id) && slot_eq(&evictions.p.p[i]->evicted_slot, &s->r->own);
+		evicted = session_eq(&evictions.p.p[i]->evicted_session, &s->id) &&
+			  slot_eq(&evictions.p.p[i]->evicted_slot, &s->r->own);
 	protocol_set_done(&evictions);
 	if (!evicted)
 		return 0;
 	s->evicted = true;
-	err_set(e, ERR_TRANSIENT, "this run's session was evicted: its lease had run out, and a prune went on without it");
+	err_set(e, ERR_TRANSIENT,
+		"this run's session was evicted: its lease had run out, and a prune went on without it");
 	return err_hint(e, "run it again: what is stored already is used");
 }
 
@@ -235,7 +237,8 @@ int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n
 	for (size_t i = 0; i < begun.n && rc == 0; i++) {
 		struct object_name name;
 
-		if (object_name_parse(begun.p[i], &name) && !session_eq(&name.session, &s->id) && !has_session(&ended, &name.session))
+		if (object_name_parse(begun.p[i], &name) && !session_eq(&name.session, &s->id) &&
+		    !has_session(&ended, &name.session))
 			out[n++] = name.session;
 	}
 	name_list_free(&begun);
@@ -249,8 +252,8 @@ int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose, struct session_id *ret, bool *ret_posted,
-		       struct err *e)
+int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose,
+		       struct session_id *ret, bool *ret_posted, struct err *e)
 {
 	CLEANUP(protocol_object_free_cleanup) struct protocol_object *p = calloc(1, sizeof(*p));
 	char name[OBJECT_NAME_BYTES];
@@ -273,7 +276,8 @@ int read_session_begin(struct repo *r, const char *const *manifests, size_t n, c
 		return rc;
 	}
 	if (rc < 0)
-		repo_notice_err(r, &why, "no read session could be stored, so a prune that runs meanwhile may interrupt this");
+		repo_notice_err(r, &why,
+				"no read session could be stored, so a prune that runs meanwhile may interrupt this");
 	*ret = p->session;
 	*ret_posted = rc == 0;
 	return 0;

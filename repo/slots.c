@@ -1,4 +1,5 @@
-/* slots.c - key slots: their records, signed by the authority, and adding, removing and re-keying them (docs/format.md, section 2). */
+/* slots.c - key slots: their records, signed by the authority, and adding, removing and re-keying them (docs/format.md,
+ * section 2). */
 #include <inttypes.h>
 #include <sodium.h>
 
@@ -47,7 +48,7 @@ bool slot_may_write(const struct slot_info *s, const char *vm)
 	return false;
 }
 
-/* --- the record as JSON ---------------------------------------------------------------------------------------------- */
+/* --- the record as JSON ------------------------------------------------------------------------------------------- */
 
 static json_t *vms_json(char *const *vms)
 {
@@ -107,11 +108,12 @@ static int record_fields(const json_t *o, struct slot_info *s, struct err *e)
 {
 	size_t role, kind, status;
 
-	if (js_hex(o, "slot", s->id.b, SLOT_BYTES, e) < 0 || js_hex(o, "sign", s->sign_public, sizeof(s->sign_public), e) < 0 ||
+	if (js_hex(o, "slot", s->id.b, SLOT_BYTES, e) < 0 ||
+	    js_hex(o, "sign", s->sign_public, sizeof(s->sign_public), e) < 0 ||
 	    js_choice(o, "role", role_names, 3, &role, e) < 0 || js_text(o, "label", &s->label, e) < 0 ||
-	    js_choice(o, "kdf", kind_names, 3, &kind, e) < 0 || vms_decode(o, s, e) < 0 || js_bool(o, "trusted", &s->trusted, e) < 0 ||
-	    js_choice(o, "status", status_names, 2, &status, e) < 0 || js_uint(o, "serial", 0, INT64_MAX - 1, &s->serial, e) < 0 ||
-	    js_time(o, "time", &s->time_ns, e) < 0)
+	    js_choice(o, "kdf", kind_names, 3, &kind, e) < 0 || vms_decode(o, s, e) < 0 ||
+	    js_bool(o, "trusted", &s->trusted, e) < 0 || js_choice(o, "status", status_names, 2, &status, e) < 0 ||
+	    js_uint(o, "serial", 0, INT64_MAX - 1, &s->serial, e) < 0 || js_time(o, "time", &s->time_ns, e) < 0)
 		return e->code;
 	s->role = (enum slot_role)(role + 1);
 	s->kind = (enum secret_kind)(kind + 1);
@@ -134,9 +136,10 @@ int slot_record_decode(const void *json, size_t len, struct slot_info *ret, stru
 	return 0;
 }
 
-/* --- reading them all ------------------------------------------------------------------------------------------------ */
+/* --- reading them all --------------------------------------------------------------------------------------------- */
 
-/* Of two records the one with the higher serial counts; with equal serials a removal does: what was taken away stays away. */
+/* Of two records the one with the higher serial counts; with equal serials a removal does: what was taken away stays
+ * away. */
 static bool supersedes(const struct slot_info *a, const struct slot_info *b)
 {
 	if (a->serial != b->serial)
@@ -221,7 +224,8 @@ static int read_records(struct repo *r, struct slot_list *ret, struct err *e)
 
 static bool same_record(const struct slot_info *a, const struct slot_info *b)
 {
-	return a->serial == b->serial && a->removed == b->removed && !memcmp(a->sign_public, b->sign_public, sizeof(a->sign_public));
+	return a->serial == b->serial && a->removed == b->removed &&
+	       !memcmp(a->sign_public, b->sign_public, sizeof(a->sign_public));
 }
 
 /* Takes over one record; what repo_slot gave out before stays valid until repo_close. */
@@ -301,7 +305,7 @@ int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
 	return 0;
 }
 
-/* --- changing them --------------------------------------------------------------------------------------------------- */
+/* --- changing them ------------------------------------------------------------------------------------------------ */
 
 static int put_record(struct repo *r, const struct slot_info *s, struct err *e)
 {
@@ -325,8 +329,8 @@ static int put_record(struct repo *r, const struct slot_info *s, struct err *e)
 	return rc;
 }
 
-static int put_key(struct repo *r, const struct key_header *h, const struct secret *secret, enum slot_role role, const uint8_t seed[32],
-		   char name[static OBJECT_NAME_BYTES], struct err *e)
+static int put_key(struct repo *r, const struct key_header *h, const struct secret *secret, enum slot_role role,
+		   const uint8_t seed[32], char name[static OBJECT_NAME_BYTES], struct err *e)
 {
 	struct object_name n = { .type = OBJECT_KEY, .slot = h->slot };
 	CLEANUP(guarded_free) uint8_t *payload = NULL;
@@ -347,8 +351,8 @@ static int put_key(struct repo *r, const struct key_header *h, const struct secr
 	return rc;
 }
 
-static int new_header(const struct repo *r, const struct secret *secret, const struct slot_id *slot, uint32_t passes, uint32_t kib,
-		      struct key_header *ret, struct err *e)
+static int new_header(const struct repo *r, const struct secret *secret, const struct slot_id *slot, uint32_t passes,
+		      uint32_t kib, struct key_header *ret, struct err *e)
 {
 	struct key_header h = { .kind = secret->kind, .slot = *slot };
 
@@ -356,8 +360,8 @@ static int new_header(const struct repo *r, const struct secret *secret, const s
 		h.argon_passes = passes ? passes : ARGON_PASSES_DEFAULT;
 		h.argon_kib = kib ? kib : ARGON_KIB_DEFAULT;
 		if (h.argon_passes > ARGON_PASSES_MAX || h.argon_kib < ARGON_KIB_MIN || h.argon_kib > ARGON_KIB_MAX)
-			return err_set(e, ERR_INVALID, "Argon2id takes 1 to %u passes over %u to %u KiB", ARGON_PASSES_MAX, ARGON_KIB_MIN,
-				       ARGON_KIB_MAX);
+			return err_set(e, ERR_INVALID, "Argon2id takes 1 to %u passes over %u to %u KiB",
+				       ARGON_PASSES_MAX, ARGON_KIB_MIN, ARGON_KIB_MAX);
 	}
 	memcpy(h.cipher_id, r->cfg.cipher_id, CIPHER_ID_BYTES);
 	randombytes_buf(h.salt, SALT_BYTES);
@@ -373,7 +377,8 @@ static int check_vms(const char *const *vms, struct err *e)
 	return 0;
 }
 
-int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret, struct err *e)
+int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret,
+	       struct err *e)
 {
 	CLEANUP(wiped_key_done) struct wiped_key seed = { 0 };
 	uint8_t secret_key[64];
@@ -408,7 +413,8 @@ static int need_full(const struct repo *r, const char *what, struct err *e)
 	return err_hint(e, "open the repository with the password or recovery key of a full slot");
 }
 
-int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret, struct err *e)
+int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret,
+		  struct err *e)
 {
 	struct slot_id id;
 
@@ -425,7 +431,8 @@ static bool opens_fully(const struct slot_info *s)
 	return s->role == ROLE_FULL && !s->removed && s->present && s->kind != SECRET_RECOVERY;
 }
 
-static int check_removal(const struct repo *r, const struct slot_list *l, const struct slot_info *s, bool force, struct err *e)
+static int check_removal(const struct repo *r, const struct slot_list *l, const struct slot_info *s, bool force,
+			 struct err *e)
 {
 	size_t others = 0;
 
@@ -519,7 +526,8 @@ int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
 	struct key_header h;
 
 	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_kind(r, secret, e) < 0 ||
-	    put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e) < 0 || remove_keys_of(r, &r->own, name, e) < 0)
+	    put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e) < 0 ||
+	    remove_keys_of(r, &r->own, name, e) < 0)
 		return e->code;
 	memcpy(r->key_name, name, sizeof(name));
 	return slots_load(r, e);

@@ -6,9 +6,9 @@
  *				or hides something.
  *	STATE/CIPHERID.slot	which key slot opened last, in hex: only a hint
  *
- * The file is sealed (key: B2(shared secret, "kedge-state-v1", instance id); associated data: the first 16 bytes), so that it
- * tells nobody what the repository holds and cannot be changed unnoticed.  Two processes that write at once: each merges
- * with what it finds, the later rename wins; what is lost so is at worst one run's newest entry.
+ * The file is sealed (key: B2(shared secret, "kedge-state-v1", instance id); associated data: the first 16 bytes), so
+ * that it tells nobody what the repository holds and cannot be changed unnoticed.  Two processes that write at once:
+ * each merges with what it finds, the later rename wins; what is lost so is at worst one run's newest entry.
  */
 #include <sodium.h>
 
@@ -29,7 +29,7 @@ void seen_done(struct seen *s)
 	VEC_DONE(&s->slots);
 }
 
-/* --- content --------------------------------------------------------------------------------------------------------- */
+/* --- content ------------------------------------------------------------------------------------------------------ */
 
 static int seen_encode(const struct seen *s, char **ret, size_t *ret_len, struct err *e)
 {
@@ -63,9 +63,11 @@ static int head_decode(const json_t *row, struct seen_head *h, struct err *e)
 {
 	CLEANUP(free_ptr) char *vm = NULL;
 
-	if (js_hex(row, "slot", h->slot.b, SLOT_BYTES, e) < 0 || js_hex(row, "session", h->session.b, SESSION_BYTES, e) < 0 ||
-	    js_hex(row, "hash", h->hash.b, ID_BYTES, e) < 0 || js_uint(row, "sequence", 1, INT64_MAX, &h->sequence, e) < 0 ||
-	    js_time(row, "end", &h->end_ns, e) < 0 || js_name(row, "vm", &vm, e) < 0)
+	if (js_hex(row, "slot", h->slot.b, SLOT_BYTES, e) < 0 ||
+	    js_hex(row, "session", h->session.b, SESSION_BYTES, e) < 0 ||
+	    js_hex(row, "hash", h->hash.b, ID_BYTES, e) < 0 ||
+	    js_uint(row, "sequence", 1, INT64_MAX, &h->sequence, e) < 0 || js_time(row, "end", &h->end_ns, e) < 0 ||
+	    js_name(row, "vm", &vm, e) < 0)
 		return e->code;
 	snprintf(h->vm, sizeof(h->vm), "%s", vm);
 	return 0;
@@ -87,7 +89,8 @@ static int rows_decode(const json_t *o, struct seen *s, struct err *e)
 		const json_t *row = json_array_get(slots, i);
 		struct seen_slot *p = VEC_PUSH(&s->slots, e);
 
-		if (!p || js_hex(row, "slot", p->slot.b, SLOT_BYTES, e) < 0 || js_uint(row, "serial", 0, INT64_MAX, &p->serial, e) < 0)
+		if (!p || js_hex(row, "slot", p->slot.b, SLOT_BYTES, e) < 0 ||
+		    js_uint(row, "serial", 0, INT64_MAX, &p->serial, e) < 0)
 			return e->code;
 	}
 	return 0;
@@ -108,7 +111,7 @@ int seen_decode(const void *json, size_t len, struct seen *ret, struct err *e)
 	return 0;
 }
 
-/* --- the file -------------------------------------------------------------------------------------------------------- */
+/* --- the file ----------------------------------------------------------------------------------------------------- */
 
 static char *seen_path(const struct repo *r, struct err *e)
 {
@@ -137,8 +140,9 @@ static int open_file(const struct repo *r, const uint8_t *p, size_t len, struct 
 	if (!plain)
 		return err_set(e, ERR_NOMEM, "no memory for %zu bytes", len);
 	state_key(r, g, &key);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, p + STATE_HEAD_BYTES + NONCE_BYTES, len - STATE_HEAD_BYTES - NONCE_BYTES,
-						       p, STATE_HEAD_BYTES, p + STATE_HEAD_BYTES, key.b) != 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, p + STATE_HEAD_BYTES + NONCE_BYTES,
+						       len - STATE_HEAD_BYTES - NONCE_BYTES, p, STATE_HEAD_BYTES,
+						       p + STATE_HEAD_BYTES, key.b) != 0)
 		return err_set(e, ERR_CORRUPT, "its seal does not verify");
 	return seen_decode(plain, len - STATE_HEAD_BYTES - AEAD_BYTES, ret, e);
 }
@@ -194,8 +198,8 @@ static int write_file(struct repo *r, const struct seen *s, struct err *e)
 	put_le32(out + 12, g->generation);
 	state_key(r, g, &key);
 	randombytes_buf(out + STATE_HEAD_BYTES, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(out + STATE_HEAD_BYTES + NONCE_BYTES, NULL, (uint8_t *)json, len, out, STATE_HEAD_BYTES, NULL,
-						   out + STATE_HEAD_BYTES, key.b);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(out + STATE_HEAD_BYTES + NONCE_BYTES, NULL, (uint8_t *)json, len,
+						   out, STATE_HEAD_BYTES, NULL, out + STATE_HEAD_BYTES, key.b);
 	if (fs_mkdirs(r->state_dir, 0700, e) < 0)
 		return e->code;
 	return fs_write_atomic(path, out, STATE_HEAD_BYTES + AEAD_BYTES + len, true, 0600, e);
@@ -258,7 +262,7 @@ void state_merge(struct repo *r, const struct seen *s)
 	seen_done(&all);
 }
 
-/* --- the hint -------------------------------------------------------------------------------------------------------- */
+/* --- the hint ----------------------------------------------------------------------------------------------------- */
 
 static char *slot_path(const char *state_dir, const uint8_t cipher_id[CIPHER_ID_BYTES], struct err *e)
 {
@@ -277,7 +281,8 @@ bool state_last_slot(const char *state_dir, const uint8_t cipher_id[CIPHER_ID_BY
 	if (!state_dir)
 		return false;
 	path = slot_path(state_dir, cipher_id, &e);
-	return path && fs_read_file(path, 2 * SLOT_BYTES, &text, &len, &e) == 0 && text_unhex((char *)text, ret->b, SLOT_BYTES);
+	return path && fs_read_file(path, 2 * SLOT_BYTES, &text, &len, &e) == 0 &&
+	       text_unhex((char *)text, ret->b, SLOT_BYTES);
 }
 
 void state_set_last_slot(const char *state_dir, const uint8_t cipher_id[CIPHER_ID_BYTES], const struct slot_id *slot)

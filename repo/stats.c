@@ -48,7 +48,8 @@ struct counting {
 	struct repo_stats *s;
 };
 
-static int counted(void *opaque, const struct id *id, const struct chunk_place *place, const struct id *bases, struct err *e)
+static int counted(void *opaque, const struct id *id, const struct chunk_place *place, const struct id *bases,
+		   struct err *e)
 {
 	struct counting *c = opaque;
 	const struct pack_info *pack = index_pack(c->x, place->pack);
@@ -108,7 +109,8 @@ static int add_backup(struct repo_stats *s, const struct manifest *m, struct err
 	return 0;
 }
 
-int repo_stats_collect(struct repo *r, struct index *x, const struct backup_list *l, struct repo_stats **ret, struct err *e)
+int repo_stats_collect(struct repo *r, struct index *x, const struct backup_list *l, struct repo_stats **ret,
+		       struct err *e)
 {
 	CLEANUP(repo_stats_free_cleanup) struct repo_stats *s = calloc(1, sizeof(*s));
 	struct listing listing = { .r = r, .s = s };

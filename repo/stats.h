@@ -23,7 +23,8 @@ struct stats_vm {
 };
 
 struct repo_stats {
-	struct stats_kind kind[OBJECT_TYPE_END];	/* by enum object_type; packs under the type of their segments, runs under the tail's */
+	/* by enum object_type; packs under the type of their segments, runs under the tail's */
+	struct stats_kind kind[OBJECT_TYPE_END];
 	struct stats_kind unknown;			/* objects that are none of ours */
 	struct stats_kind total;
 	uint64_t chunks, nodes;		/* entries of the index in usable packs; an id stored twice counts twice */
@@ -34,7 +35,8 @@ struct repo_stats {
 	VEC(struct stats_vm) vms;	/* by name */
 };
 /* All of it.  l: as repo_backups lists (all VMs).  Reads every index block once.  repo_stats_free releases. */
-MUST_CHECK int repo_stats_collect(struct repo *r, struct index *x, const struct backup_list *l, struct repo_stats **ret, struct err *e);
+MUST_CHECK int repo_stats_collect(struct repo *r, struct index *x, const struct backup_list *l, struct repo_stats **ret,
+				  struct err *e);
 void repo_stats_free(struct repo_stats *s);	/* NULL is fine */
 DEFINE_CLEANUP(struct repo_stats, repo_stats_free)
 

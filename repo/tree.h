@@ -33,21 +33,26 @@ struct node_source {
 
 /* Walks the chunks that are not zero, in rising order, from chunk index first on. */
 struct tree_walk;
-MUST_CHECK int tree_walk_new(const struct node_source *src, const struct tree_ref *t, uint32_t chunk_size, uint64_t first, struct tree_walk **ret, struct err *e);
+MUST_CHECK int tree_walk_new(const struct node_source *src, const struct tree_ref *t, uint32_t chunk_size,
+			     uint64_t first, struct tree_walk **ret, struct err *e);
 /* 1: *ret_index and *ret_id; 0: no more. */
 MUST_CHECK int tree_walk_next(struct tree_walk *w, uint64_t *ret_index, struct id *ret_id, struct err *e);
-/* After tree_walk_next failed: the chunks [*ret_from, *ret_to) lie below the node that can't be had.  The walk goes on behind them. */
+/* After tree_walk_next failed: the chunks [*ret_from, *ret_to) lie below the node that can't be had.  The walk goes on
+ * behind them. */
 void tree_walk_skip(struct tree_walk *w, uint64_t *ret_from, uint64_t *ret_to);
 /* Leaves out everything below chunk index to. */
 void tree_walk_seek(struct tree_walk *w, uint64_t to);
 void tree_walk_free(struct tree_walk *w);
 
-/* Calls fn for each chunk index at which a and b differ (NULL id = zero), rising; subtrees with equal ids are not read. */
+/* Calls fn for each chunk index at which a and b differ (NULL id = zero), rising; subtrees with equal ids are not
+ * read. */
 typedef int (*tree_diff_fn)(void *opaque, uint64_t index, const struct id *in_a, const struct id *in_b, struct err *e);
-MUST_CHECK int tree_diff(const struct node_source *src, const struct tree_ref *a, const struct tree_ref *b, uint32_t chunk_size, tree_diff_fn fn, void *opaque, struct err *e);
+MUST_CHECK int tree_diff(const struct node_source *src, const struct tree_ref *a, const struct tree_ref *b,
+			 uint32_t chunk_size, tree_diff_fn fn, void *opaque, struct err *e);
 
-/* Builds a tree from an older one (or nothing) and changes in rising order.  Nodes are handed to emit when complete (children first); nodes equal to the base's
- * are not emitted.  Untouched subtrees of the base are not read.  size may grow or shrink against base's: chunks beyond are dropped. */
+/* Builds a tree from an older one (or nothing) and changes in rising order.  Nodes are handed to emit when complete
+ * (children first); nodes equal to the base's are not emitted.  Untouched subtrees of the base are not read.  size may
+ * grow or shrink against base's: chunks beyond are dropped. */
 struct tree_builder;
 struct tree_builder_opts {
 	uint64_t size;			/* of the new tree */

@@ -1,16 +1,17 @@
 /*
  * tree_build.c - a new tree from an older one and changes in rising order.
  *
- * At most one node a level is open: the path to the last change.  A node is opened by reading the base's (or empty), and
- * closed when a change beyond it comes: then it is dropped (no children), kept by its id (nothing changed), or emitted,
- * and its parent, always open at that moment, gets the result.
+ * At most one node a level is open: the path to the last change.  A node is opened by reading the base's (or empty),
+ * and closed when a change beyond it comes: then it is dropped (no children), kept by its id (nothing changed), or
+ * emitted, and its parent, always open at that moment, gets the result.
  *
  *	level 3   [ node 0 ..................... ]
  *	level 2        [ node 7 ....... ]            open: the path to chunk `next - 1`
  *	level 1             [ node 1800 ]
  *
- * Each child of an open node is assigned at most once, because changes rise; so "changed" is exact without a second copy.
- * Growth: the levels above the old root are open from the start, the old root being child 0 of the lowest of them.
+ * Each child of an open node is assigned at most once, because changes rise; so "changed" is exact without a second
+ * copy.  Growth: the levels above the old root are open from the start, the old root being child 0 of the lowest of
+ * them.
  */
 #include <inttypes.h>
 
@@ -154,7 +155,8 @@ static int close_level(struct tree_builder *b, uint32_t level, struct err *e)
 static int close_before(struct tree_builder *b, uint64_t index, struct err *e)
 {
 	for (uint32_t level = 1; level <= b->height; level++)
-		if (b->level[level].open && b->level[level].index != tree_node_index(index, level) && close_level(b, level, e) < 0)
+		if (b->level[level].open && b->level[level].index != tree_node_index(index, level) &&
+		    close_level(b, level, e) < 0)
 			return e->code;
 	return 0;
 }
@@ -234,8 +236,8 @@ int tree_builder_set(struct tree_builder *b, uint64_t index, const struct id *id
 	int r;
 
 	if (index < b->next || index >= b->nchunks)
-		return err_set(e, ERR_INVALID, "chunk %" PRIu64 " of a tree of %" PRIu64 " after chunk %" PRIu64, index, b->nchunks,
-			       b->next);
+		return err_set(e, ERR_INVALID, "chunk %" PRIu64 " of a tree of %" PRIu64 " after chunk %" PRIu64, index,
+			       b->nchunks, b->next);
 	b->next = index + 1;
 	r = open_path(b, index, 1, id, e);
 	if (r < 0)
@@ -248,7 +250,8 @@ int tree_builder_set(struct tree_builder *b, uint64_t index, const struct id *id
 int tree_builder_zero(struct tree_builder *b, uint64_t from, uint64_t to, struct err *e)
 {
 	if (from < b->next || from > to)
-		return err_set(e, ERR_INVALID, "chunks %" PRIu64 " to %" PRIu64 " after chunk %" PRIu64, from, to, b->next);
+		return err_set(e, ERR_INVALID, "chunks %" PRIu64 " to %" PRIu64 " after chunk %" PRIu64, from, to,
+			       b->next);
 	to = min_u64(to, b->nchunks);
 	if (from >= to)
 		return 0;

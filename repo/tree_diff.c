@@ -1,8 +1,8 @@
 /*
  * tree_diff.c - where two trees differ; equal ids end the descent, so it costs what differs.
  *
- * Both trees are seen at the greater height.  The lower one's root is child 0 of child 0 of ... of nodes that don't exist:
- * such a place is called raised.
+ * Both trees are seen at the greater height.  The lower one's root is child 0 of child 0 of ... of nodes that don't
+ * exist: such a place is called raised.
  */
 #include "repo/tree_internal.h"
 
@@ -34,7 +34,8 @@ static struct place side_top(const struct side *s, uint32_t height)
 	return (struct place){ .kind = PLACE_ID, .id = s->t->root };
 }
 
-static int side_load(const struct diff *d, struct side *s, const struct place *p, uint32_t level, uint64_t index, struct err *e)
+static int side_load(const struct diff *d, struct side *s, const struct place *p, uint32_t level, uint64_t index,
+		     struct err *e)
 {
 	if (p->kind != PLACE_ID)
 		return 0;
@@ -59,12 +60,14 @@ static bool place_eq(const struct place *a, const struct place *b)
 }
 
 /* a and b differ.  Depth is at most TREE_LEVELS_MAX. */
-static int diff_at(struct diff *d, uint32_t level, uint64_t index, const struct place *a, const struct place *b, struct err *e)
+static int diff_at(struct diff *d, uint32_t level, uint64_t index, const struct place *a, const struct place *b,
+		   struct err *e)
 {
 	int r;
 
 	if (level == 0)
-		return d->fn(d->opaque, index, a->kind == PLACE_ID ? &a->id : NULL, b->kind == PLACE_ID ? &b->id : NULL, e);
+		return d->fn(d->opaque, index, a->kind == PLACE_ID ? &a->id : NULL, b->kind == PLACE_ID ? &b->id : NULL,
+			     e);
 	if (side_load(d, &d->a, a, level, index, e) < 0 || side_load(d, &d->b, b, level, index, e) < 0)
 		return e->code;
 	for (uint32_t i = 0; i < TREE_FANOUT; i++) {

@@ -19,12 +19,12 @@
 #define ENTRY_BYTES 160u			/* of a chunk from its sealing to its index run, about */
 #define ADD_BYTES_MAX ((size_t)256 << 20)
 
-/* --- budget --------------------------------------------------------------------------------------------------------- */
+/* --- budget ------------------------------------------------------------------------------------------------------- */
 
 /*
- * A fifth each for the index and for one pack (the repository's size at most; so its packs are full from 160 MiB on); two packs
- * and two node packs of a quarter make another 45 of 100; 6 for the reader, 12 for what waits for an index run; the rest seals.
- * Pack sizes must not depend on the number of threads: the layout would.
+ * A fifth each for the index and for one pack (the repository's size at most; so its packs are full from 160 MiB on);
+ * two packs and two node packs of a quarter make another 45 of 100; 6 for the reader, 12 for what waits for an index
+ * run; the rest seals.  Pack sizes must not depend on the number of threads: the layout would.
  */
 static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 {
@@ -56,12 +56,14 @@ static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 
 static int level_of(const struct repo_writer_opts *o)
 {
-	static const int levels[] = { [COMPRESS_DEFAULT] = 3, [COMPRESS_FAST] = 1, [COMPRESS_MAX] = 15, [COMPRESS_OFF] = 0 };
+	static const int levels[] = {
+		[COMPRESS_DEFAULT] = 3, [COMPRESS_FAST] = 1, [COMPRESS_MAX] = 15, [COMPRESS_OFF] = 0
+	};
 
 	return o->zstd_level ? o->zstd_level : levels[o->compression];
 }
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------------------------------ */
 
 static void init(struct repo_writer *w, const struct repo_writer_opts *o)
 {
@@ -129,7 +131,7 @@ int repo_writer_open(struct repo *r, const struct repo_writer_opts *o, struct re
 	return 0;
 }
 
-/* --- errors --------------------------------------------------------------------------------------------------------- */
+/* --- errors ------------------------------------------------------------------------------------------------------- */
 
 void writer_fail(struct repo_writer *w, const struct err *e)
 {
@@ -177,7 +179,7 @@ static int fail_here(struct repo_writer *w, struct err *e)
 	return e->code;
 }
 
-/* --- what is there -------------------------------------------------------------------------------------------------- */
+/* --- what is there ------------------------------------------------------------------------------------------------ */
 
 int repo_writer_has(struct repo_writer *w, const struct id *id, struct err *e)
 {
@@ -192,14 +194,16 @@ int repo_writer_has(struct repo_writer *w, const struct id *id, struct err *e)
 	pthread_mutex_unlock(&w->lock);
 	if (flying)
 		return 1;
-	r = index_find(w->x, id, 0, &place, NULL, e);	/* an index to build upon leaves out deltas whose bases are gone */
+	/* an index to build upon leaves out deltas whose bases are gone */
+	r = index_find(w->x, id, 0, &place, NULL, e);
 	return r < 0 ? fail_here(w, e) : r;
 }
 
-/* --- adding --------------------------------------------------------------------------------------------------------- */
+/* --- adding ------------------------------------------------------------------------------------------------------- */
 
 /* Takes plain. */
-static int add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id, void *plain, size_t len, struct err *e)
+static int add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id, void *plain,
+	       size_t len, struct err *e)
 {
 	CLEANUP(free_ptr) void *owned = plain;
 	int r = repo_writer_has(w, id, e);
@@ -254,7 +258,8 @@ static int emit_node(void *opaque, const uint8_t *encoded, size_t len, struct id
 }
 
 /* One chunk of p, padded with zeros, to its place in the tree. */
-static int add_piece(struct repo_writer *w, struct tree_builder *b, uint64_t index, const uint8_t *p, size_t len, struct err *e)
+static int add_piece(struct repo_writer *w, struct tree_builder *b, uint64_t index, const uint8_t *p, size_t len,
+		     struct err *e)
 {
 	uint8_t *plain;
 	struct id id;
@@ -289,7 +294,7 @@ int repo_writer_add_bytes(struct repo_writer *w, const void *p, size_t len, stru
 	return r;
 }
 
-/* --- looking -------------------------------------------------------------------------------------------------------- */
+/* --- looking ------------------------------------------------------------------------------------------------------ */
 
 struct repo_reader *repo_writer_reader(struct repo_writer *w)
 {
@@ -315,7 +320,7 @@ void repo_writer_stats(const struct repo_writer *w, struct repo_writer_stats *re
 	pthread_mutex_unlock(lock);
 }
 
-/* --- flushing and closing ------------------------------------------------------------------------------------------- */
+/* --- flushing and closing ----------------------------------------------------------------------------------------- */
 
 /* polite: an interruption ends it. */
 static int flush(struct repo_writer *w, bool polite, struct err *e)
@@ -419,8 +424,8 @@ static void free_all(struct repo_writer *w)
 	free(w);
 }
 
-/* Without a commit.  An end marker frees collectors from waiting for the lease, but the next run looks for orphans only in sessions
- * that have none: so it is posted only when every pack put has a name in an index run. */
+/* Without a commit.  An end marker frees collectors from waiting for the lease, but the next run looks for orphans only
+ * in sessions that have none: so it is posted only when every pack put has a name in an index run. */
 static void end_failed(struct repo_writer *w)
 {
 	struct err e = ERR_INIT;

@@ -1,6 +1,6 @@
 /*
- * writer_commit.c - the manifest's put is the commit: everything it names is durable and named before, and only what the store
- * says afterwards decides what the caller is told (docs/design.md, 7).
+ * writer_commit.c - the manifest's put is the commit: everything it names is durable and named before, and only what
+ * the store says afterwards decides what the caller is told (docs/design.md, 7).
  */
 #include "repo/backups.h"
 #include "repo/object.h"
@@ -31,8 +31,9 @@ static bool may_be_done(int code)
 }
 
 /*
- * The put failed, but the object may be there.  Putting the same bytes again does no harm, and when it succeeds they are durable.  That
- * the store shows the object is not as much: a folder that could not be synced shows it too, until the power fails.
+ * The put failed, but the object may be there.  Putting the same bytes again does no harm, and when it succeeds they
+ * are durable.  That the store shows the object is not as much: a folder that could not be synced shows it too, until
+ * the power fails.
  */
 static int learn(struct repo_writer *w, const char *name, const struct buf *sealed, struct err *e)
 {
@@ -55,7 +56,8 @@ static int learn(struct repo_writer *w, const char *name, const struct buf *seal
 	}
 	w->outcome_unknown = true;
 	(void)err_ctx(e, "outcome unknown: the store can't say whether the backup was committed as %s", name);
-	return err_hint(e, "When the store can be reached again, `kedge list` shows whether the backup is there; if not, run it again.");
+	return err_hint(e, "When the store can be reached again, `kedge list` shows whether the backup is there; if "
+			   "not, run it again.");
 }
 
 static int put_manifest(struct repo_writer *w, const struct manifest *m, struct id *ret, struct err *e)
@@ -90,7 +92,9 @@ static int after_commit(struct repo_writer *w, struct err *e)
 	pthread_mutex_lock(&w->run_lock);
 	r = writer_check_evicted(w, e);
 	if (r == 0 && session_end(w->session, true, &late) < 0)
-		repo_notice(w->r, "the backup is committed, but its end marker is not: collecting garbage waits for its lease: %s",
+		repo_notice(w->r,
+			    "the backup is committed, but its end marker is not: collecting garbage waits for its "
+			    "lease: %s",
 			    err_text(&late, text, sizeof(text)));
 	pthread_mutex_unlock(&w->run_lock);
 	w->ended = true;

@@ -4,8 +4,8 @@
  *	caller --> building segment --> sealers (base/workers.h) --> assembler --> uploaders --> index --> index run
  *	           (a kind each)        compress, seal, verify       packs         store_put
  *
- * Everything in flight is bounded: sealers by their budget, packs by the number of uploaders.  The first error stops all
- * stages and is what every later call returns.
+ * Everything in flight is bounded: sealers by their budget, packs by the number of uploaders.  The first error stops
+ * all stages and is what every later call returns.
  */
 #ifndef KEDGE_REPO_WRITER_INTERNAL_H
 #define KEDGE_REPO_WRITER_INTERNAL_H
@@ -99,8 +99,8 @@ struct repo_writer {
 	unsigned nuploaders;
 	struct open_pack pack[WRITER_KINDS];	/* the assembler's */
 
-	/* Held by whoever changes the index or uses the session, also during I/O: both want one thread at a time.  Never taken
-	 * with lock held. */
+	/* Held by whoever changes the index or uses the session, also during I/O: both want one thread at a time.
+	 * Never taken with lock held. */
 	pthread_mutex_t run_lock;
 	uint64_t run_bytes, run_entries;	/* packs that no stored run names; guarded by run_lock */
 	uint64_t unnamed;			/* of these, packs of this run; guarded by run_lock */
@@ -127,8 +127,8 @@ MUST_CHECK int writer_check(struct repo_writer *w, struct err *e);
 /* --- writer_seal.c: the caller's side and the sealers */
 MUST_CHECK int writer_seal_start(struct repo_writer *w, struct err *e);
 /* Takes plain. */
-MUST_CHECK int writer_seal_add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id, void *plain, size_t len,
-			       struct err *e);
+MUST_CHECK int writer_seal_add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id,
+			       void *plain, size_t len, struct err *e);
 /* Hands segments that are not full to the sealers, then a flush with the number. */
 MUST_CHECK int writer_seal_flush(struct repo_writer *w, uint64_t flush, struct err *e);
 void building_done(struct building *b);

@@ -1,6 +1,6 @@
 /*
- * writer_pack.c - sealed segments become packs: one thread appends them in the order in which they were submitted, and closes
- * a pack when the next segment would make it larger than it should be.
+ * writer_pack.c - sealed segments become packs: one thread appends them in the order in which they were submitted, and
+ * closes a pack when the next segment would make it larger than it should be.
  */
 #include <sodium.h>
 
@@ -34,7 +34,8 @@ void open_pack_done(struct open_pack *p)
 
 static size_t row_bytes(const struct segment_sealed *s)
 {
-	return DIR_SEGMENT_BYTES + s->frames.n * DIR_FRAME_BYTES + s->chunks.n * DIR_CHUNK_BYTES + s->bases.n * ID_BYTES;
+	return DIR_SEGMENT_BYTES + s->frames.n * DIR_FRAME_BYTES + s->chunks.n * DIR_CHUNK_BYTES +
+	       s->bases.n * ID_BYTES;
 }
 
 /* What the object would be at most with more bytes of segments and directory. */
@@ -118,7 +119,8 @@ static int close_bytes(struct repo_writer *w, struct open_pack *p, struct done_p
 
 	buf_init(&payload, PAYLOAD_MAX_BYTES);
 	buf_init(&envelope, 2 * (size_t)PAYLOAD_MAX_BYTES);
-	if (directory_encode(p->dir, &payload, e) < 0 || envelope_seal(w->r, OBJECT_DIRECTORY, payload.p, payload.len, &envelope, e) < 0)
+	if (directory_encode(p->dir, &payload, e) < 0 ||
+	    envelope_seal(w->r, OBJECT_DIRECTORY, payload.p, payload.len, &envelope, e) < 0)
 		return e->code;
 	bare = p->bytes.len + envelope.len + TRAILER_BYTES;
 	at = buf_extend(&p->bytes, (size_t)(padme(bare) - bare), e);
@@ -165,7 +167,7 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 	return 0;
 }
 
-/* --- the assembler -------------------------------------------------------------------------------------------------- */
+/* --- the assembler ------------------------------------------------------------------------------------------------ */
 
 static int finish_all(struct repo_writer *w, struct err *e)
 {

@@ -98,7 +98,7 @@ int writer_put_run(struct repo_writer *w, bool now, struct err *e)
 	return r;
 }
 
-/* --- the uploaders -------------------------------------------------------------------------------------------------- */
+/* --- the uploaders ------------------------------------------------------------------------------------------------ */
 
 /* Waits for a pack.  NULL: none came within a while (*ret_end false), or none will. */
 static struct done_pack *take(struct repo_writer *w, bool *ret_end)

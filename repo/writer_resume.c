@@ -7,7 +7,8 @@
 #include "repo/writer_internal.h"
 #include "transport/store.h"
 
-static int read_orphan(struct repo_writer *w, const char *name, struct trailer *t, uint64_t *ret_size, struct directory **ret, struct err *e)
+static int read_orphan(struct repo_writer *w, const char *name, struct trailer *t, uint64_t *ret_size,
+		       struct directory **ret, struct err *e)
 {
 	uint8_t raw[TRAILER_BYTES];
 	struct store_stat st;

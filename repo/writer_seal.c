@@ -1,8 +1,8 @@
 /*
  * writer_seal.c - chunks and nodes are collected to segments, which are sealed by worker threads.
  *
- * What goes into which segment, and which segment under which key, is decided here, by counting plain bytes in the order of
- * the calls: so the layout does not depend on the number of threads.
+ * What goes into which segment, and which segment under which key, is decided here, by counting plain bytes in the
+ * order of the calls: so the layout does not depend on the number of threads.
  */
 #include <sodium.h>
 
@@ -35,7 +35,7 @@ void building_done(struct building *b)
 	sodium_memzero(&b->key, sizeof(b->key));
 }
 
-/* --- the sealers ---------------------------------------------------------------------------------------------------- */
+/* --- the sealers -------------------------------------------------------------------------------------------------- */
 
 static int codec_new(void *opaque, void **ret, struct err *e)
 {
@@ -70,15 +70,20 @@ static int seal_run(void *codec, void *item, struct err *e)
 
 int writer_seal_start(struct repo_writer *w, struct err *e)
 {
-	struct workers_opts o = { .name = "kedge-seal", .threads = w->plan.threads, .max_bytes = w->plan.seal_bytes, .run = seal_run,
-				  .local_new = codec_new, .local_free = codec_free, .item_free = seal_job_free };
+	struct workers_opts o = { .name = "kedge-seal",
+				  .threads = w->plan.threads,
+				  .max_bytes = w->plan.seal_bytes,
+				  .run = seal_run,
+				  .local_new = codec_new,
+				  .local_free = codec_free,
+				  .item_free = seal_job_free };
 
 	w->building[PACK_DATA - 1].kind = PACK_DATA;
 	w->building[PACK_NODES - 1].kind = PACK_NODES;
 	return workers_new(&o, &w->seal, e);
 }
 
-/* --- the caller's side ---------------------------------------------------------------------------------------------- */
+/* --- the caller's side -------------------------------------------------------------------------------------------- */
 
 /* A key seals about one pack's worth of plain bytes. */
 static int use_key(struct repo_writer *w, struct building *b, struct err *e)
@@ -136,7 +141,8 @@ static const char *intern_domain(struct repo_writer *w, const char *domain, stru
 	return copy;
 }
 
-int writer_seal_add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id, void *plain, size_t len, struct err *e)
+int writer_seal_add(struct repo_writer *w, enum pack_kind kind, const char *domain, const struct id *id, void *plain,
+		    size_t len, struct err *e)
 {
 	struct building *b = &w->building[kind - 1];
 	CLEANUP(free_ptr) void *owned = plain;

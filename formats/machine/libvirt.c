@@ -68,12 +68,14 @@ static void XMLCALL on_text(void *opaque, const XML_Char *s, int len)
 }
 
 /* A description has no use for entities of its own: they are how XML bombs and file disclosures are made. */
-static void XMLCALL on_entity(void *opaque, const XML_Char *name, int is_parameter, const XML_Char *value, int value_len, const XML_Char *base,
-			      const XML_Char *system_id, const XML_Char *public_id, const XML_Char *notation)
+static void XMLCALL on_entity(void *opaque, const XML_Char *name, int is_parameter, const XML_Char *value,
+			      int value_len, const XML_Char *base, const XML_Char *system_id, const XML_Char *public_id,
+			      const XML_Char *notation)
 {
 	struct walk *w = opaque;
 
-	(void)name, (void)is_parameter, (void)value, (void)value_len, (void)base, (void)system_id, (void)public_id, (void)notation;
+	(void)name, (void)is_parameter, (void)value, (void)value_len, (void)base, (void)system_id, (void)public_id,
+		(void)notation;
 	w->found = false;
 	XML_StopParser(w->parser, XML_FALSE);
 }

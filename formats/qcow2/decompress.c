@@ -2,8 +2,8 @@
  * decompress.c - compressed clusters: raw deflate or zstd, one cluster of output each.
  *
  * With x = 62 - (cluster_bits - 8), an L2 entry holds the host offset in its lower x bits, then the number of further
- * 512-byte sectors up to bit 61.  So the length is an upper bound: what follows belongs to the next compressed cluster, and
- * the last one may be cut by the file's end.  A result is always one whole cluster; anything else is corruption.
+ * 512-byte sectors up to bit 61.  So the length is an upper bound: what follows belongs to the next compressed cluster,
+ * and the last one may be cut by the file's end.  A result is always one whole cluster; anything else is corruption.
  *
  * Results are cached by entry: one compressed cluster that millions of entries share is decompressed once, and a reader
  * that takes a cluster in small pieces pays once.
@@ -136,7 +136,8 @@ static bool zstd_cluster(struct qcow2 *q, void *out, size_t out_len, const void 
 static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, struct err *e)
 {
 	struct qcow2 *q = opaque;
-	uint64_t host = qcow2_compressed_host(q, entry), bound = qcow2_compressed_len(q, entry), size = q->im.identity.size;
+	uint64_t host = qcow2_compressed_host(q, entry), bound = qcow2_compressed_len(q, entry),
+		 size = q->im.identity.size;
 	CLEANUP(free_ptr) uint8_t *in = NULL;
 	bool ok;
 
@@ -148,7 +149,8 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 		return err_set(e, ERR_NOMEM, "compressed cluster of %" PRIu64 " bytes", bound);
 	if (file_pread_padded(q->im.fd, in, (size_t)bound, host, size, e) < 0)
 		return e->code;
-	ok = q->h.compression_type ? zstd_cluster(q, buf, len, in, (size_t)bound) : inflate_cluster(buf, len, in, (size_t)bound);
+	ok = q->h.compression_type ? zstd_cluster(q, buf, len, in, (size_t)bound)
+				   : inflate_cluster(buf, len, in, (size_t)bound);
 	if (ok)
 		return 0;
 	return err_set(e, ERR_CORRUPT, "compressed cluster at %" PRIu64 ": its %s data don't give %zu bytes", host,

@@ -6,7 +6,8 @@
  *	40 L1 offset u64  48 refcount table offset u64  56 its clusters  60 snapshots  64 snapshot table offset u64
  *	version 3: 72 incompatible u64  80 compatible u64  88 autoclear u64  96 refcount order  100 header length
  *	104 compression type u8, if the header is that long
- * Extensions follow the header: type u32, length u32, data padded to 8; up to type 0, the backing name or the cluster's end.
+ * Extensions follow the header: type u32, length u32, data padded to 8; up to type 0, the backing name or the cluster's
+ * end.
  */
 #include <inttypes.h>
 

@@ -1,7 +1,8 @@
 /*
  * map.c - from a guest offset to the run of one kind that begins there.
  *
- * An L1 entry names an L2 table; an L2 entry (8 bytes; 16 when extended) maps one cluster, an extended one in 32 subclusters:
+ * An L1 entry names an L2 table; an L2 entry (8 bytes; 16 when extended) maps one cluster, an extended one in 32
+ * subclusters:
  *
  *	bit 62	bit 0	offset		meaning
  *	0	0	0		nothing here (with a data file and bit 63: data at host offset 0)
@@ -104,7 +105,9 @@ static const char *check_plain(const struct qcow2 *q, uint64_t guest, uint64_t v
 	if (host & (q->cluster_size - 1))
 		return "the host offset is not aligned";
 	if (q->data_file)
-		return (host || v & QCOW2_COPIED) && host != guest ? "the offset in the data file differs from the guest's" : NULL;
+		return (host || v & QCOW2_COPIED) && host != guest
+			       ? "the offset in the data file differs from the guest's"
+			       : NULL;
 	if (!host)
 		return NULL;
 	if (!zero && host >= q->im.identity.size)
@@ -113,7 +116,8 @@ static const char *check_plain(const struct qcow2 *q, uint64_t guest, uint64_t v
 }
 
 /* Decides for unit `unit` of the cluster at guest offset `guest`.  NULL, or what is wrong with the entry. */
-static const char *decide(const struct qcow2 *q, uint64_t guest, uint64_t v, uint64_t bitmap, uint32_t unit, struct piece *ret)
+static const char *decide(const struct qcow2 *q, uint64_t guest, uint64_t v, uint64_t bitmap, uint32_t unit,
+			  struct piece *ret)
 {
 	uint64_t host = v & QCOW2_OFFSET_MASK;
 	uint32_t alloc = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32), same;
@@ -155,7 +159,8 @@ struct slice {
 	uint32_t entries;
 };
 
-static const char *decide_at(const struct qcow2 *q, const struct slice *s, uint64_t off, struct piece *ret, uint64_t *ret_entry)
+static const char *decide_at(const struct qcow2 *q, const struct slice *s, uint64_t off, struct piece *ret,
+			     uint64_t *ret_entry)
 {
 	uint64_t rel = off - s->first;
 	const uint8_t *p = s->p + (rel >> q->h.cluster_bits) * q->l2_entry_bytes;
@@ -170,10 +175,13 @@ static uint64_t slice_end(const struct qcow2 *q, const struct slice *s)
 	return s->first + ((uint64_t)s->entries << q->h.cluster_bits);
 }
 
-/* The run from off on, as far as the slice shows it.  A bad entry behind the first ends the run; it is found in its turn. */
-static const char *run_in_slice(const struct qcow2 *q, const struct slice *s, uint64_t off, uint64_t limit, struct qcow2_run *r)
+/* The run from off on, as far as the slice shows it.  A bad entry behind the first ends the run; it is found in its
+ * turn. */
+static const char *run_in_slice(const struct qcow2 *q, const struct slice *s, uint64_t off, uint64_t limit,
+				struct qcow2_run *r)
 {
-	uint64_t unit_size = (uint64_t)1 << q->unit_bits, within = off & (unit_size - 1), stop = slice_end(q, s), entry, at;
+	uint64_t unit_size = (uint64_t)1 << q->unit_bits, within = off & (unit_size - 1), stop = slice_end(q, s), entry,
+		 at;
 	struct piece p, next;
 	const char *bad = decide_at(q, s, off, &p, &entry);
 
@@ -195,14 +203,16 @@ static const char *run_in_slice(const struct qcow2 *q, const struct slice *s, ui
 }
 
 /* The run from off on in a slice that begins a hole of `hole` bytes in its table. */
-static struct qcow2_run run_in_hole(const struct qcow2 *q, const struct slice *s, uint64_t hole, uint64_t off, uint64_t limit)
+static struct qcow2_run run_in_hole(const struct qcow2 *q, const struct slice *s, uint64_t hole, uint64_t off,
+				    uint64_t limit)
 {
 	uint64_t end = s->first + (hole / q->l2_entry_bytes << q->h.cluster_bits);
 
 	return (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = min_u64(limit, end - off) };
 }
 
-static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
+static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t limit, struct qcow2_run *ret,
+			struct err *e)
 {
 	uint64_t len = min_u64(q->cluster_size, QCOW2_SLICE_BYTES);
 	uint64_t cover = len / q->l2_entry_bytes << q->h.cluster_bits;		/* guest bytes of a slice */
@@ -217,8 +227,10 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 	uint64_t hole;
 
 	if (table & (q->cluster_size - 1) || !range_ok(table, q->cluster_size, q->im.identity.size))
-		return err_set(e, ERR_CHANGED, "L2 table at %" PRIu64 " for guest offset %" PRIu64 ": the image was changed while it "
-			       "was read", table, off);
+		return err_set(e, ERR_CHANGED,
+			       "L2 table at %" PRIu64 " for guest offset %" PRIu64 ": the image was changed while it "
+			       "was read",
+			       table, off);
 	if (block_cache_get(q->cache, &q->owner_tables, s.host, (size_t)len + HOLE_BYTES, fill_l2, q, &b, e) < 0)
 		return e->code;
 	s.p = b->data;
@@ -237,7 +249,8 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
 {
 	const struct qcow2_state *st = &q->st[state];
-	uint64_t bytes = (uint64_t)st->l1_size * 8, at = (off >> q->l1_shift) * 8, slice = round_down(at, QCOW2_SLICE_BYTES);
+	uint64_t bytes = (uint64_t)st->l1_size * 8, at = (off >> q->l1_shift) * 8,
+		 slice = round_down(at, QCOW2_SLICE_BYTES);
 	uint64_t table, end, len;
 	const struct cache_block *b;
 
@@ -254,7 +267,8 @@ int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, 
 			break;
 	block_cache_put(q->cache, b);
 	if (table)
-		return run_in_table(q, table, off, min_u64(limit, (((off >> q->l1_shift) + 1) << q->l1_shift) - off), ret, e);
+		return run_in_table(q, table, off, min_u64(limit, (((off >> q->l1_shift) + 1) << q->l1_shift) - off),
+				    ret, e);
 	*ret = (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = min_u64(limit, ((slice + end) / 8 << q->l1_shift) - off) };
 	return 0;
 }

@@ -1,9 +1,10 @@
 /*
  * meta.c - which host places hold metadata.
  *
- * Regions (header, L1 tables, refcount table, snapshot table, bitmap tables) are a sorted list.  The clusters that tables
- * name one by one (L2 tables, refcount blocks, bitmap data) are a hash set of 64-bit words: host offset / 512 in the upper
- * 47 bits, owner in the lower 17.  The set grows with the entries that were really read from the file, up to a cap.
+ * Regions (header, L1 tables, refcount table, snapshot table, bitmap tables) are a sorted list.  The clusters that
+ * tables name one by one (L2 tables, refcount blocks, bitmap data) are a hash set of 64-bit words: host offset / 512 in
+ * the upper 47 bits, owner in the lower 17.  The set grows with the entries that were really read from the file, up to
+ * a cap.
  */
 #include <inttypes.h>
 #include <stdlib.h>

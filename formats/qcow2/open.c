@@ -97,7 +97,8 @@ static int take_names(struct qcow2 *q, const uint8_t *cluster, const struct qcow
 	struct image_info *info = &q->im.info;
 
 	if (q->h.backing_offset && q->h.backing_len) {
-		info->backing = qcow2_name_add(q, cluster + q->h.backing_offset, q->h.backing_len, "header: backing file name", e);
+		info->backing = qcow2_name_add(q, cluster + q->h.backing_offset, q->h.backing_len,
+					       "header: backing file name", e);
 		if (!info->backing)
 			return e->code;
 	}
@@ -146,9 +147,10 @@ static int add_regions(struct qcow2 *q, struct err *e)
 	struct qcow2_meta *m = &q->meta;
 
 	if (qcow2_meta_add_region(m, 0, 1, cluster, "header", QCOW2_NO_INDEX, e) < 0 ||
-	    qcow2_meta_add_region(m, h->l1_offset, (uint64_t)h->l1_size * 8, cluster, "L1 table", QCOW2_NO_INDEX, e) < 0 ||
-	    qcow2_meta_add_region(m, h->reftable_offset, (uint64_t)h->reftable_clusters * cluster, cluster, "refcount table",
-				  QCOW2_NO_INDEX, e) < 0)
+	    qcow2_meta_add_region(m, h->l1_offset, (uint64_t)h->l1_size * 8, cluster, "L1 table", QCOW2_NO_INDEX, e) <
+		    0 ||
+	    qcow2_meta_add_region(m, h->reftable_offset, (uint64_t)h->reftable_clusters * cluster, cluster,
+				  "refcount table", QCOW2_NO_INDEX, e) < 0)
 		return e->code;
 	return 0;
 }

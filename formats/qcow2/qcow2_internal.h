@@ -141,8 +141,8 @@ struct qcow2_run {
 };
 
 /* header.c.  *ret_cluster (malloc'ed) holds the first cluster, as far as the file has it; ext points into it. */
-MUST_CHECK int qcow2_header_read(int fd, uint64_t file_size, bool force, struct qcow2_header *ret, uint8_t **ret_cluster,
-				 struct qcow2_extensions *ret_ext, struct err *e);
+MUST_CHECK int qcow2_header_read(int fd, uint64_t file_size, bool force, struct qcow2_header *ret,
+				 uint8_t **ret_cluster, struct qcow2_extensions *ret_ext, struct err *e);
 
 /* meta.c.  add_region before seal, add_cluster after it. */
 MUST_CHECK int qcow2_meta_add_region(struct qcow2_meta *m, uint64_t start, uint64_t len, uint32_t cluster_size,
@@ -150,7 +150,8 @@ MUST_CHECK int qcow2_meta_add_region(struct qcow2_meta *m, uint64_t start, uint6
 /* Sorts the regions; two that overlap are ERR_CORRUPT. */
 MUST_CHECK int qcow2_meta_seal(struct qcow2_meta *m, struct err *e);
 /* Enters the cluster at host.  In a region, or there already (an L2 table of another state may be): ERR_CORRUPT. */
-MUST_CHECK int qcow2_meta_add_cluster(struct qcow2_meta *m, uint64_t host, uint32_t owner, const char *what, struct err *e);
+MUST_CHECK int qcow2_meta_add_cluster(struct qcow2_meta *m, uint64_t host, uint32_t owner, const char *what,
+				      struct err *e);
 /* What metadata the cluster at host holds (static text), or NULL. */
 const char *qcow2_meta_find(const struct qcow2_meta *m, uint64_t host);
 void qcow2_meta_done(struct qcow2_meta *m);
@@ -169,7 +170,8 @@ MUST_CHECK int qcow2_bitmaps_read(struct qcow2 *q, struct rd ext, struct err *e)
 MUST_CHECK int qcow2_bitmaps_scan(struct qcow2 *q, struct err *e);
 
 /* map.c */
-MUST_CHECK int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e);
+MUST_CHECK int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, struct qcow2_run *ret,
+			    struct err *e);
 
 /* decompress.c */
 uint64_t qcow2_compressed_host(const struct qcow2 *q, uint64_t entry);

@@ -146,7 +146,8 @@ static int q2w_write_vm_state(struct image_writer *w, const void *buf, size_t le
 		return e->code;
 	s = &q->states.p[q2w_now(q)];
 	if (!range_ok(off, len, s->vm_bytes))
-		return err_set(e, ERR_INTERNAL, "%zu bytes at %" PRIu64 " of %" PRIu64 " of machine memory", len, off, s->vm_bytes);
+		return err_set(e, ERR_INTERNAL, "%zu bytes at %" PRIu64 " of %" PRIu64 " of machine memory", len, off,
+			       s->vm_bytes);
 	if (q2w_write_any(q, buf, len, s->vm_base + off, e) < 0)
 		return err_ctx(e, "%s: machine memory", q->path);
 	return 0;
@@ -156,8 +157,8 @@ static int q2w_write_vm_state(struct image_writer *w, const void *buf, size_t le
 
 static int too_large(const struct q2w *q, uint64_t size, struct err *e)
 {
-	err_set(e, ERR_INVALID, "%s: a disk of %" PRIu64 " bytes is too large for clusters of %" PRIu64 " bytes", q->path, size,
-		q2w_cluster_size(q));
+	err_set(e, ERR_INVALID, "%s: a disk of %" PRIu64 " bytes is too large for clusters of %" PRIu64 " bytes",
+		q->path, size, q2w_cluster_size(q));
 	return err_hint(e, "use a larger cluster size (at most 2 MiB)");
 }
 
@@ -202,7 +203,8 @@ static int check_state(const struct q2w *q, const struct writer_state_opts *o, s
 	if (q->active)
 		return err_set(e, ERR_INTERNAL, "a state after the current one");
 	if (!o->name && (o->size != q->size || o->vm_state_bytes))
-		return err_set(e, ERR_INTERNAL, "the current state has %" PRIu64 " bytes and no machine memory", q->size);
+		return err_set(e, ERR_INTERNAL, "the current state has %" PRIu64 " bytes and no machine memory",
+			       q->size);
 	if (o->name && q->states.n == Q2W_SNAPSHOTS_MAX)
 		return err_set(e, ERR_INVALID, "qcow2 holds at most %d snapshots", Q2W_SNAPSHOTS_MAX);
 	return 0;
@@ -235,8 +237,10 @@ static int add_state(struct q2w *q, struct q2w_state *s, struct err *e)
 static int q2w_begin_state(struct image_writer *w, const struct writer_state_opts *o, struct err *e)
 {
 	struct q2w *q = (struct q2w *)w;
-	CLEANUP(state_done) struct q2w_state s = { .size = o->size, .vm_bytes = o->vm_state_bytes, .date_ns = o->date_ns,
-						   .vm_clock_ns = o->vm_clock_ns };
+	CLEANUP(state_done)
+	struct q2w_state s = {
+		.size = o->size, .vm_bytes = o->vm_state_bytes, .date_ns = o->date_ns, .vm_clock_ns = o->vm_clock_ns
+	};
 
 	if (check_state(q, o, e) < 0 || (q->pack && q->states.n && q2w_pack_drain(q, e) < 0))
 		return err_ctx(e, "%s", q->path);

@@ -12,11 +12,12 @@
  * `threads` threads; excludes preallocation (ERR_INVALID).  Sizes are rounded up to 512 bytes, as QEMU counts.
  *
  * States: any number of snapshots (up to 65536), then the current state; each has its own size, and snapshots may have
- * machine memory.  writer_share shares clusters, and whole L2 tables where they are equal; what cannot be shared (parts of
- * clusters, full refcounts) is copied.
+ * machine memory.  writer_share shares clusters, and whole L2 tables where they are equal; what cannot be shared (parts
+ * of clusters, full refcounts) is copied.
  *
- * Writes may have any alignment and order, and come from several threads.  A cluster that arrives in parts is compressed
- * when it is complete, or when the state ends; more than a few MiB of such parts at a time are stored uncompressed.
+ * Writes may have any alignment and order, and come from several threads.  A cluster that arrives in parts is
+ * compressed when it is complete, or when the state ends; more than a few MiB of such parts at a time are stored
+ * uncompressed.
  *
  * Memory: max_bytes (default 64 MiB), but never less than four clusters for each of tables, parts and compression, plus
  * 8 bytes for each (cluster_size / 2) clusters of the file.  Disks too large for the cluster size are ERR_INVALID.

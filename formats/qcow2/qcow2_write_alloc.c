@@ -108,8 +108,9 @@ int q2w_alloc_bytes(struct q2w *q, size_t len, uint64_t *ret, struct err *e)
 }
 
 /*
- * The table must hold the blocks that describe the table itself.  Every step of the search adds what the last one lacked;
- * a table cluster holds cluster_size / 8 blocks and each describes cluster_size / 2 clusters, so it ends at once or almost.
+ * The table must hold the blocks that describe the table itself.  Every step of the search adds what the last one
+ * lacked; a table cluster holds cluster_size / 8 blocks and each describes cluster_size / 2 clusters, so it ends at
+ * once or almost.
  */
 static uint64_t reftable_clusters(const struct q2w *q)
 {

@@ -1,4 +1,5 @@
-/* qcow2_write_end.c - what is written when all data are in: preallocated clusters, snapshot table, refcounts, header. */
+/* qcow2_write_end.c - what is written when all data are in: preallocated clusters, snapshot table, refcounts,
+ * header. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>

@@ -65,7 +65,8 @@ struct q2w {
 	struct q2w_pack *pack;		/* NULL: not compressing.  Its lock is taken before `lock` */
 	uint8_t *table, *cluster, *packed;	/* share's own: a cluster each */
 
-	pthread_mutex_t lock;		/* guards what follows; held while metadata is read or written, never for data */
+	/* guards what follows; held while metadata is read or written, never for data */
+	pthread_mutex_t lock;
 	struct q2w_meta *meta;
 	uint64_t next;			/* first host cluster that nobody has */
 	VEC(uint64_t) blocks;		/* offsets of the refcount blocks */

@@ -67,7 +67,8 @@ int q2w_l2_get(struct q2w *q, uint32_t state, uint64_t c, uint64_t *ret, struct 
 	return 0;
 }
 
-/* "Copied" says that a refcount is 1 and matters in the current state only, the last one: nothing shares with it later. */
+/* "Copied" says that a refcount is 1 and matters in the current state only, the last one: nothing shares with it
+ * later. */
 static int new_table(struct q2w *q, uint64_t slot, uint64_t *ret_l1, struct err *e)
 {
 	uint64_t c, l1;
@@ -100,8 +101,8 @@ int q2w_l2_set(struct q2w *q, uint64_t c, uint64_t entry, struct err *e)
 }
 
 /*
- * A compressed entry: bits 0 to x-1 the host offset in bytes, x to 61 the number of further 512-byte sectors that the data
- * touch, with x = 62 - (cluster_bits - 8).  From the qcow2 specification, "L2 table entry".
+ * A compressed entry: bits 0 to x-1 the host offset in bytes, x to 61 the number of further 512-byte sectors that the
+ * data touch, with x = 62 - (cluster_bits - 8).  From the qcow2 specification, "L2 table entry".
  */
 static unsigned sector_shift(const struct q2w *q)
 {

@@ -1,7 +1,8 @@
 /*
  * qcow2_write_meta.c - a bounded write-back cache of metadata clusters.
  *
- * Blocks are found by a hash of their offset and leave by a clock: the hand passes over blocks used since its last round.
+ * Blocks are found by a hash of their offset and leave by a clock: the hand passes over blocks used since its last
+ * round.
  */
 #include <string.h>
 

@@ -46,7 +46,8 @@ static int deflate_new(void *opaque, void **ret_local, struct err *e)
 	z_stream *z = calloc(1, sizeof(*z));
 
 	(void)opaque;
-	if (!z || deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+	if (!z ||
+	    deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
 		free(z);
 		return err_set(e, ERR_NOMEM, "compression");
 	}
@@ -176,7 +177,8 @@ static void drop_part(struct part *pt)
 	*pt = (struct part){ 0 };
 }
 
-/* A free slot; when there is none, the oldest cluster goes into the file uncompressed, where later parts can be added. */
+/* A free slot; when there is none, the oldest cluster goes into the file uncompressed, where later parts can be
+ * added. */
 static int part_slot(struct q2w *q, struct part **ret, struct err *e)
 {
 	struct q2w_pack *p = q->pack;

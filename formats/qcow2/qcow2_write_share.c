@@ -2,8 +2,8 @@
  * qcow2_write_share.c - a range that equals an earlier state's.
  *
  * Cheapest first: an L2 table is shared when the range covers all of it, a cluster when the range covers all of it, and
- * what is left is copied: parts of clusters, what lies beyond the end of this disk (a guest that grows it later must see
- * zeros there), and clusters whose refcount is at its limit.
+ * what is left is copied: parts of clusters, what lies beyond the end of this disk (a guest that grows it later must
+ * see zeros there), and clusters whose refcount is at its limit.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -48,19 +48,20 @@ static int ref_entry(struct q2w *q, uint64_t entry, struct err *e)
 }
 
 /*
- * Whether [start, end) of the disk, cut at its end, is covered by the range, and nothing that the other state holds there
- * lies beyond this one's end.
+ * Whether [start, end) of the disk, cut at its end, is covered by the range, and nothing that the other state holds
+ * there lies beyond this one's end.
  */
 static bool covers(const struct share *s, uint64_t start, uint64_t end)
 {
-	return s->off <= start && s->end >= min_u64(end, s->size) && min_u64(end, s->from_size) <= min_u64(end, s->size);
+	return s->off <= start && s->end >= min_u64(end, s->size) &&
+	       min_u64(end, s->from_size) <= min_u64(end, s->size);
 }
 
 /* ---- whole tables; the lock is held ---- */
 
 /*
- * Several compressed entries of a table may lie in one host cluster, and each will add a reference.  They are no more than
- * it has already, so up to half of the limit all is well.
+ * Several compressed entries of a table may lie in one host cluster, and each will add a reference.  They are no more
+ * than it has already, so up to half of the limit all is well.
  */
 static int can_ref_table(struct q2w *q, uint64_t l1, bool *ret, struct err *e)
 {

@@ -33,7 +33,8 @@ static int run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit,
 	return q->raw_data ? raw_data_run(q, off, limit, ret, e) : qcow2_run_at(q, state, off, limit, ret, e);
 }
 
-static int qcow2_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e)
+static int qcow2_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+			     struct err *e)
 {
 	struct qcow2 *q = (struct qcow2 *)im;
 	struct err later = ERR_INIT;	/* of a run behind the first: found again, and reported, in its turn */
@@ -41,7 +42,8 @@ static int qcow2_next_extent(struct image *im, uint32_t state, uint64_t off, uin
 
 	if (run_at(q, state, off, limit, &r, e) < 0)
 		return qcow2_damaged(q, e);
-	while (r.len < limit && run_at(q, state, off + r.len, limit - r.len, &next, &later) == 0 && continues(&r, &next))
+	while (r.len < limit && run_at(q, state, off + r.len, limit - r.len, &next, &later) == 0 &&
+	       continues(&r, &next))
 		r.len += next.len;
 	*ret = (struct extent){ .start = off, .len = r.len };
 	switch (r.kind) {

@@ -58,14 +58,18 @@ static int scan_l1_entry(void *opaque, uint64_t index, uint64_t v, struct err *e
 	uint64_t host = v & QCOW2_OFFSET_MASK, where = q->st[s->state].l1_offset + index * 8;
 
 	if (v & ~(QCOW2_OFFSET_MASK | QCOW2_COPIED))
-		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": reserved bits are set (0x%016" PRIx64 ")", where, v);
+		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": reserved bits are set (0x%016" PRIx64 ")",
+			       where, v);
 	if (!host)
 		return 0;
 	if (host & (q->cluster_size - 1))
-		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is not aligned", where, host);
+		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is not aligned", where,
+			       host);
 	if (!range_ok(host, q->cluster_size, q->im.identity.size))
-		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is outside the file of %" PRIu64
-			       " bytes", where, host, q->im.identity.size);
+		return err_set(e, ERR_CORRUPT,
+			       "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is outside the file of %" PRIu64
+			       " bytes",
+			       where, host, q->im.identity.size);
 	if (qcow2_meta_add_cluster(&q->meta, host, s->state, "L2 table", e) < 0)
 		return err_ctx(e, "L1 entry at %" PRIu64, where);
 	return 0;
@@ -77,7 +81,8 @@ static int scan_reftable_entry(void *opaque, uint64_t index, uint64_t v, struct 
 	uint64_t where = q->h.reftable_offset + index * 8;
 
 	if (v & (q->cluster_size - 1) || !range_ok(v, q->cluster_size, q->im.identity.size))
-		return err_set(e, ERR_CORRUPT, "refcount table entry at %" PRIu64 ": refcount block at %" PRIu64 " is %s", where, v,
+		return err_set(e, ERR_CORRUPT,
+			       "refcount table entry at %" PRIu64 ": refcount block at %" PRIu64 " is %s", where, v,
 			       v & (q->cluster_size - 1) ? "not aligned" : "outside the file");
 	if (qcow2_meta_add_cluster(&q->meta, v, QCOW2_OWNER_OTHER, "refcount block", e) < 0)
 		return err_ctx(e, "refcount table entry at %" PRIu64, where);

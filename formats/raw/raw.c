@@ -21,7 +21,8 @@ static void raw_close(struct image *im)
 	free(im);
 }
 
-static int raw_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e)
+static int raw_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+			   struct err *e)
 {
 	uint64_t end = off + limit;
 	bool data = true;

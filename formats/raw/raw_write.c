@@ -144,7 +144,8 @@ static int device_zero_rest(struct raw_writer *r, struct err *e)
 			run++;
 			continue;
 		}
-		if (run && target_zero_device(r->fd, (i - run) * r->unit, min_u64(i * r->unit, r->w.size) - (i - run) * r->unit, e) < 0)
+		if (run && target_zero_device(r->fd, (i - run) * r->unit,
+					      min_u64(i * r->unit, r->w.size) - (i - run) * r->unit, e) < 0)
 			return e->code;
 		run = 0;
 	}
@@ -229,7 +230,8 @@ static int open_device(struct raw_writer *r, struct err *e)
 	if (target_open_device(r->path, &r->fd, &size, e) < 0)
 		return e->code;
 	if (size < r->w.size)
-		return err_set(e, ERR_INVALID, "%s has %" PRIu64 " bytes, the disk needs %" PRIu64, r->path, size, r->w.size);
+		return err_set(e, ERR_INVALID, "%s has %" PRIu64 " bytes, the disk needs %" PRIu64, r->path, size,
+			       r->w.size);
 	r->unit = UNIT_BYTES;
 	while (div_up(r->w.size, r->unit * 8) > BITMAP_MAX_BYTES)
 		r->unit *= 2;

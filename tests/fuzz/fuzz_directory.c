@@ -21,7 +21,8 @@ static void check_sizes(const struct directory *d)
 		const struct dir_segment *s = &d->segments.p[i];
 
 		check(range_ok(s->off, s->stored, DATA_END) && s->key < d->keys.n);
-		check(range_ok(s->first_frame, s->nframes, d->frames.n) && range_ok(s->first_chunk, s->nchunks, d->chunks.n));
+		check(range_ok(s->first_frame, s->nframes, d->frames.n) &&
+		      range_ok(s->first_chunk, s->nchunks, d->chunks.n));
 		for (uint32_t k = 0; k < s->nchunks; k++) {
 			const struct dir_chunk *c = &d->chunks.p[s->first_chunk + k];
 

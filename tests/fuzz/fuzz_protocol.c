@@ -1,6 +1,6 @@
 /*
- * fuzz_protocol.c - any bytes as protocol objects.  The first byte chooses the type; what decodes encodes, and decodes to the same
- * again.  All that decodes is also put together with itself as a view, which must come to a verdict.
+ * fuzz_protocol.c - any bytes as protocol objects.  The first byte chooses the type; what decodes encodes, and decodes
+ * to the same again.  All that decodes is also put together with itself as a view, which must come to a verdict.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +38,12 @@ static void try_view(struct protocol_object *p)
 	struct err e = ERR_INIT;
 
 	check(v && eviction);
-	set = p->type == OBJECT_TOMBSTONE ? &v->tombstones : p->type == OBJECT_RESTORE ? &v->restores : p->type == OBJECT_EPOCH ? &v->epochs :
-	      p->type == OBJECT_SWEEP ? &v->sweeps : p->type == OBJECT_DOOMED ? &v->doomed_lists : &v->evictions;
+	set = p->type == OBJECT_TOMBSTONE ? &v->tombstones
+	      : p->type == OBJECT_RESTORE ? &v->restores
+	      : p->type == OBJECT_EPOCH	  ? &v->epochs
+	      : p->type == OBJECT_SWEEP	  ? &v->sweeps
+	      : p->type == OBJECT_DOOMED  ? &v->doomed_lists
+					  : &v->evictions;
 	object_name_text(&n, name);
 	add(set, p, name);
 	eviction->type = OBJECT_EVICTION;

@@ -1,8 +1,8 @@
 /*
  * fuzz_qcow2.c - any bytes as a qcow2 image: open, walk the map of every state, read, digest.
  *
- * Whatever the bytes claim, the work is bounded by what is there: caps on extents and bytes stand for a caller that stops
- * somewhere, and an input of 1 MiB must be done within a second.
+ * Whatever the bytes claim, the work is bounded by what is there: caps on extents and bytes stand for a caller that
+ * stops somewhere, and an input of 1 MiB must be done within a second.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,8 @@ static void walk(struct image *im, uint32_t state, struct budget *b)
 	if (size && image_pread(im, state, b->buf, 1, size - 1, &e) < 0)
 		check(e.cause[0]);
 	if (image_state(im, state)->vm_state_bytes &&
-	    image_pread_vm_state(im, state, b->buf, (size_t)min_u64(PIECE, image_state(im, state)->vm_state_bytes), 0, &e) < 0)
+	    image_pread_vm_state(im, state, b->buf, (size_t)min_u64(PIECE, image_state(im, state)->vm_state_bytes), 0,
+				 &e) < 0)
 		check(e.cause[0]);
 	if (b->extents < EXTENTS_MAX && image_state_digest(im, state, digest, &e) < 0)
 		check(e.cause[0]);

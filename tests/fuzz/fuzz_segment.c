@@ -1,6 +1,6 @@
 /*
- * fuzz_segment.c - a hostile directory and the plaintext of a segment, sealed with the right key: what a writer with a key could
- * store.  Input: u16 length of the directory, the directory, the frames of its first segment.
+ * fuzz_segment.c - a hostile directory and the plaintext of a segment, sealed with the right key: what a writer with a
+ * key could store.  Input: u16 length of the directory, the directory, the frames of its first segment.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,8 @@ static const struct world *the_world(void)
 
 	if (w.r)
 		return &w;
-	check(store_mem_new(&w.store, &e) == 0 && secret_new(SECRET_PASSPHRASE, PASSWORD, sizeof(PASSWORD) - 1, &secret, &e) == 0 &&
+	check(store_mem_new(&w.store, &e) == 0 &&
+	      secret_new(SECRET_PASSPHRASE, PASSWORD, sizeof(PASSWORD) - 1, &secret, &e) == 0 &&
 	      repo_init(w.store, secret, &o, &recovery, &e) == 0 && repo_open(w.store, secret, &open, &w.r, &e) == 0 &&
 	      segment_codec_new(&w.codec, &e) == 0 && pack_key_new(w.r, PACK_DATA, &w.key[0], &e) == 0 &&
 	      pack_key_new(w.r, PACK_NODES, &w.key[1], &e) == 0);
@@ -55,7 +56,8 @@ struct ctx {
 };
 
 /* Every base is chunk 0 of the same segment, or zeros when that is asked to be of another length. */
-static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf, size_t len, struct err *e)
+static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf,
+		    size_t len, struct err *e)
 {
 	struct ctx *c = opaque;
 	struct segment_bases bases = { get_base, c };
@@ -96,7 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct dir_key *row;
 	uint16_t len;
 
-	if (!rd_le16(&rd, &len) || !rd_window(&rd, len, &dir) || directory_decode(dir.p, dir.left, 64 * MIB, &d, &e) < 0)
+	if (!rd_le16(&rd, &len) || !rd_window(&rd, len, &dir) ||
+	    directory_decode(dir.p, dir.left, 64 * MIB, &d, &e) < 0)
 		return 0;
 	/* Sealed rightly, whatever it holds. */
 	k = &w->key[d->kind == PACK_NODES];

@@ -1,6 +1,6 @@
 /*
- * fuzz_slot.c - any bytes as a key object (what lies outside its seal), as the keys that a key object holds, and as a slot
- * record.  The key derivation is left out: it costs 64 MiB a try and looks at no structure.
+ * fuzz_slot.c - any bytes as a key object (what lies outside its seal), as the keys that a key object holds, and as a
+ * slot record.  The key derivation is left out: it costs 64 MiB a try and looks at no structure.
  */
 #include <sodium.h>
 #include <stdlib.h>

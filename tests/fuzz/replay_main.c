@@ -1,4 +1,5 @@
-/* replay_main.c - runs a fuzz target over the files of the folders given: the corpus as regression test, any compiler. */
+/* replay_main.c - runs a fuzz target over the files of the folders given: the corpus as regression test, any
+ * compiler. */
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -28,7 +28,8 @@ int main(int argc, char **argv)
 			c.g.password_file = argv[++i];
 	}
 	signals_install(&c.cancel);
-	r = is_new ? password_get_new(&c, "new passphrase", NULL, &s, &e) : password_get(&c, "passphrase for /backup", &s, &e);
+	r = is_new ? password_get_new(&c, "new passphrase", NULL, &s, &e)
+		   : password_get(&c, "passphrase for /backup", &s, &e);
 	if (r < 0) {
 		r = c.exit_code ? c.exit_code : exit_of_err(&e);
 		msg_error(&c, &e, r);

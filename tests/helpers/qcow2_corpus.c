@@ -1,4 +1,5 @@
-/* qcow2_corpus.c - writes the seeds of the qcow2 fuzz target: qcow2_corpus FOLDER.  Small, one feature or fault each. */
+/* qcow2_corpus.c - writes the seeds of the qcow2 fuzz target: qcow2_corpus FOLDER.  Small, one feature or fault
+ * each. */
 #include <stdio.h>
 #include <string.h>
 
@@ -66,7 +67,8 @@ static void extended(const char *dir)
 	qimage_set_bitmap(&q, 0, (uint64_t)0x0ff0f0f0 << 32);
 	qimage_set(&q, 16384, qimage_cluster(&q, NULL, 700) | QIMAGE_COPIED);
 	qimage_set_bitmap(&q, 16384, 0x3 | (uint64_t)0xc << 32);
-	/* Clusters are large here: without the refcount block, and all behind it one cluster forward, the seed is smaller. */
+	/* Clusters are large here: without the refcount block, and all behind it one cluster forward, the seed is
+	 * smaller. */
 	qimage_be64(&q, q.cluster, 0);
 	memmove(q.p + 2 * q.cluster, q.p + 3 * q.cluster, q.len - 3 * q.cluster);
 	q.len -= q.cluster;

@@ -1,6 +1,6 @@
 /*
- * repo_corpus.c - writes the seeds of the fuzz targets slot, config and protocol: repo_corpus FOLDER, one folder each below it.
- * Run again when the format changes; keys are random each time.
+ * repo_corpus.c - writes the seeds of the fuzz targets slot, config and protocol: repo_corpus FOLDER, one folder each
+ * below it.  Run again when the format changes; keys are random each time.
  */
 #include <sodium.h>
 #include <stdio.h>
@@ -66,9 +66,13 @@ static void slots(const char *dir)
 
 static void configs(const char *dir)
 {
-	struct repo_config c = { .draft = true, .chunk_size = 65536, .segment_size = 262144, .pack_size = 32 << 20, .created_ns = 1 };
-	static const char seen[] = "{\"heads\":[{\"slot\":\"0123456789abcdef\",\"session\":\"0123456789abcdef0123456789abcdef\","
-				   "\"hash\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"sequence\":1,\"end\":2,"
+	struct repo_config c = {
+		.draft = true, .chunk_size = 65536, .segment_size = 262144, .pack_size = 32 << 20, .created_ns = 1
+	};
+	static const char seen[] = "{\"heads\":[{\"slot\":\"0123456789abcdef\",\"session\":"
+				   "\"0123456789abcdef0123456789abcdef\","
+				   "\"hash\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\","
+				   "\"sequence\":1,\"end\":2,"
 				   "\"vm\":\"web\"}],\"slots\":[{\"slot\":\"0123456789abcdef\",\"serial\":1}]}";
 	struct err e = ERR_INIT;
 	char *json;
@@ -120,7 +124,8 @@ static void protocols(const char *dir)
 		add_name(&p->tombstones, OBJECT_TOMBSTONE, 1, NULL);
 		add_name(&p->objects, OBJECT_MANIFEST, 1, NULL);
 		check(protocol_encode(p, &json, &len, &e) == 0, &e);
-		seed = text_printf(&e, "%c%s", type - OBJECT_SESSION + 'n' - 'n' % (OBJECT_EXTENSION - OBJECT_SESSION + 1), json);
+		seed = text_printf(&e, "%c%s",
+				   type - OBJECT_SESSION + 'n' - 'n' % (OBJECT_EXTENSION - OBJECT_SESSION + 1), json);
 		check(seed != NULL, &e);
 		snprintf(name, sizeof(name), "%02d", type);
 		write_seed(dir, "protocol", name, seed, strlen(seed));

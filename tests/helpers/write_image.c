@@ -3,11 +3,11 @@
  *
  *	write_image raw|qcow2 TARGET [KEY=VALUE]... FILE...
  *
- * Each FILE is the content of one state, oldest first; the last is the current state, the others become snapshots s0, s1...
- * "FILE,VM" adds the file VM as machine memory.  Keys: cluster, step (bytes in one write; default 64K), seed (order of
- * the writes; 0 = ascending, the default), jobs (threads that write; step must then be a multiple of the cluster size),
- * threads, compress (0 1), preallocation (off metadata falloc full), max_bytes, share (0 1, default 1: what equals
- * the state before is shared), replace (0 1).
+ * Each FILE is the content of one state, oldest first; the last is the current state, the others become snapshots s0,
+ * s1...  "FILE,VM" adds the file VM as machine memory.  Keys: cluster, step (bytes in one write; default 64K), seed
+ * (order of the writes; 0 = ascending, the default), jobs (threads that write; step must then be a multiple of the
+ * cluster size), threads, compress (0 1), preallocation (off metadata falloc full), max_bytes, share (0 1, default 1:
+ * what equals the state before is shared), replace (0 1).
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -90,7 +90,9 @@ static int parse_key(struct args *a, const char *key, const char *v, struct err 
 	uint64_t n = 0;
 
 	if (strcmp(key, "preallocation") == 0)
-		return parse_preallocation(v, &a->o.preallocation) == 0 ? 0 : err_set(e, ERR_INVALID, "preallocation %s", v);
+		return parse_preallocation(v, &a->o.preallocation) == 0
+			       ? 0
+			       : err_set(e, ERR_INVALID, "preallocation %s", v);
 	if (!parse_size(v, &n))
 		return err_set(e, ERR_INVALID, "%s=%s", key, v);
 	if (strcmp(key, "cluster") == 0)

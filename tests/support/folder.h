@@ -4,7 +4,8 @@
 #ifndef KEDGE_TESTS_SUPPORT_FOLDER_H
 #define KEDGE_TESTS_SUPPORT_FOLDER_H
 
-/* A fresh, empty folder: its path, malloc'ed.  In TMPDIR, else /tmp, and not in TESTDIR: other users can't enter that. */
+/* A fresh, empty folder: its path, malloc'ed.  In TMPDIR, else /tmp, and not in TESTDIR: other users can't enter
+ * that. */
 char *test_folder_new(void);
 /* Removes the folder with all that is in it, and frees the path; NULL is fine. */
 void test_folder_done(char *dir);

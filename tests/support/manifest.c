@@ -68,9 +68,16 @@ static void add_states(struct manifest *m)
 	s->kind = STATE_SNAPSHOT;
 	s->name = copy("night/3");
 	d = PUSH(&s->disks);
-	*d = (struct manifest_state_disk){ .disk = 0, .tree = tree(100000, 0xbb), .snapshot_id = copy("17"), .date_ns = 12,
-					   .vm_clock_ns = UINT64_MAX, .has_digest = true, .digest = { 1 }, .has_vm_state = true,
-					   .vm_state = tree(1000, 0xcc), .how = READ_SNAPSHOT };
+	*d = (struct manifest_state_disk){ .disk = 0,
+					   .tree = tree(100000, 0xbb),
+					   .snapshot_id = copy("17"),
+					   .date_ns = 12,
+					   .vm_clock_ns = UINT64_MAX,
+					   .has_digest = true,
+					   .digest = { 1 },
+					   .has_vm_state = true,
+					   .vm_state = tree(1000, 0xcc),
+					   .how = READ_SNAPSHOT };
 }
 
 struct manifest *test_manifest(const char *vm, uint64_t sequence)

@@ -14,12 +14,13 @@ struct test_pack {
 	struct directory *d;
 };
 void test_pack_done(struct test_pack *p);
-/* Seals each group of `per` items as a segment of a new pack, puts it, and describes it.  Aborts the test when it fails. */
-void test_pack_put(struct repo *r, const struct session_id *session, enum pack_kind kind, const struct segment_item *it, size_t n, size_t per,
-		   int level, struct test_pack *ret);
+/* Seals each group of `per` items as a segment of a new pack, puts it, and describes it.  Aborts the test when it
+ * fails. */
+void test_pack_put(struct repo *r, const struct session_id *session, enum pack_kind kind, const struct segment_item *it,
+		   size_t n, size_t per, int level, struct test_pack *ret);
 /* The bytes of such a pack without putting it: malloc'ed; name and size are filled in. */
-uint8_t *test_pack_make(struct repo *r, const struct session_id *session, enum pack_kind kind, const struct segment_item *it, size_t n,
-			size_t per, int level, struct test_pack *ret);
+uint8_t *test_pack_make(struct repo *r, const struct session_id *session, enum pack_kind kind,
+			const struct segment_item *it, size_t n, size_t per, int level, struct test_pack *ret);
 /* A directory of n chunks with ids from the seed, in segments of 4, that belongs to no pack; name is made up. */
 void test_pack_fake(struct repo *r, const struct session_id *session, uint64_t seed, size_t n, struct test_pack *ret);
 /* The id of chunk i of such a directory. */

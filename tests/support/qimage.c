@@ -63,7 +63,8 @@ uint64_t qimage_cluster(struct qimage *q, const void *p, size_t len)
 	return qimage_append(q, p, len);
 }
 
-void qimage_init(struct qimage *q, uint32_t version, unsigned cluster_bits, uint64_t size, bool extl2, uint32_t l1_spare)
+void qimage_init(struct qimage *q, uint32_t version, unsigned cluster_bits, uint64_t size, bool extl2,
+		 uint32_t l1_spare)
 {
 	unsigned l1_shift = 2 * cluster_bits - (extl2 ? 4 : 3);
 
@@ -173,7 +174,8 @@ static size_t pack(const struct qimage *q, uint8_t fill, bool zstd, uint8_t *out
 		z.avail_in = q->cluster;
 		z.next_out = out;
 		z.avail_out = (uInt)cap;
-		must(deflateInit2(&z, 6, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) == Z_OK && deflate(&z, Z_FINISH) == Z_STREAM_END);
+		must(deflateInit2(&z, 6, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY) == Z_OK &&
+		     deflate(&z, Z_FINISH) == Z_STREAM_END);
 		len = cap - z.avail_out;
 		(void)deflateEnd(&z);
 	}
@@ -191,10 +193,12 @@ void qimage_compressed(struct qimage *q, uint64_t guest, uint8_t fill, bool zstd
 	len = pack(q, fill, zstd, out, q->cluster + 1024);
 	host = qimage_append(q, out, len);	/* packed, as writers do: not aligned */
 	free(out);
-	qimage_be64(q, at, QIMAGE_COMPRESSED | ((host + len - 1) / 512 - host / 512) << (62 - (q->cluster_bits - 8)) | host);
+	qimage_be64(q, at,
+		    QIMAGE_COMPRESSED | ((host + len - 1) / 512 - host / 512) << (62 - (q->cluster_bits - 8)) | host);
 }
 
-void qimage_snapshot(struct qimage *q, const char *id, const char *name, uint64_t size, uint64_t vm_bytes, uint32_t extra)
+void qimage_snapshot(struct qimage *q, const char *id, const char *name, uint64_t size, uint64_t vm_bytes,
+		     uint32_t extra)
 {
 	size_t tail = extra + strlen(id) + strlen(name), len = (size_t)round_up(40 + tail, 8);
 	uint8_t *l1 = malloc(q->l1_size * 8 + 1), *n;

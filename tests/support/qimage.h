@@ -1,8 +1,8 @@
 /*
  * qimage.h - small qcow2 images built in memory, right or wrong in any field.
  *
- * Layout: header in cluster 0, refcount table in 1, a refcount block in 2, the L1 table from 3 on; what is added goes to
- * the end.  Everything aborts on failure: it is for tests.
+ * Layout: header in cluster 0, refcount table in 1, a refcount block in 2, the L1 table from 3 on; what is added goes
+ * to the end.  Everything aborts on failure: it is for tests.
  */
 #ifndef KEDGE_TESTS_SUPPORT_QIMAGE_H
 #define KEDGE_TESTS_SUPPORT_QIMAGE_H
@@ -31,7 +31,8 @@ struct qimage {
 #define QIMAGE_EXT_DATA_FILE 0x44415441u
 
 /* l1_spare: L1 entries beyond what size needs, for machine state. */
-void qimage_init(struct qimage *q, uint32_t version, unsigned cluster_bits, uint64_t size, bool extl2, uint32_t l1_spare);
+void qimage_init(struct qimage *q, uint32_t version, unsigned cluster_bits, uint64_t size, bool extl2,
+		 uint32_t l1_spare);
 void qimage_done(struct qimage *q);
 
 void qimage_be32(struct qimage *q, uint64_t at, uint32_t v);
@@ -53,7 +54,8 @@ uint64_t qimage_data(struct qimage *q, uint64_t guest, uint8_t fill);
 /* A compressed cluster whose content is `fill` in its first half and fill + 1 in the second. */
 void qimage_compressed(struct qimage *q, uint64_t guest, uint8_t fill, bool zstd);
 /* Snapshot of the present L1 table.  extra: bytes of extra data, 0 or 16 (machine state, disk size). */
-void qimage_snapshot(struct qimage *q, const char *id, const char *name, uint64_t size, uint64_t vm_bytes, uint32_t extra);
+void qimage_snapshot(struct qimage *q, const char *id, const char *name, uint64_t size, uint64_t vm_bytes,
+		     uint32_t extra);
 
 /* The image as an open memory file (the caller closes it). */
 int qimage_fd(const struct qimage *q);

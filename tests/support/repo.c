@@ -37,7 +37,9 @@ static struct repo *open_with(struct test_repo *t, const char *password, const c
 
 void test_repo_new(struct test_repo *t, uint32_t chunk_size, const char *state_dir)
 {
-	struct repo_init_opts o = { .chunk_size = chunk_size, .argon_passes = ARGON_TEST_PASSES, .argon_kib = ARGON_TEST_KIB };
+	struct repo_init_opts o = { .chunk_size = chunk_size,
+				    .argon_passes = ARGON_TEST_PASSES,
+				    .argon_kib = ARGON_TEST_KIB };
 	struct secret *s = test_secret(TEST_PASSWORD), *recovery = NULL;
 	struct err e = ERR_INIT;
 
@@ -64,7 +66,9 @@ void test_repo_done(struct test_repo *t)
 
 struct repo *test_repo_as(struct test_repo *t, enum slot_role role, const char *password)
 {
-	struct slot_new_opts o = { .label = "test", .role = role, .argon_passes = ARGON_TEST_PASSES, .argon_kib = ARGON_TEST_KIB };
+	struct slot_new_opts o = {
+		.label = "test", .role = role, .argon_passes = ARGON_TEST_PASSES, .argon_kib = ARGON_TEST_KIB
+	};
 	struct secret *s = test_secret(password);
 	struct err e = ERR_INIT;
 	struct slot_id id;

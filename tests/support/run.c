@@ -61,7 +61,9 @@ static void open_repo(struct run_fx *fx)
 
 void run_fx_new(struct run_fx *fx)
 {
-	struct repo_init_opts o = { .chunk_size = RUN_CHUNK, .pack_size = 1 << 20, .argon_passes = 1, .argon_kib = 8192 };
+	struct repo_init_opts o = {
+		.chunk_size = RUN_CHUNK, .pack_size = 1 << 20, .argon_passes = 1, .argon_kib = 8192
+	};
 	struct secret *s = test_secret(TEST_PASSWORD), *recovery = NULL;
 	struct err e = ERR_INIT;
 
@@ -163,7 +165,8 @@ static int emit(void *opaque, const uint8_t *encoded, size_t len, struct id *ret
 	return repo_writer_add_node(opaque, encoded, len, ret_id, e);
 }
 
-static int put_chunk(struct run_fx *fx, struct repo_writer *w, struct tree_builder *b, uint64_t i, uint8_t *plain, struct err *e)
+static int put_chunk(struct run_fx *fx, struct repo_writer *w, struct tree_builder *b, uint64_t i, uint8_t *plain,
+		     struct err *e)
 {
 	struct id id;
 	int r;
@@ -233,7 +236,8 @@ struct manifest *run_manifest(const struct tree_ref *t)
 	return m;
 }
 
-int run_backup(struct run_fx *fx, uint64_t seed, uint64_t n, bool save, struct tree_ref *ret, struct repo_writer_stats *ret_stats, struct err *e)
+int run_backup(struct run_fx *fx, uint64_t seed, uint64_t n, bool save, struct tree_ref *ret,
+	       struct repo_writer_stats *ret_stats, struct err *e)
 {
 	struct repo_writer_opts o = { .vm = "vm", .threads = 2 };
 	struct repo_writer *w = NULL;

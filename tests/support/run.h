@@ -45,7 +45,8 @@ int run_disk(struct run_fx *fx, struct repo_writer *w, uint64_t seed, uint64_t n
 /* A manifest of one VM with one disk. */
 struct manifest *run_manifest(const struct tree_ref *t);
 /* Open, one disk, commit, close.  *ret_stats may be NULL. */
-int run_backup(struct run_fx *fx, uint64_t seed, uint64_t n, bool save, struct tree_ref *ret, struct repo_writer_stats *ret_stats, struct err *e);
+int run_backup(struct run_fx *fx, uint64_t seed, uint64_t n, bool save, struct tree_ref *ret,
+	       struct repo_writer_stats *ret_stats, struct err *e);
 /* Reads the tree by a fresh reader and compares every byte. */
 void run_verify(struct run_fx *fx, uint64_t seed, uint64_t n, const struct tree_ref *t);
 unsigned run_count(struct run_fx *fx, const char *prefix);

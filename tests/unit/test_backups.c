@@ -1,4 +1,5 @@
-/* Listing backups: what counts, what is reported, what a store that shows less is caught at; points as they are written. */
+/* Listing backups: what counts, what is reported, what a store that shows less is caught at; points as they are
+ * written. */
 #include "tests/test.h"
 
 #include <time.h>
@@ -36,8 +37,8 @@ static int teardown(void **state)
 }
 
 /* Commits a manifest for r's slot; previous is the one before (may be NULL).  *ret_hash is its id. */
-static void commit_as(struct repo *r, const char *vm, uint64_t sequence, const struct id *previous, bool complete, struct id *ret_hash,
-		      char name[OBJECT_NAME_BYTES])
+static void commit_as(struct repo *r, const char *vm, uint64_t sequence, const struct id *previous, bool complete,
+		      struct id *ret_hash, char name[OBJECT_NAME_BYTES])
 {
 	CLEANUP(manifest_free_cleanup) struct manifest *m = test_manifest(vm, sequence);
 	CLEANUP(free_ptr) char *json = NULL;
@@ -57,7 +58,8 @@ static void commit_as(struct repo *r, const char *vm, uint64_t sequence, const s
 	*ret_hash = n.hash;
 }
 
-static void commit(const char *vm, uint64_t sequence, const struct id *previous, struct id *ret_hash, char name[OBJECT_NAME_BYTES])
+static void commit(const char *vm, uint64_t sequence, const struct id *previous, struct id *ret_hash,
+		   char name[OBJECT_NAME_BYTES])
 {
 	commit_as(t.repo, vm, sequence, previous, true, ret_hash, name);
 }
@@ -113,7 +115,9 @@ static void test_backups__listed_in_order(void **state)
 static void test_backups__what_must_not_count(void **state)
 {
 	static const char *const vms[] = { "web", NULL };
-	struct slot_new_opts o = { .label = "host", .role = ROLE_FULL, .vms = vms, .argon_passes = 1, .argon_kib = 8192 };
+	struct slot_new_opts o = {
+		.label = "host", .role = ROLE_FULL, .vms = vms, .argon_passes = 1, .argon_kib = 8192
+	};
 	struct secret *s = test_secret("host");
 	char name[OBJECT_NAME_BYTES], other[OBJECT_NAME_BYTES];
 	CLEANUP(free_ptr) uint8_t *bytes = NULL;
@@ -152,7 +156,9 @@ static void test_backups__what_must_not_count(void **state)
 
 static void test_backups__pending_and_void(void **state)
 {
-	struct protocol_object p = { .type = OBJECT_EVICTION, .session = { { 7 } }, .evicted_slot = *repo_own_slot(t.repo),
+	struct protocol_object p = { .type = OBJECT_EVICTION,
+				     .session = { { 7 } },
+				     .evicted_slot = *repo_own_slot(t.repo),
 				     .evicted_session = { { 1 } } };
 	struct protocol_object sweep = { .type = OBJECT_SWEEP, .session = { { 8 } } };
 	struct object_name epoch = { .type = OBJECT_EPOCH, .slot = *repo_own_slot(t.repo) };
@@ -184,7 +190,9 @@ static void test_backups__pending_by_its_restore_record(void **state)
 {
 	struct protocol_object dead = { .type = OBJECT_TOMBSTONE, .session = { { 9 } } };
 	struct protocol_object back = { .type = OBJECT_RESTORE, .session = { { 6 } } };
-	struct protocol_object evict = { .type = OBJECT_EVICTION, .session = { { 7 } }, .evicted_slot = *repo_own_slot(t.repo),
+	struct protocol_object evict = { .type = OBJECT_EVICTION,
+					 .session = { { 7 } },
+					 .evicted_slot = *repo_own_slot(t.repo),
 					 .evicted_session = { { 6 } } };
 	char name[OBJECT_NAME_BYTES], text[OBJECT_NAME_BYTES];
 	struct err e = ERR_INIT;
@@ -234,7 +242,7 @@ static void test_backups__put_key(void **state)
 	repo_close(put);
 }
 
-/* --- a store that shows less ------------------------------------------------------------------------------------------- */
+/* --- a store that shows less -------------------------------------------------------------------------------------- */
 
 static void test_seen__newest_hidden(void **state)
 {
@@ -391,7 +399,7 @@ static void test_own_head__from_store_and_memory(void **state)
 	assert_true(id_eq(&h, &ha));
 }
 
-/* --- the cache ----------------------------------------------------------------------------------------------------------- */
+/* --- the cache ---------------------------------------------------------------------------------------------------- */
 
 struct reads {
 	unsigned n;
@@ -438,7 +446,7 @@ static void test_cache__far_stores_are_read_once(void **state)
 	assert_int_equal(reads.n, 4);
 }
 
-/* --- points ---------------------------------------------------------------------------------------------------------------- */
+/* --- points ------------------------------------------------------------------------------------------------------- */
 
 #define DAY INT64_C(86400)
 
@@ -465,12 +473,25 @@ static void make_points(struct backup_list *l)
 
 static void test_point__finds(void **state)
 {
-	static const struct { const char *text; size_t backup, state_index; int disk; } found[] = {
-		{ "web", 2, 0, -1 }, { "web@latest", 2, 0, -1 }, { "web/current", 2, 0, -1 }, { "web@abcd", 1, 0, -1 },
-		{ "web@adcdad", 3, 0, -1 }, { "db@d1cd", 0, 0, -1 }, { "web@2026-11-20", 1, 0, -1 }, { "web@2026-11-21", 2, 0, -1 },
-		{ "web@2026-11-22T00:00Z", 2, 0, -1 }, { "web@2026-11-21T11:59Z", 1, 0, -1 }, { "web@2026-11-21 12:00:00Z", 2, 0, -1 },
-		{ "web@2027-01-01T00:00", 2, 0, -1 }, { "web:vda", 2, 0, 0 }, { "web:vdb@abcd", 1, 0, 1 },
-		{ "web/snap:night/3", 2, 1, -1 }, { "web:vda@abcd/snap:night/3", 1, 1, 0 }, { "web/snapid:17", 2, 1, -1 },
+	static const struct { const char *text; size_t backup, state_index; int disk;
+	} found[] = {
+		{ "web", 2, 0, -1 },
+		{ "web@latest", 2, 0, -1 },
+		{ "web/current", 2, 0, -1 },
+		{ "web@abcd", 1, 0, -1 },
+		{ "web@adcdad", 3, 0, -1 },
+		{ "db@d1cd", 0, 0, -1 },
+		{ "web@2026-11-20", 1, 0, -1 },
+		{ "web@2026-11-21", 2, 0, -1 },
+		{ "web@2026-11-22T00:00Z", 2, 0, -1 },
+		{ "web@2026-11-21T11:59Z", 1, 0, -1 },
+		{ "web@2026-11-21 12:00:00Z", 2, 0, -1 },
+		{ "web@2027-01-01T00:00", 2, 0, -1 },
+		{ "web:vda", 2, 0, 0 },
+		{ "web:vdb@abcd", 1, 0, 1 },
+		{ "web/snap:night/3", 2, 1, -1 },
+		{ "web:vda@abcd/snap:night/3", 1, 1, 0 },
+		{ "web/snapid:17", 2, 1, -1 },
 	};
 	struct backup_list l;
 	struct err e = ERR_INIT;
@@ -483,8 +504,8 @@ static void test_point__finds(void **state)
 
 		if (point_find(&l, found[i].text, &p, &e) < 0)
 			fail_msg("%s: %s", found[i].text, e.cause);
-		if (p.backup != &l.p[found[i].backup] || p.state != found[i].state_index || p.has_disk != (found[i].disk >= 0) ||
-		    (p.has_disk && (int)p.disk != found[i].disk))
+		if (p.backup != &l.p[found[i].backup] || p.state != found[i].state_index ||
+		    p.has_disk != (found[i].disk >= 0) || (p.has_disk && (int)p.disk != found[i].disk))
 			fail_msg("%s finds another point", found[i].text);
 		if (!strpbrk(found[i].text, "/") && found[i].disk < 0) {
 			assert_ok(backup_find(&l, found[i].text, &b, &e), &e);
@@ -498,17 +519,28 @@ static void test_point__finds(void **state)
 
 static void test_point__refuses(void **state)
 {
-	static const struct { const char *text; int code; const char *says; } bad[] = {
+	static const struct { const char *text; int code; const char *says;
+	} bad[] = {
 		{ "mail", ERR_NOTFOUND, "VMs here: db, web" },
-		{ "", ERR_INVALID, "VM[:DISK]" }, { "web@", ERR_INVALID, "VM[:DISK]" }, { "web/", ERR_INVALID, "VM[:DISK]" },
-		{ "web:", ERR_INVALID, "VM[:DISK]" }, { "w b", ERR_INVALID, "VM[:DISK]" }, { "@latest", ERR_INVALID, "VM[:DISK]" },
-		{ "web@soon", ERR_INVALID, "neither latest" }, { "web@abc", ERR_INVALID, "neither latest" },
-		{ "web@ffff", ERR_NOTFOUND, "abcdabababab" }, { "db", ERR_NOTFOUND, "named by its id: d1cdd1d1d1d1" },
-		{ "web@2026-11-22", ERR_NOTFOUND, "incomplete" }, { "web@2026-11-19", ERR_NOTFOUND, "fits" },
+		{ "", ERR_INVALID, "VM[:DISK]" },
+		{ "web@", ERR_INVALID, "VM[:DISK]" },
+		{ "web/", ERR_INVALID, "VM[:DISK]" },
+		{ "web:", ERR_INVALID, "VM[:DISK]" },
+		{ "w b", ERR_INVALID, "VM[:DISK]" },
+		{ "@latest", ERR_INVALID, "VM[:DISK]" },
+		{ "web@soon", ERR_INVALID, "neither latest" },
+		{ "web@abc", ERR_INVALID, "neither latest" },
+		{ "web@ffff", ERR_NOTFOUND, "abcdabababab" },
+		{ "db", ERR_NOTFOUND, "named by its id: d1cdd1d1d1d1" },
+		{ "web@2026-11-22", ERR_NOTFOUND, "incomplete" },
+		{ "web@2026-11-19", ERR_NOTFOUND, "fits" },
 		{ "web@2026-11-19T23:00Z", ERR_NOTFOUND, "fits" },
-		{ "web:vdc", ERR_NOTFOUND, "disks there: vda, vdb" }, { "web/snap:x", ERR_NOTFOUND, "snap:night/3" },
-		{ "web:vdb/snap:night/3", ERR_NOTFOUND, "of disk vdb" }, { "web/latest", ERR_INVALID, "is no state" },
-		{ "web/snapid:18", ERR_NOTFOUND, "states there" }, { "web/layer:a.qcow2", ERR_NOTFOUND, "states there" },
+		{ "web:vdc", ERR_NOTFOUND, "disks there: vda, vdb" },
+		{ "web/snap:x", ERR_NOTFOUND, "snap:night/3" },
+		{ "web:vdb/snap:night/3", ERR_NOTFOUND, "of disk vdb" },
+		{ "web/latest", ERR_INVALID, "is no state" },
+		{ "web/snapid:18", ERR_NOTFOUND, "states there" },
+		{ "web/layer:a.qcow2", ERR_NOTFOUND, "states there" },
 	};
 	const struct backup *b = NULL;
 	struct backup_list l;

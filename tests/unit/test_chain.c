@@ -84,8 +84,8 @@ static void refused(const char *path, const struct chain_opts *o, int code, cons
 	int r = chain_open(path, o, &c, &e);
 
 	if (r != code || !strstr(err_text(&e, text, sizeof(text)), cause) || !strstr(e.hint, hint))
-		fail_msg("%s: %s: %s (hint: %s); wanted %s, \"%s\", \"%s\"", path, err_code_name(r), err_text(&e, text, sizeof(text)),
-			 e.hint, err_code_name(code), cause, hint);
+		fail_msg("%s: %s: %s (hint: %s); wanted %s, \"%s\", \"%s\"", path, err_code_name(r),
+			 err_text(&e, text, sizeof(text)), e.hint, err_code_name(code), cause, hint);
 }
 
 static struct chain *opened(const char *path, const struct chain_opts *o)
@@ -270,10 +270,13 @@ static void test_chain__references_followed(void **state)
 	assert_int_equal(symlink("../out/base.img", "t/d/link-out"), 0);
 	assert_int_equal(symlink("sub/base.img", "t/d/link-in"), 0);
 	{
-		const struct { const char *name; uint8_t fill; bool allow; } rows[] = {
-			{ "base.img", 8, false }, { "./base.img", 8, false }, { "sub/base.img", 6, false }, { path, 8, false },
-			{ "sub/../base.img", 8, false }, { "link-in", 6, false }, { "../d/base.img", 8, false },
-			{ "../out/base.img", 7, true }, { "link-out", 7, true }, { "base.img", 8, true },
+		const struct { const char *name; uint8_t fill; bool allow;
+		} rows[] = {
+			{ "base.img", 8, false },	 { "./base.img", 8, false },
+			{ "sub/base.img", 6, false },	 { path, 8, false },
+			{ "sub/../base.img", 8, false }, { "link-in", 6, false },
+			{ "../d/base.img", 8, false },	 { "../out/base.img", 7, true },
+			{ "link-out", 7, true },	 { "base.img", 8, true },
 		};
 
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -357,7 +360,8 @@ static void test_chain__formats(void **state)
 	refused("t/d/top.qcow2", &o, ERR_UNSUPPORTED, "\"vmdk\" is not supported", "");
 	o.format = "vmdk";
 	refused("t/d/top.qcow2", &o, ERR_INVALID, "\"vmdk\" is unknown", "");
-	o.format = "raw";						/* a given raw is obeyed: no reference is even looked at */
+	/* a given raw is obeyed: no reference is even looked at */
+	o.format = "raw";
 	make("t/d/top.qcow2", 2 * CS, "/etc/passwd", "raw", 0, 0);
 	c = opened("t/d/top.qcow2", &o);
 	assert_int_equal(c->nlayers, 1);

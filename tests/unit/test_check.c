@@ -1,4 +1,5 @@
-/* Checking: a whole repository gives no finding; each kind of damage is found, and mapped to the points and bytes that it touches. */
+/* Checking: a whole repository gives no finding; each kind of damage is found, and mapped to the points and bytes that
+ * it touches. */
 #include "tests/test.h"
 
 #include "repo/backups.h"

@@ -30,7 +30,9 @@ static void test_table__aligns(void **state)
 
 static void test_bar_line__fits_any_width(void **state)
 {
-	const struct progress_state s = { .phase = "reading", .what = "v\033da", .done = 3 * GIB / 2, .total = 3 * GIB };
+	const struct progress_state s = {
+		.phase = "reading", .what = "v\033da", .done = 3 * GIB / 2, .total = 3 * GIB
+	};
 	char buf[256];
 
 	(void)state;

@@ -118,9 +118,11 @@ static void test_stats__count_what_was_stored(void **state)
 	assert_int_equal(s->unusable_packs, 0);
 	assert_int_equal(s->kind[OBJECT_MANIFEST].objects, 2);
 	assert_int_equal(s->kind[OBJECT_CONFIG].objects, 1);
-	assert_int_equal(s->kind[OBJECT_DATA_SEGMENT].objects + s->kind[OBJECT_NODE_SEGMENT].objects, w[0].packs + w[1].packs);
-	assert_int_equal(s->kind[OBJECT_DATA_SEGMENT].bytes + s->kind[OBJECT_NODE_SEGMENT].bytes + s->kind[OBJECT_RUN_TAIL].bytes +
-			 s->kind[OBJECT_MANIFEST].bytes, w[0].bytes_stored + w[1].bytes_stored);
+	assert_int_equal(s->kind[OBJECT_DATA_SEGMENT].objects + s->kind[OBJECT_NODE_SEGMENT].objects,
+			 w[0].packs + w[1].packs);
+	assert_int_equal(s->kind[OBJECT_DATA_SEGMENT].bytes + s->kind[OBJECT_NODE_SEGMENT].bytes +
+				 s->kind[OBJECT_RUN_TAIL].bytes + s->kind[OBJECT_MANIFEST].bytes,
+			 w[0].bytes_stored + w[1].bytes_stored);
 	assert_int_equal(s->unknown.objects, 1);
 	assert_int_equal(s->vms.n, 1);
 	assert_string_equal(s->vms.p[0].vm, "vm");

@@ -113,11 +113,15 @@ static void test_fs__read_file_has_a_limit(void **state)
 
 static void test_fs__paths(void **state)
 {
-	static const struct { const char *dir, *name, *want; } joins[] = {
-		{ "a/b", "c", "a/b/c" }, { "a/", "c", "a/c" }, { "/", "c", "/c" }, { "a", "/c", "/c" }, { "", "c", "c" },
+	static const struct { const char *dir, *name, *want;
+	} joins[] = {
+		{ "a/b", "c", "a/b/c" }, { "a/", "c", "a/c" }, { "/", "c", "/c" },
+		{ "a", "/c", "/c" },	 { "", "c", "c" },
 	};
-	static const struct { const char *path, *want; } dirs[] = {
-		{ "a/b/c", "a/b" }, { "c", "." }, { "/c", "/" }, { "/", "/" }, { "a/b/", "a" }, { "a//b", "a" }, { "//c", "/" },
+	static const struct { const char *path, *want;
+	} dirs[] = {
+		{ "a/b/c", "a/b" }, { "c", "." },    { "/c", "/" },  { "/", "/" },
+		{ "a/b/", "a" },    { "a//b", "a" }, { "//c", "/" },
 	};
 	struct err e = ERR_INIT;
 

@@ -1,4 +1,5 @@
-/* The index: runs stored and loaded, found again within a bounded cache; duplicates, doomed packs, distrust, damage, threads. */
+/* The index: runs stored and loaded, found again within a bounded cache; duplicates, doomed packs, distrust, damage,
+ * threads. */
 #include "tests/test.h"
 
 #include <pthread.h>
@@ -16,7 +17,8 @@
 #define CHUNK 4096u
 static const struct session_id session = { { 1, 2, 3 } };
 
-static struct index *load(struct repo *r, const struct protocol_view *v, bool build, size_t max_bytes, uint32_t want_damaged)
+static struct index *load(struct repo *r, const struct protocol_view *v, bool build, size_t max_bytes,
+			  uint32_t want_damaged)
 {
 	struct index_opts o = { .build = build, .max_bytes = max_bytes };
 	struct err e = ERR_INIT;
@@ -180,7 +182,8 @@ struct seen_entries {
 	uint8_t xor[ID_BYTES];
 };
 
-static int see(void *opaque, const struct id *id, const struct chunk_place *place, const struct id *bases, struct err *e)
+static int see(void *opaque, const struct id *id, const struct chunk_place *place, const struct id *bases,
+	       struct err *e)
 {
 	struct seen_entries *s = opaque;
 
@@ -359,7 +362,9 @@ static void test_index__only_those_who_may_attest_are_believed(void **state)
 		test_pack_fake(other, &session, k, 8, &made);
 		made.d->segments.p[0].verified = true;
 		made.d->segments.p[1].sealer = *repo_own_slot(t.repo);
-		assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len, made.d, &e), &e);
+		assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len, made.d,
+					      &e),
+			  &e);
 		(void)store_run(x);
 		index_free(x);
 		for (int build = 0; build < 2; build++) {
@@ -370,7 +375,9 @@ static void test_index__only_those_who_may_attest_are_believed(void **state)
 		}
 		x = load(t.repo, NULL, true, 0, 0);	/* the same by way of the directory */
 		if (k == 0)
-			assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len, made.d, &e), &e);
+			assert_ok(index_add_directory(x, made.name, made.size, made.envelope_off, made.envelope_len,
+						      made.d, &e),
+				  &e);
 		assert_int_equal(find(x, k, 1, 0, &p), k);
 		assert_int_equal(find(x, k, 5, 0, &p), k);
 		index_free(x);
@@ -464,7 +471,8 @@ static int now_so_now_so(void *opaque, const struct store_fault_call *c, struct 
 	unsigned *n = opaque;
 
 	(void)e;
-	if (c->when == STORE_FAULT_AFTER && !strcmp(c->op, "read") && !strncmp(c->name, "index/", 6) && c->len == INDEX_BLOCK_BYTES && (*n)++ % 2 == 0)
+	if (c->when == STORE_FAULT_AFTER && !strcmp(c->op, "read") && !strncmp(c->name, "index/", 6) &&
+	    c->len == INDEX_BLOCK_BYTES && (*n)++ % 2 == 0)
 		((uint8_t *)c->buf)[1000] ^= 1;
 	return 0;
 }
@@ -553,7 +561,8 @@ static void test_index__damaged_runs_are_replaced(void **state)
 			free(whole);
 			flip(t.store, l.p[0], len - 1 - back);
 			t.notices[0] = '\0';
-			assert_ok(index_load(t.repo, NULL, &(struct index_opts){ .build = build }, &x, &damaged, &e), &e);
+			assert_ok(index_load(t.repo, NULL, &(struct index_opts){ .build = build }, &x, &damaged, &e),
+				  &e);
 			expect_all(x, ids[0], N, p[0].name);
 			expect_all(x, ids[1], N, p[1].name);
 			if (damaged) {
@@ -671,7 +680,10 @@ static void test_index__cache_folder(void **state)
 		warm = reads;
 		assert_true(round == 0 || round == 3 ? warm >= 2 && warm < 6 : warm == 0 || round == 2);
 		if (round == 1) {	/* a bit of the copy rots */
-			snprintf(cmd, sizeof(cmd), "f=$(find '%s' -type f) && printf x | dd of=\"$f\" bs=1 seek=70000 conv=notrunc status=none", dir);
+			snprintf(cmd, sizeof(cmd),
+				 "f=$(find '%s' -type f) && printf x | dd of=\"$f\" bs=1 seek=70000 conv=notrunc "
+				 "status=none",
+				 dir);
 			assert_int_equal(system(cmd), 0);
 		}
 		if (round == 2) {

@@ -255,12 +255,24 @@ static void test_key_object__costs_are_capped(void **state)
 static void test_slot_record__round_trip_and_refusals(void **state)
 {
 	char *vms[] = { (char[]){ "web" }, (char[]){ "db" }, NULL }, label[] = "caf\xc3\xa9 \xff 100%";
-	struct slot_info s = { .id = { { 1 } }, .role = ROLE_PUT, .kind = SECRET_KEYFILE, .label = label, .vms = vms, .trusted = true,
-			       .removed = true, .serial = 7, .time_ns = 12345 }, back;
+	struct slot_info s = { .id = { { 1 } },
+			       .role = ROLE_PUT,
+			       .kind = SECRET_KEYFILE,
+			       .label = label,
+			       .vms = vms,
+			       .trusted = true,
+			       .removed = true,
+			       .serial = 7,
+			       .time_ns = 12345 },
+			 back;
 	static const char *const bad[] = {
-		"{}", "[]", "", "{\"slot\":1}",
+		"{}",
+		"[]",
+		"",
+		"{\"slot\":1}",
 		/* each: one member of a good record made wrong */
-		"{\"slot\":\"01\",\"sign\":\"%s\",\"role\":\"put\",\"label\":\"\",\"kdf\":\"keyfile\",\"vms\":null,\"trusted\":true,\"status\":\"active\",\"serial\":1,\"time\":1}",
+		"{\"slot\":\"01\",\"sign\":\"%s\",\"role\":\"put\",\"label\":\"\",\"kdf\":\"keyfile\",\"vms\":null,"
+		"\"trusted\":true,\"status\":\"active\",\"serial\":1,\"time\":1}",
 	};
 	struct err e = ERR_INIT;
 	CLEANUP(free_ptr) char *json = NULL;

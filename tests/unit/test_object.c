@@ -1,4 +1,5 @@
-/* Objects: padding, names, sealing and signing, put and get with every check, listings, segment and block seals, ids. */
+/* Objects: padding, names, sealing and signing, put and get with every check, listings, segment and block seals,
+ * ids. */
 #include "tests/test.h"
 
 #include "base/fs.h"
@@ -28,8 +29,19 @@ static void test_padme__known_values(void **state)
 {
 	(void)state;
 	/* by hand from the definition: n, padded */
-	static const uint64_t want[][2] = { { 0, 0 }, { 1, 1 }, { 2, 2 }, { 3, 3 }, { 8, 8 }, { 9, 10 }, { 31, 32 }, { 33, 36 }, { 65, 72 },
-					    { 1000, 1024 }, { 1025, 1088 }, { 65537, 67584 }, { 1u << 20, 1u << 20 },
+	static const uint64_t want[][2] = { { 0, 0 },
+					    { 1, 1 },
+					    { 2, 2 },
+					    { 3, 3 },
+					    { 8, 8 },
+					    { 9, 10 },
+					    { 31, 32 },
+					    { 33, 36 },
+					    { 65, 72 },
+					    { 1000, 1024 },
+					    { 1025, 1088 },
+					    { 65537, 67584 },
+					    { 1u << 20, 1u << 20 },
 					    { (1u << 20) + 1, (1u << 20) + (1u << 15) } };
 
 	for (size_t i = 0; i < sizeof(want) / sizeof(*want); i++)
@@ -165,7 +177,8 @@ static void test_envelope__every_changed_byte_is_noticed(void **state)
 			size_t n;
 
 			memcpy(cut, out.p, len);
-			assert_err(envelope_open(t.repo, types[k], cut, len, &back, &n, NULL, NULL, &e), ERR_CORRUPT, &e);
+			assert_err(envelope_open(t.repo, types[k], cut, len, &back, &n, NULL, NULL, &e), ERR_CORRUPT,
+				   &e);
 		}
 		buf_done(&out);
 	}
@@ -186,7 +199,8 @@ static void test_envelope__type_and_version(void **state)
 	assert_err(envelope_open(t.repo, OBJECT_END, out.p, out.len, &back, &len, NULL, NULL, &e), ERR_CORRUPT, &e);
 	out.p[9] = OBJECT_SESSION;
 	out.p[8] = 2;
-	assert_err(envelope_open(t.repo, OBJECT_SESSION, out.p, out.len, &back, &len, NULL, NULL, &e), ERR_UNSUPPORTED, &e);
+	assert_err(envelope_open(t.repo, OBJECT_SESSION, out.p, out.len, &back, &len, NULL, NULL, &e), ERR_UNSUPPORTED,
+		   &e);
 	out.p[8] = 1;
 	out.p[12] = 9;			/* a generation that nobody holds */
 	assert_err(envelope_open(t.repo, OBJECT_SESSION, out.p, out.len, &back, &len, NULL, NULL, &e), ERR_AUTH, &e);

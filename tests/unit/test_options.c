@@ -29,8 +29,14 @@ static const struct opt demo_table[] = {
 	OPT(struct demo_opts, count, 'n', OPT_NUMBER, "count", "N", "count", .min = 1, .max = 9),
 	{ .name = NULL },
 };
-static const struct command demo = { .name = "demo", .usage = "A [B]", .options = demo_table, .min_args = 1, .max_args = 2,
-				     .opts_size = sizeof(struct demo_opts), .globals = CLI_REPO | CLI_JSON, .run = run_nothing };
+static const struct command demo = { .name = "demo",
+				     .usage = "A [B]",
+				     .options = demo_table,
+				     .min_args = 1,
+				     .max_args = 2,
+				     .opts_size = sizeof(struct demo_opts),
+				     .globals = CLI_REPO | CLI_JSON,
+				     .run = run_nothing };
 static const struct command other = { .name = "restore", .usage = "", .run = run_nothing };
 static const struct command *const commands[] = { &demo, &other, NULL };
 

@@ -15,8 +15,9 @@ static void test_trailer__round_trip_and_refusals(void **state)
 	static const struct {
 		size_t at;
 		int code;
-	} bad[] = { { 0, ERR_CORRUPT }, { 8, ERR_UNSUPPORTED }, { 9, ERR_CORRUPT }, { 10, ERR_CORRUPT }, { 12, ERR_CORRUPT }, { 16, ERR_CORRUPT },
-		    { 23, ERR_CORRUPT }, { 24, ERR_CORRUPT }, { 31, ERR_CORRUPT } };
+	} bad[] = { { 0, ERR_CORRUPT },	 { 8, ERR_UNSUPPORTED }, { 9, ERR_CORRUPT },
+		    { 10, ERR_CORRUPT }, { 12, ERR_CORRUPT },	 { 16, ERR_CORRUPT },
+		    { 23, ERR_CORRUPT }, { 24, ERR_CORRUPT },	 { 31, ERR_CORRUPT } };
 	uint8_t b[TRAILER_BYTES];
 	struct err e = ERR_INIT;
 
@@ -43,13 +44,17 @@ static struct directory *sample(void)
 {
 	struct err e = ERR_INIT;
 	struct directory *d = calloc(1, sizeof(*d));
-	static const struct dir_frame frames[] = { { CHUNK, CHUNK, CODEC_RAW }, { 900, 2 * CHUNK, CODEC_ZSTD }, { 500, CHUNK, CODEC_ZSTD },
-						   { 30, CHUNK, CODEC_ZSTD_PREFIX }, { 31, CHUNK, CODEC_ZSTD_PREFIX } };
+	static const struct dir_frame frames[] = { { CHUNK, CHUNK, CODEC_RAW },
+						   { 900, 2 * CHUNK, CODEC_ZSTD },
+						   { 500, CHUNK, CODEC_ZSTD },
+						   { 30, CHUNK, CODEC_ZSTD_PREFIX },
+						   { 31, CHUNK, CODEC_ZSTD_PREFIX } };
 	static const struct {
 		uint16_t frame;
 		uint8_t nbases, depth;
 		uint32_t off;
-	} chunks[] = { { 0, 0, 0, 0 }, { 1, 0, 0, 0 }, { 1, 0, 0, CHUNK }, { 2, 0, 0, 0 }, { 1, 1, 1, 0 }, { 0, 3, 8, 0 } };
+	} chunks[] = { { 0, 0, 0, 0 }, { 1, 0, 0, 0 }, { 1, 0, 0, CHUNK },
+		       { 2, 0, 0, 0 }, { 1, 1, 1, 0 }, { 0, 3, 8, 0 } };
 
 	assert_non_null(d);
 	d->kind = PACK_DATA;
@@ -108,15 +113,18 @@ static void test_directory__round_trip(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		const struct dir_segment *a = &back->segments.p[i], *b = &d->segments.p[i];
 
-		assert_true(a->off == b->off && a->birth == b->birth && a->stored == b->stored && a->key == b->key && a->verified == b->verified);
-		assert_true(a->first_frame == b->first_frame && a->nframes == b->nframes && a->first_chunk == b->first_chunk && a->nchunks == b->nchunks);
+		assert_true(a->off == b->off && a->birth == b->birth && a->stored == b->stored && a->key == b->key &&
+			    a->verified == b->verified);
+		assert_true(a->first_frame == b->first_frame && a->nframes == b->nframes &&
+			    a->first_chunk == b->first_chunk && a->nchunks == b->nchunks);
 	}
 	assert_int_equal(back->chunks.n, 6);
 	for (size_t i = 0; i < 6; i++) {
 		const struct dir_chunk *a = &back->chunks.p[i], *b = &d->chunks.p[i];
 
-		assert_true(id_eq(&a->id, &b->id) && a->frame == b->frame && a->nbases == b->nbases && a->depth == b->depth && a->off == b->off &&
-			    a->len == b->len && a->first_base == b->first_base);
+		assert_true(id_eq(&a->id, &b->id) && a->frame == b->frame && a->nbases == b->nbases &&
+			    a->depth == b->depth && a->off == b->off && a->len == b->len &&
+			    a->first_base == b->first_base);
 	}
 	assert_int_equal(back->bases.n, 4);
 	assert_int_equal(back->bases.p[3].b[0], 0x42);

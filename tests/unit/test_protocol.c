@@ -1,7 +1,8 @@
 /*
  * Protocol objects: their bytes, who may sign them, and what they add up to.
  *
- * The scenarios are written as small scripts.  Sessions are letters: w, x writers, A to D collectors.  A line is one object:
+ * The scenarios are written as small scripts.  Sessions are letters: w, x writers, A to D collectors.  A line is one
+ * object:
  *	m1w	manifest 1 by session w		t1	tombstone t1 of manifest 1 (t1b: another one)
  *	e:A	epoch by A			u1x	restore record for manifest 1 by x, undoing every tombstone of it so far
  *	!w	eviction of w			s:A	sweep by A, followed by "covers", "accepts", "dooms" lists
@@ -100,7 +101,7 @@ static struct protocol_view *load(void)
 	return v;
 }
 
-/* --- bytes ----------------------------------------------------------------------------------------------------------- */
+/* --- bytes -------------------------------------------------------------------------------------------------------- */
 
 static struct protocol_object *full_object(enum object_type type)
 {
@@ -147,7 +148,9 @@ static void test_protocol__every_type_round_trips_and_needs_every_member(void **
 
 	(void)state;
 	for (int type = OBJECT_SESSION; type <= OBJECT_EXTENSION; type++) {
-		CLEANUP(protocol_object_free_cleanup) struct protocol_object *p = full_object((enum object_type)type), *back = NULL;
+		CLEANUP(protocol_object_free_cleanup)
+		struct protocol_object *p = full_object((enum object_type)type),
+				       *back = NULL;
 		CLEANUP(free_ptr) char *json = NULL, *again = NULL;
 		size_t len, len2;
 		int depth = 0, members = 0;
@@ -165,10 +168,12 @@ static void test_protocol__every_type_round_trips_and_needs_every_member(void **
 			json[i + 1] ^= 1;
 			members++;
 			if (!strncmp(json + i + 2, "m\":", 3)) {
-				assert_ok(protocol_decode((enum object_type)type, json, len, &bad, &e), &e);	/* vm: absent means null */
+				/* vm: absent means null */
+				assert_ok(protocol_decode((enum object_type)type, json, len, &bad, &e), &e);
 				protocol_object_free(bad);
 			} else {
-				assert_err(protocol_decode((enum object_type)type, json, len, &bad, &e), ERR_CORRUPT, &e);
+				assert_err(protocol_decode((enum object_type)type, json, len, &bad, &e), ERR_CORRUPT,
+					   &e);
 			}
 			json[i + 1] ^= 1;
 		}
@@ -193,7 +198,7 @@ static void test_protocol__names_must_be_of_their_kind(void **state)
 	assert_err(protocol_decode(OBJECT_EPOCH, json2, len, &back, &e), ERR_CORRUPT, &e);
 }
 
-/* --- who may sign, and for whom --------------------------------------------------------------------------------------------- */
+/* --- who may sign, and for whom ----------------------------------------------------------------------------------- */
 
 static void test_protocol__put_slot_cannot_forget(void **state)
 {
@@ -260,7 +265,8 @@ static void test_protocol__unknown_members_and_rubbish(void **state)
 
 	(void)state;
 	name_of(OBJECT_MANIFEST, 'w', 1, manifest);
-	snprintf(json, sizeof(json), "{\"slot\":\"%s\",\"session\":\"%s\",\"time\":1,\"manifest\":\"%s\",\"why\":{\"deep\":[null]}}",
+	snprintf(json, sizeof(json),
+		 "{\"slot\":\"%s\",\"session\":\"%s\",\"time\":1,\"manifest\":\"%s\",\"why\":{\"deep\":[null]}}",
 		 text_hex(repo_own_slot(t.repo)->b, SLOT_BYTES, slot), text_hex(s.b, SESSION_BYTES, sess), manifest);
 	assert_ok(object_put(t.repo, OBJECT_TOMBSTONE, &s, json, strlen(json), name, &e), &e);
 	assert_ok(object_put(t.repo, OBJECT_TOMBSTONE, &s, "not json", 8, name, &e), &e);
@@ -282,7 +288,8 @@ static int vanish_hook(void *opaque, const struct store_fault_call *c, struct er
 {
 	struct vanish *x = opaque;
 
-	if (c->when == STORE_FAULT_BEFORE && (!strcmp(c->op, "read") || !strcmp(c->op, "stat")) && !strcmp(c->name, x->name))
+	if (c->when == STORE_FAULT_BEFORE && (!strcmp(c->op, "read") || !strcmp(c->op, "stat")) &&
+	    !strcmp(c->name, x->name))
 		return err_set(e, ERR_NOTFOUND, "gone");
 	return 0;
 }
@@ -309,7 +316,7 @@ static void test_protocol__vanishing_object(void **state)
 	protocol_free(v);
 }
 
-/* --- verdicts -------------------------------------------------------------------------------------------------------- */
+/* --- verdicts ----------------------------------------------------------------------------------------------------- */
 
 /* Names of what a scenario has made, by label: "m1w", "t1", "u1x", "!w", "e:A", "s:A". */
 struct scenario {
@@ -441,7 +448,8 @@ static void run_script(struct scenario *s, const char *script)
 #define V STANDING_VOID
 
 /* Standing of m1w (read, build) after a script; a sweep's parts end with ";" or the script's end. */
-static const struct { const char *what, *script; enum manifest_standing read, build; } standings[] = {
+static const struct { const char *what, *script; enum manifest_standing read, build;
+} standings[] = {
 	{ "nothing happened", "m1w", L, L },
 	{ "forgotten", "m1w t1", F, F },
 	{ "undone", "m1w t1 u1x", L, L },
@@ -459,20 +467,22 @@ static const struct { const char *what, *script; enum manifest_standing read, bu
 	{ "accepted and forgotten", "m1w !w s:A covers:!w accepts:m1w ; t1", F, F },
 	{ "pending and forgotten", "m1w !w t1", F, F },
 	{ "the sweep's collector is evicted too: not firm", "m1w !w s:A covers:!w accepts:m1w ; !A", P, P },
-	{ "that sweep record covers and does not accept: void at once, though not firm", "m1w !w s:A covers:!w ; !A", V, V },
+	{ "that sweep record covers and does not accept: void at once, though not firm", "m1w !w s:A covers:!w ; !A", V,
+	  V },
 	{ "an evicted collector's record, void by a later one", "m1w !w s:A covers:!w ; !A s:B covers:!A", P, P },
 	{ "same, the later one decides itself", "m1w !w s:A covers:!w ; !A s:B covers:!A,!w accepts:m1w", L, L },
-	{ "an evicted collector's record, accepted by a firm one", "m1w !w s:A covers:!w accepts:m1w ; !A s:B covers:!A accepts:s:A", L, L },
+	{ "an evicted collector's record, accepted by a firm one",
+	  "m1w !w s:A covers:!w accepts:m1w ; !A s:B covers:!A accepts:s:A", L, L },
 	{ "a chain of acceptances ends at one that is not evicted",
 	  "m1w !w s:A covers:!w accepts:m1w ; !A s:B covers:!A accepts:s:A ; !B s:C covers:!B accepts:s:B", L, L },
 	{ "a chain that ends nowhere is not firm",
 	  "m1w !w s:A covers:!w accepts:m1w ; !A s:B covers:!A accepts:s:A ; !B", P, P },
-	{ "B is void by C, so B does not make A void",
-	  "m1w !w s:A covers:!w ; !A s:B covers:!A ; !B s:C covers:!B", V, V },
-	{ "a circle of two is void on both sides",
-	  "m1w !w !A !B s:A covers:!w,!B ; s:B covers:!A,!w", P, P },
+	{ "B is void by C, so B does not make A void", "m1w !w s:A covers:!w ; !A s:B covers:!A ; !B s:C covers:!B", V,
+	  V },
+	{ "a circle of two is void on both sides", "m1w !w !A !B s:A covers:!w,!B ; s:B covers:!A,!w", P, P },
 	{ "a record that covers its own eviction and does not accept itself", "m1w !w !A s:A covers:!w,!A", P, P },
-	{ "a record that accepts itself is not firm by that", "m1w !w s:A covers:!w accepts:m1w ; !A s:B accepts:s:A ; !B", P, P },
+	{ "a record that accepts itself is not firm by that",
+	  "m1w !w s:A covers:!w accepts:m1w ; !A s:B accepts:s:A ; !B", P, P },
 };
 
 static void test_protocol__standings(void **state)
@@ -490,8 +500,8 @@ static void test_protocol__standings(void **state)
 		rd = protocol_standing(v, made(&s, "m1w"), false);
 		build = protocol_standing(v, made(&s, "m1w"), true);
 		if (rd != standings[i].read || build != standings[i].build)
-			fail_msg("%s (%s): read %d, build %d; wanted %d, %d", standings[i].what, standings[i].script, rd, build,
-				 standings[i].read, standings[i].build);
+			fail_msg("%s (%s): read %d, build %d; wanted %d, %d", standings[i].what, standings[i].script,
+				 rd, build, standings[i].read, standings[i].build);
 		protocol_free(v);
 		for (size_t k = 0; k < s.n; k++)
 			free(s.made[k].name);
@@ -501,12 +511,14 @@ static void test_protocol__standings(void **state)
 }
 
 /* Pack 1 and 2 (d: doomed, c: condemned only, -: neither), and whether an epoch is open. */
-static const struct { const char *what, *script, *packs; bool open; } dooms[] = {
+static const struct { const char *what, *script, *packs; bool open;
+} dooms[] = {
 	{ "nothing", "m1w", "--", false },
 	{ "an epoch condemns", "e:A1", "c-", true },
 	{ "its sweep dooms", "e:A1 s:A dooms:1", "d-", false },
 	{ "its sweep reprieves; the epoch object is still there", "e:A1 s:A", "c-", false },
-	{ "the sweep of an evicted collector that nobody voids: doomed, but the epoch is open", "e:A1 s:A dooms:1 ; !A", "d-", true },
+	{ "the sweep of an evicted collector that nobody voids: doomed, but the epoch is open", "e:A1 s:A dooms:1 ; !A",
+	  "d-", true },
 	{ "a void sweep dooms nothing", "e:A1 s:A dooms:1 ; !A s:B covers:!A dooms:2", "cd", true },
 	{ "accepted by a firm one", "e:A1 s:A dooms:1 ; !A s:B covers:!A accepts:s:A dooms:2", "dd", false },
 	{ "two epochs, one swept", "e:A1 e:B2 s:A dooms:1", "dc", true },

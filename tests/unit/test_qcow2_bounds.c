@@ -92,7 +92,8 @@ static void opens(const struct qimage *q, uint64_t file_size, int code, const ch
 	else
 		close(fd);
 	if (r != code || (code && !strstr(err_text(&e, buf, sizeof(buf)), text)))
-		fail_msg("%s (%s), wanted %s with \"%s\"", err_code_name(r), err_text(&e, buf, sizeof(buf)), err_code_name(code), text);
+		fail_msg("%s (%s), wanted %s with \"%s\"", err_code_name(r), err_text(&e, buf, sizeof(buf)),
+			 err_code_name(code), text);
 }
 
 static void small_image(struct qimage *q)
@@ -388,7 +389,8 @@ static void expect_zstd(const uint8_t *p, size_t len, const uint8_t fills[4])
 
 static void test_bounds__zstd_frames(void **state)
 {
-	static const uint8_t fills[4] = { 1, 2, 3, 4 }, skippable[] = { 0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 'x', 'y', 'z' };
+	static const uint8_t fills[4] = { 1, 2, 3, 4 },
+			     skippable[] = { 0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 'x', 'y', 'z' };
 	uint8_t buf[4096];
 	size_t n = 0, last = 0;
 
@@ -414,7 +416,8 @@ static void test_bounds__zstd_frames(void **state)
 		buf[last] ^= 1;
 	}
 	n = zstd_piece(buf, sizeof(buf), 7, 65536, false);
-	expect_zstd(buf, n - 3, (uint8_t[4]){ 7, 7, 7, 7 });	/* the frame's end is cut off, after the output was full */
+	/* the frame's end is cut off, after the output was full */
+	expect_zstd(buf, n - 3, (uint8_t[4]){ 7, 7, 7, 7 });
 	n = zstd_piece(buf, sizeof(buf), 7, 65537, false);
 	expect_zstd(buf, n, (uint8_t[4]){ 7, 7, 7, 7 });	/* the frame goes on: one cluster is taken */
 	expect_zstd(skippable, sizeof(skippable), NULL);

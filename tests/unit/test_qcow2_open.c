@@ -53,7 +53,8 @@ static void expect(const struct qimage *q, int code, const char *text, const cha
 	if (r == 0)
 		image_close(im);
 	if (r != code)
-		fail_msg("%s: %s (%s), wanted %s", what, err_code_name(r), err_text(&e, buf, sizeof(buf)), err_code_name(code));
+		fail_msg("%s: %s (%s), wanted %s", what, err_code_name(r), err_text(&e, buf, sizeof(buf)),
+			 err_code_name(code));
 	if (code && !strstr(err_text(&e, buf, sizeof(buf)), text))
 		fail_msg("%s: \"%s\" lacks \"%s\"", what, buf, text);
 	if (code == ERR_CORRUPT)

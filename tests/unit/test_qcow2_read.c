@@ -32,13 +32,14 @@ static struct extent extent_at(struct image *im, uint32_t state, uint64_t off)
 	return x;
 }
 
-static void expect_extent(struct image *im, uint32_t state, uint64_t off, uint64_t len, enum extent_kind kind, uint64_t host)
+static void expect_extent(struct image *im, uint32_t state, uint64_t off, uint64_t len, enum extent_kind kind,
+			  uint64_t host)
 {
 	struct extent x = extent_at(im, state, off);
 
 	if (x.len != len || x.kind != kind || (kind == EXTENT_DATA && x.origin.host != host))
-		fail_msg("at %" PRIu64 ": len %" PRIu64 " kind %d host %" PRIu64 ", wanted %" PRIu64 " %d %" PRIu64, off, x.len,
-			 (int)x.kind, x.origin.host, len, (int)kind, host);
+		fail_msg("at %" PRIu64 ": len %" PRIu64 " kind %d host %" PRIu64 ", wanted %" PRIu64 " %d %" PRIu64,
+			 off, x.len, (int)x.kind, x.origin.host, len, (int)kind, host);
 }
 
 static void expect_bytes(struct image *im, uint32_t state, uint64_t off, size_t len, uint8_t fill)
@@ -142,7 +143,8 @@ static void test_read__extended(void **state)
 	(void)state;
 	qimage_init(&q, 3, 16, 10 * cs, true, 0);
 	host = qimage_data(&q, 0, 5);
-	qimage_set_bitmap(&q, 0, 0x0000fff0 | (uint64_t)0x00ff0000 << 32);	/* 0-3 hole, 4-15 data, 16-23 zero, then hole */
+	/* 0-3 hole, 4-15 data, 16-23 zero, then hole */
+	qimage_set_bitmap(&q, 0, 0x0000fff0 | (uint64_t)0x00ff0000 << 32);
 	qimage_set_bitmap(&q, cs, (uint64_t)0x80000001 << 32);			/* no cluster: zero at both ends */
 	(void)qimage_data(&q, 2 * cs, 6);
 	im = open_ok(&q);
@@ -209,7 +211,8 @@ static void expect_read_error(const struct qimage *q, uint64_t off, int code, co
 	int r = image_pread(im, 0, &b, 1, off, &e);
 
 	if (r != code || !strstr(err_text(&e, buf, sizeof(buf)), text))
-		fail_msg("%s (%s), wanted %s with \"%s\"", err_code_name(r), err_text(&e, buf, sizeof(buf)), err_code_name(code), text);
+		fail_msg("%s (%s), wanted %s with \"%s\"", err_code_name(r), err_text(&e, buf, sizeof(buf)),
+			 err_code_name(code), text);
 	if (code)
 		assert_has(buf, "test.qcow2");
 	if (code == ERR_CORRUPT)

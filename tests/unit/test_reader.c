@@ -13,7 +13,7 @@
 
 #define CHUNKS 3000u
 
-/* --- fetching ------------------------------------------------------------------------------------------------------- */
+/* --- fetching ----------------------------------------------------------------------------------------------------- */
 
 struct sink {
 	struct run_fx *fx;
@@ -219,11 +219,12 @@ static void test_fetch__the_sink_and_cancel_stop_it(void **state)
 		run_fx_calm(&f->fx);
 	}
 	assert_int_equal(repo_fetch(f->rd, "default", NULL, 0, &(struct fetch_opts){ 0 }, take, NULL, NULL, &e), 0);
-	assert_err(repo_fetch(f->rd, "nobody", f->items, 1, &(struct fetch_opts){ 0 }, take, NULL, NULL, &e), ERR_AUTH, &e);
+	assert_err(repo_fetch(f->rd, "nobody", f->items, 1, &(struct fetch_opts){ 0 }, take, NULL, NULL, &e), ERR_AUTH,
+		   &e);
 	teardown(f);
 }
 
-/* --- damage --------------------------------------------------------------------------------------------------------- */
+/* --- damage ------------------------------------------------------------------------------------------------------- */
 
 struct hit {
 	struct run_fx *fx;
@@ -323,7 +324,9 @@ static void backup_twice(struct run_fx *fx, struct tree_ref *ret, char prefix[2]
 	for (unsigned k = 0; k < 2; k++)
 		assert_ok(repo_writer_open(fx->repo, &o, &w[k], &e), &e);
 	for (unsigned k = 0; k < 2; k++) {
-		struct object_name n = { .type = OBJECT_DATA_SEGMENT, .slot = *repo_own_slot(fx->repo), .session = *repo_writer_session(w[k]) };
+		struct object_name n = { .type = OBJECT_DATA_SEGMENT,
+					 .slot = *repo_own_slot(fx->repo),
+					 .session = *repo_writer_session(w[k]) };
 		char name[OBJECT_NAME_BYTES];
 
 		assert_ok(run_disk(fx, w[k], 1, CHUNKS, ret, &e), &e);
@@ -386,7 +389,7 @@ static void test_reader__a_vanished_pack_reloads_the_index(void **state)
 	teardown(f);
 }
 
-/* --- reading -------------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------------------ */
 
 static void test_reader__pread_at_any_place(void **state)
 {
@@ -398,7 +401,8 @@ static void test_reader__pread_at_any_place(void **state)
 	for (uint64_t i = 0; i < CHUNKS; i++)
 		run_chunk(1, i, all + i * RUN_CHUNK);
 	for (unsigned k = 0; k < 100; k++) {
-		size_t len = randombytes_uniform(k % 2 ? 100000 : 5000), off = randombytes_uniform((uint32_t)(CHUNKS * RUN_CHUNK - len + 1));
+		size_t len = randombytes_uniform(k % 2 ? 100000 : 5000),
+		       off = randombytes_uniform((uint32_t)(CHUNKS * RUN_CHUNK - len + 1));
 
 		memset(got, 0xaa, len);
 		assert_ok(repo_reader_pread(f->rd, NULL, &f->t, got, len, off, &e), &e);

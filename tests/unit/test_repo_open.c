@@ -1,4 +1,5 @@
-/* Making and opening repositories; slots added, removed and re-keyed; what a hostile or broken store can show at opening. */
+/* Making and opening repositories; slots added, removed and re-keyed; what a hostile or broken store can show at
+ * opening. */
 #include "tests/test.h"
 
 #include <sodium.h>
@@ -44,7 +45,9 @@ static int try_password(const char *password, struct err *e)
 	return rc;
 }
 
-static const struct slot_new_opts cheap = { .label = "second", .role = ROLE_FULL, .argon_passes = 1, .argon_kib = 8192 };
+static const struct slot_new_opts cheap = {
+	.label = "second", .role = ROLE_FULL, .argon_passes = 1, .argon_kib = 8192
+};
 
 static struct slot_id add_slot(const char *password, const struct slot_new_opts *o)
 {
@@ -330,7 +333,9 @@ static void test_slots__roles(void **state)
 {
 	static const char *const vms[] = { "web", NULL };
 	static const char *const strange[] = { "a/b", NULL };
-	struct slot_new_opts o = { .label = "host", .role = ROLE_PUT, .vms = vms, .argon_passes = 1, .argon_kib = 8192 };
+	struct slot_new_opts o = {
+		.label = "host", .role = ROLE_PUT, .vms = vms, .argon_passes = 1, .argon_kib = 8192
+	};
 	struct secret *s = test_secret("y");
 	struct err e = ERR_INIT;
 	struct repo *put;
@@ -355,7 +360,8 @@ static void test_slots__roles(void **state)
 	secret_free(s);
 }
 
-/* A record that gives a put key another role, signed by the authority's key holder by mistake or replayed under another slot. */
+/* A record that gives a put key another role, signed by the authority's key holder by mistake or replayed under another
+ * slot. */
 static void test_slots__record_must_fit_key(void **state)
 {
 	struct slot_info s = *repo_slot(t.repo, repo_own_slot(t.repo));

@@ -166,7 +166,8 @@ static void test_segment__bit_flips_between_stages_are_noticed(void **state)
 				struct segment_sealed s = { 0 };
 
 				segment_codec_set_hook(codec, flip_bit, &f);
-				assert_err(segment_seal(codec, t.repo, &key, 1, items, N, level, &s, &e), ERR_INTERNAL, &e);
+				assert_err(segment_seal(codec, t.repo, &key, 1, items, N, level, &s, &e), ERR_INTERNAL,
+					   &e);
 				assert_int_equal(f.calls, 1);
 				assert_null(s.bytes);
 			}
@@ -189,7 +190,8 @@ struct chain {
 };
 
 /* Bases are chunks of old[] (full), or delta chunks of the segment. */
-static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf, size_t len, struct err *e)
+static int get_base(void *opaque, const struct id *id, unsigned levels, struct segment_others *others, uint8_t *buf,
+		    size_t len, struct err *e)
 {
 	struct chain *c = opaque;
 	struct segment_bases again = { get_base, c };
@@ -266,7 +268,8 @@ static void test_segment__deltas_with_several_bases(void **state)
 		assert_memory_equal(buf, plain[i], CHUNK);
 		assert_int_equal(others.n, i < 4 ? i + 1 : 0);
 	}
-	assert_err(segment_chunk(codec, c.s, 0, NULL, DELTA_DEPTH_MAX, &(struct segment_others){ 0 }, buf, &e), ERR_UNSUPPORTED, &e);
+	assert_err(segment_chunk(codec, c.s, 0, NULL, DELTA_DEPTH_MAX, &(struct segment_others){ 0 }, buf, &e),
+		   ERR_UNSUPPORTED, &e);
 	c.lie = true;		/* another base: another content, or an error; never taken for the chunk */
 	if (segment_chunk(codec, c.s, 1, &bases, DELTA_DEPTH_MAX, &(struct segment_others){ 0 }, buf, &e) == 0)
 		assert_err(segment_verify(t.repo, PACK_DATA, NULL, &items[1].id, buf, CHUNK, &e), ERR_CORRUPT, &e);
@@ -359,7 +362,8 @@ static void test_segment__bombs_of_bases_end(void **state)
 }
 
 /* --- hostile segments: sealed with the right key, frames as given --- */
-static struct directory *hostile(const void *frame, size_t len, uint32_t decoded, enum frame_codec fc, uint32_t nchunks, uint8_t **ret_sealed)
+static struct directory *hostile(const void *frame, size_t len, uint32_t decoded, enum frame_codec fc, uint32_t nchunks,
+				 uint8_t **ret_sealed)
 {
 	struct err e = ERR_INIT;
 	struct directory *d = calloc(1, sizeof(*d));

@@ -1,4 +1,5 @@
-/* Sessions: what they post, renewals, evictions, settling, what is left unfinished; read sessions on stores of all kinds. */
+/* Sessions: what they post, renewals, evictions, settling, what is left unfinished; read sessions on stores of all
+ * kinds. */
 #include "tests/test.h"
 
 #include "base/clock.h"
@@ -75,7 +76,10 @@ static void post_epoch(void)
 
 static void evict(const struct session_id *id)
 {
-	struct protocol_object p = { .type = OBJECT_EVICTION, .session = { { 7 } }, .evicted_slot = *repo_own_slot(t.repo), .evicted_session = *id };
+	struct protocol_object p = { .type = OBJECT_EVICTION,
+				     .session = { { 7 } },
+				     .evicted_slot = *repo_own_slot(t.repo),
+				     .evicted_session = *id };
 	char name[OBJECT_NAME_BYTES];
 	struct err e = ERR_INIT;
 
@@ -173,7 +177,8 @@ static void test_session__names_no_epoch_that_it_cannot_read(void **state)
 	session_free(s);
 }
 
-/* An epoch object that rots between the listing for the session and the second one: the run would not know what it is said to know. */
+/* An epoch object that rots between the listing for the session and the second one: the run would not know what it is
+ * said to know. */
 static int rot_hook(void *opaque, const struct store_fault_call *c, struct err *e)
 {
 	struct appear *a = opaque;

@@ -1,4 +1,5 @@
-/* test_store.c - one conformance suite for every kind of store, and what is particular to folders and fault injection. */
+/* test_store.c - one conformance suite for every kind of store, and what is particular to folders and fault
+ * injection. */
 #include "tests/test.h"
 
 #include <errno.h>
@@ -306,8 +307,8 @@ static void test_store__list_while_removing(void **state)
 static void test_store__bad_names(void **state)
 {
 	static const char *const bad[] = {
-		"", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".tmp/x", "A", "a b", "a_b", "a.b", "a\n",
-		"\xc3\xa9", "a\\b", "a:b", "a%b", "a*",
+		"",  "/",   "/a",  "a/",  "a//b", ".",	      "..",   "../a", "a/../b", "a/./b", ".tmp/x",
+		"A", "a b", "a_b", "a.b", "a\n",  "\xc3\xa9", "a\\b", "a:b",  "a%b",	"a*",
 	};
 	struct store *s = ((struct fixture *)*state)->s;
 	struct seen seen = { 0 };
@@ -733,8 +734,10 @@ static void test_fault__each_op(void **state)
 			assert_int_equal(store_remove(f->s, "x", &e), i == 3 ? ERR_TRANSIENT : 0);
 			f->fail_op = NULL;
 			/* before: not done; after: done, the reply was lost */
-			assert_int_equal(store_stat(f->s, "x", &st, &e), i == 3 && when == STORE_FAULT_BEFORE ? 0 : ERR_NOTFOUND);
-			assert_int_equal(store_remove(f->s, "y", &e), i == 0 && when == STORE_FAULT_BEFORE ? ERR_NOTFOUND : 0);
+			assert_int_equal(store_stat(f->s, "x", &st, &e),
+					 i == 3 && when == STORE_FAULT_BEFORE ? 0 : ERR_NOTFOUND);
+			assert_int_equal(store_remove(f->s, "y", &e),
+					 i == 0 && when == STORE_FAULT_BEFORE ? ERR_NOTFOUND : 0);
 			err_clear(&e);
 		}
 	}

@@ -65,7 +65,8 @@ static void test_text_quote__shortens_to_fit(void **state)
 	assert_string_equal(text_quote("abc", buf, 1), "");
 	for (size_t len = 1; len < sizeof(buf); len++) {
 		memset(buf, 'Z', sizeof(buf));
-		text_quote("\x01\x02 some \xc3\xa4 text \xff that is much longer than the buffer it goes to, yes", buf, len);
+		text_quote("\x01\x02 some \xc3\xa4 text \xff that is much longer than the buffer it goes to, yes", buf,
+			   len);
 		assert_true(strlen(buf) < len);
 	}
 }

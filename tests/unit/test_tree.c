@@ -153,7 +153,8 @@ static uint32_t rnd(uint32_t below)
 
 static uint64_t random_size(void)
 {
-	static const uint32_t chunks[] = { 0, 1, 2, 255, 256, 257, 600, 65535, 65536, 65537, 65536 + 256, 131072, MODEL_MAX };
+	static const uint32_t chunks[] = { 0,	  1,	 2,	255,	     256,    257,      600,
+					   65535, 65536, 65537, 65536 + 256, 131072, MODEL_MAX };
 	uint64_t n = chunks[rnd(sizeof(chunks) / sizeof(chunks[0]))];
 
 	return n == 0 ? 0 : n * CHUNK - rnd(CHUNK);
@@ -238,7 +239,8 @@ static int diff_seen(void *opaque, uint64_t index, const struct id *a, const str
 	return 0;
 }
 
-static void check_diff(struct nodes *s, const struct model *ma, const struct tree_ref *a, const struct model *mb, const struct tree_ref *b)
+static void check_diff(struct nodes *s, const struct model *ma, const struct tree_ref *a, const struct model *mb,
+		       const struct tree_ref *b)
 {
 	struct diff_check c = { .a = ma, .b = mb };
 	struct node_source src = nodes_source(s);
@@ -285,9 +287,12 @@ static struct model *model_new(uint64_t size)
 	return m;
 }
 
-static struct tree_builder *builder(struct nodes *s, const struct node_source *src, const struct tree_ref *base, uint64_t size)
+static struct tree_builder *builder(struct nodes *s, const struct node_source *src, const struct tree_ref *base,
+				    uint64_t size)
 {
-	struct tree_builder_opts o = { .size = size, .chunk_size = CHUNK, .base = base, .src = src, .emit = nodes_emit, .opaque = s };
+	struct tree_builder_opts o = {
+		.size = size, .chunk_size = CHUNK, .base = base, .src = src, .emit = nodes_emit, .opaque = s
+	};
 	struct tree_builder *b = NULL;
 	struct err e = ERR_INIT;
 

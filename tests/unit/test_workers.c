@@ -250,8 +250,14 @@ static void test_workers__abort_wakes_submit_and_next(void **state)
 static void test_workers__odd_ends(void **state)
 {
 	struct env env = { .fail_local = 2 };
-	const struct workers_opts o = { .name = "test", .threads = 3, .max_bytes = 1, .run = run, .local_new = local_new,
-					.local_free = local_free, .opaque = &env, .item_free = item_free };
+	const struct workers_opts o = { .name = "test",
+					.threads = 3,
+					.max_bytes = 1,
+					.run = run,
+					.local_new = local_new,
+					.local_free = local_free,
+					.opaque = &env,
+					.item_free = item_free };
 	struct err e = ERR_INIT;
 	struct workers *w = NULL;
 	void *p;

@@ -1,6 +1,6 @@
 /*
- * test_writer_qcow2.c - the qcow2 writer, read back by a small decoder of its own that trusts nothing: every refcount is
- * counted again, every copied flag compared, every state and machine memory read through the tables.
+ * test_writer_qcow2.c - the qcow2 writer, read back by a small decoder of its own that trusts nothing: every refcount
+ * is counted again, every copied flag compared, every state and machine memory read through the tables.
  */
 #include "tests/test.h"
 
@@ -222,7 +222,8 @@ static void check_copied(const struct img *im)
 			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
 
 			if (entry && !(entry & (uint64_t)1 << 62))
-				assert_int_equal(entry >> 63, im->refs[(entry & 0x00fffffffffffe00) / im->cluster] == 1);
+				assert_int_equal(entry >> 63,
+						 im->refs[(entry & 0x00fffffffffffe00) / im->cluster] == 1);
 			else
 				assert_int_equal(entry >> 63, 0);
 		}
@@ -243,7 +244,9 @@ static void img_check(struct img *im)
 	for (uint32_t i = 0; i <= im->nsnap; i++)
 		count_tree(im, &im->t[i]);
 	for (uint32_t i = 0; i < im->nsnap; i++)
-		end = round_up((uint64_t)(im->snap[i] - im->p) + 64 + get_be16(im->snap[i] + 12) + get_be16(im->snap[i] + 14), 8);
+		end = round_up((uint64_t)(im->snap[i] - im->p) + 64 + get_be16(im->snap[i] + 12) +
+				       get_be16(im->snap[i] + 14),
+			       8);
 	count(im, snaps, end - snaps);
 	for (uint64_t c = 0; c < im->nclusters; c++) {
 		uint64_t block = get_be64(at(im, rt + c / per_block * 8, 8));
@@ -292,7 +295,8 @@ static void disk_done(struct disk *d)
 }
 
 /* As from, cut or grown to size, with some places changed. */
-static struct disk disk_from(const struct disk *from, uint64_t size, uint64_t vm_bytes, unsigned changes, uint64_t *seed)
+static struct disk disk_from(const struct disk *from, uint64_t size, uint64_t vm_bytes, unsigned changes,
+			     uint64_t *seed)
 {
 	struct disk d = disk_new(size, vm_bytes, seed);
 
@@ -323,7 +327,8 @@ static bool equal_to(const struct disk *d, const struct disk *from, uint64_t off
 }
 
 /* Cuts disk i into steps, merges neighbours at random, and shuffles. */
-static void make_plan(struct plan *plan, const struct disk *disks, uint32_t i, uint64_t step, bool shuffle, uint64_t *seed)
+static void make_plan(struct plan *plan, const struct disk *disks, uint32_t i, uint64_t step, bool shuffle,
+		      uint64_t *seed)
 {
 	plan->n = 0;
 	for (uint64_t off = 0; off < disks[i].size; off += step) {
@@ -388,7 +393,9 @@ static void write_all(const struct scenario *s, const struct disk *disks, uint64
 	assert_ok(qcow2_create(&o, &w, &e), &e);
 	for (uint32_t i = 0; i < s->nstates; i++) {
 		char name[40];
-		struct writer_state_opts so = { .size = disks[i].size, .vm_state_bytes = disks[i].vm_bytes, .vm_clock_ns = i * 7,
+		struct writer_state_opts so = { .size = disks[i].size,
+						.vm_state_bytes = disks[i].vm_bytes,
+						.vm_clock_ns = i * 7,
 						.date_ns = INT64_C(1700000000123456789) + i };
 
 		snprintf(name, sizeof(name), "snap %u", i);
@@ -440,7 +447,8 @@ static void run(struct fixture *f, struct scenario s, uint64_t seed)
 		uint64_t size = s.resize ? s.size / 2 + next_random(&seed) % s.size : s.size;
 		uint64_t vm = s.vm && i + 1 < s.nstates ? 1 + next_random(&seed) % 200000 : 0;
 
-		disks[i] = i ? disk_from(&disks[next_random(&seed) % i], size, vm, (unsigned)(next_random(&seed) % 6), &seed)
+		disks[i] = i ? disk_from(&disks[next_random(&seed) % i], size, vm, (unsigned)(next_random(&seed) % 6),
+					 &seed)
 			     : disk_new(size, vm, &seed);
 	}
 	write_all(&s, disks, &seed);
@@ -461,8 +469,12 @@ static void test_qcow2w__one_state(void **state)
 			for (uint64_t k = 0; k < 4; k++) {
 				static const uint64_t steps[] = { 512, 4096, 65536, 77777 };
 
-				run(*state, (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = compress },
-							       .nstates = 1, .size = 3000001, .step = steps[k], .shuffle = k % 2 },
+				run(*state,
+				    (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = compress },
+						       .nstates = 1,
+						       .size = 3000001,
+						       .step = steps[k],
+						       .shuffle = k % 2 },
 				    k * 10 + c);
 			}
 		}
@@ -475,9 +487,16 @@ static void test_qcow2w__snapshots(void **state)
 		for (uint64_t k = 0; k < 6; k++) {
 			uint64_t step = k < 4 ? cluster_sizes[c] : 7777;
 
-			run(*state, (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = k % 2 },
-						       .nstates = 5, .size = 2500000, .step = step, .shuffle = k % 3 == 1,
-						       .resize = k >= 2, .vm = k % 3 == 2, .no_share = k == 3 }, k * 100 + c);
+			run(*state,
+			    (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = k % 2 },
+					       .nstates = 5,
+					       .size = 2500000,
+					       .step = step,
+					       .shuffle = k % 3 == 1,
+					       .resize = k >= 2,
+					       .vm = k % 3 == 2,
+					       .no_share = k == 3 },
+			    k * 100 + c);
 		}
 	}
 }
@@ -486,9 +505,15 @@ static void test_qcow2w__snapshots(void **state)
 static void test_qcow2w__small_budget(void **state)
 {
 	for (uint64_t k = 0; k < 4; k++)
-		run(*state, (struct scenario){ .o = { .cluster_size = k < 2 ? 512 : 4096, .compress = k % 2, .max_bytes = 1 },
-					       .nstates = 4, .size = 1500000, .step = k < 2 ? 300 : 1000, .shuffle = true,
-					       .resize = true, .vm = true }, k);
+		run(*state,
+		    (struct scenario){ .o = { .cluster_size = k < 2 ? 512 : 4096, .compress = k % 2, .max_bytes = 1 },
+				       .nstates = 4,
+				       .size = 1500000,
+				       .step = k < 2 ? 300 : 1000,
+				       .shuffle = true,
+				       .resize = true,
+				       .vm = true },
+		    k);
 }
 
 static void test_qcow2w__preallocation(void **state)
@@ -501,8 +526,14 @@ static void test_qcow2w__preallocation(void **state)
 		for (uint32_t n = 1; n <= 3; n += 2) {
 			CLEANUP(img_done) struct img im;
 
-			run(f, (struct scenario){ .o = { .cluster_size = 4096, .preallocation = modes[m] }, .nstates = n,
-						  .size = 3000000, .step = 4096, .shuffle = true, .resize = n > 1 }, m);
+			run(f,
+			    (struct scenario){ .o = { .cluster_size = 4096, .preallocation = modes[m] },
+					       .nstates = n,
+					       .size = 3000000,
+					       .step = 4096,
+					       .shuffle = true,
+					       .resize = n > 1 },
+			    m);
 			img_load(&im, f->path);
 			for (uint64_t c = 0; c < div_up(im.t[n - 1].size, 4096); c++)
 				assert_true(img_entry(&im, &im.t[n - 1], c) != 0);
@@ -556,7 +587,11 @@ static void test_qcow2w__concurrent_writes(void **state)
 	struct disk d = disk_new(20000000, 0, &seed);
 
 	for (unsigned k = 0; k < 3; k++) {
-		struct writer_opts o = { .path = f->path, .size = d.size, .replace = true, .compress = k > 0, .threads = k,
+		struct writer_opts o = { .path = f->path,
+					 .size = d.size,
+					 .replace = true,
+					 .compress = k > 0,
+					 .threads = k,
 					 .cluster_size = 16384 };
 		struct writer_state_opts so = { .size = d.size };
 		struct image_writer *w;
@@ -583,7 +618,8 @@ static void test_qcow2w__concurrent_writes(void **state)
 
 #define LIMIT_STATES 110
 
-/* Small compressed clusters, hundreds in one host cluster, shared by so many states that refcounts reach their limit. */
+/* Small compressed clusters, hundreds in one host cluster, shared by so many states that refcounts reach their
+ * limit. */
 static void test_qcow2w__refcount_limit(void **state)
 {
 	struct fixture *f = *state;
@@ -623,7 +659,9 @@ static void test_qcow2w__sharing_saves(void **state)
 {
 	struct fixture *f = *state;
 	struct disk disks[20] = { 0 };
-	struct scenario s = { .o = { .cluster_size = 4096, .path = f->path }, .nstates = 20, .size = 8000000, .step = 8000000 };
+	struct scenario s = {
+		.o = { .cluster_size = 4096, .path = f->path }, .nstates = 20, .size = 8000000, .step = 8000000
+	};
 	uint64_t seed = 3;
 	struct stat st;
 

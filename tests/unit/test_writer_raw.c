@@ -107,8 +107,8 @@ static void test_raw__any_order(void **state)
 
 	for (size_t m = 0; m < 3; m++) {
 		for (size_t s = 0; s < 5; s++) {
-			struct image_writer *w = begin(&(struct writer_opts){ .path = f->path, .size = SIZE, .replace = true,
-									      .preallocation = modes[m] });
+			struct image_writer *w = begin(&(struct writer_opts){
+				.path = f->path, .size = SIZE, .replace = true, .preallocation = modes[m] });
 
 			write_parts(w, disk, steps[s]);
 			assert_ok(writer_zero(w, 777, 777, &e), &e);
@@ -155,8 +155,8 @@ static void test_raw__refusals(void **state)
 	struct fixture *f = *state;
 	struct writer_state_opts snap = { .size = 5, .name = "s" }, other = { .size = 6 }, right = { .size = 5 };
 	struct writer_opts bad[] = {
-		{ .compress = true }, { .cluster_size = 65536 }, { .preallocation = PREALLOC_METADATA }, { .max_size = 7 },
-		{ .size = UINT64_MAX },
+		{ .compress = true }, { .cluster_size = 65536 }, { .preallocation = PREALLOC_METADATA },
+		{ .max_size = 7 },    { .size = UINT64_MAX },
 	};
 	struct writer_opts o = { .path = f->path, .size = 5 };
 	struct image_writer *w;
@@ -183,7 +183,8 @@ static void test_raw__refusals(void **state)
 	assert_int_equal(test_folder_entries(f->dir), 0);
 }
 
-/* A running QEMU is known by its lock bytes; the same bytes of ours in this process, on another description, count too. */
+/* A running QEMU is known by its lock bytes; the same bytes of ours in this process, on another description, count
+ * too. */
 static void test_raw__target_of_a_running_vm(void **state)
 {
 	struct fixture *f = *state;

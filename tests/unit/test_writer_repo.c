@@ -1,4 +1,5 @@
-/* test_writer_repo.c - runs that store and commit: what they leave behind when all goes well, and when anything fails. */
+/* test_writer_repo.c - runs that store and commit: what they leave behind when all goes well, and when anything
+ * fails. */
 #include "tests/test.h"
 
 #include <unistd.h>
@@ -225,7 +226,9 @@ static void test_writer__layout_does_not_depend_on_threads(void **state)
 
 static void test_writer__small_budget_is_enough(void **state)
 {
-	struct repo_writer_opts o = { .max_bytes = 1, .threads = 64, .compression = COMPRESS_MAX, .single_chunk_segments = true };
+	struct repo_writer_opts o = {
+		.max_bytes = 1, .threads = 64, .compression = COMPRESS_MAX, .single_chunk_segments = true
+	};
 	struct run_fx fx;
 	struct repo_writer *w = NULL;
 	struct err e = ERR_INIT;
@@ -525,7 +528,9 @@ static void test_writer__no_answer_is_no_eviction(void **state)
 
 static void evict(struct run_fx *fx, const struct session_id *session)
 {
-	struct protocol_object p = { .type = OBJECT_EVICTION, .session = { { 9 } }, .evicted_slot = *repo_own_slot(fx->repo),
+	struct protocol_object p = { .type = OBJECT_EVICTION,
+				     .session = { { 9 } },
+				     .evicted_slot = *repo_own_slot(fx->repo),
 				     .evicted_session = *session };
 	char name[OBJECT_NAME_BYTES];
 	struct err e = ERR_INIT;

@@ -1,4 +1,5 @@
-/* test_writer_roundtrip.c - what our writers write, our readers read: by the registry, every state, machine memory too. */
+/* test_writer_roundtrip.c - what our writers write, our readers read: by the registry, every state, machine memory
+ * too. */
 #include "tests/test.h"
 
 #include <inttypes.h>
@@ -129,9 +130,12 @@ static void test_roundtrip__qcow2(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		for (int compress = 0; compress < 2; compress++) {
 			roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .compress = compress }, 0);
-			roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .compress = compress, .threads = 2 }, 2);
+			roundtrip("qcow2",
+				  (struct writer_opts){ .cluster_size = sizes[i], .compress = compress, .threads = 2 },
+				  2);
 		}
-		roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .preallocation = PREALLOC_METADATA }, 0);
+		roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .preallocation = PREALLOC_METADATA },
+			  0);
 	}
 }
 
