@@ -142,7 +142,8 @@ struct share_job {
 	const char *domain;
 	uint32_t from;			/* number of the state that is shared with */
 	uint64_t unit, size, base_size;
-	uint64_t share_off, share_len;	/* run of shared units, not told yet */
+	uint64_t share_off, share_len;	/* run of equal bytes, not told yet */
+	uint64_t next;			/* end of the last unit looked at */
 	struct plan plan;
 	pthread_mutex_t lock;		/* guards res and a writer that isn't concurrent */
 };
@@ -193,29 +194,42 @@ static int flush_plan(struct share_job *j, struct err *e)
 	return r;
 }
 
+static int add_share(struct share_job *j, uint64_t off, uint64_t len, struct err *e)
+{
+	if (j->share_len && j->share_off + j->share_len != off && flush_share(j, e) < 0)
+		return e->code;
+	if (!j->share_len)
+		j->share_off = off;
+	j->share_len += len;
+	return 0;
+}
+
 /* One unit: shared with the base, or planned to be written. */
 static int do_unit(struct share_job *j, struct unit_side *now, struct unit_side *base, uint64_t off, struct err *e)
 {
 	uint64_t len = min_u64(j->unit, j->size - off);
 
+	j->next = off + len;
 	/* A unit that is cut off at another place in the base may hold other bytes behind its end: written anew. */
 	if (sides_equal(now, base) && off + len <= j->base_size &&
-	    (off + len < j->base_size || j->size == j->base_size)) {
-		if (j->share_len && j->share_off + j->share_len == off) {
-			j->share_len += len;
-			return 0;
-		}
-		if (flush_share(j, e) < 0)
-			return e->code;
-		j->share_off = off;
-		j->share_len = len;
-		return 0;
-	}
+	    (off + len < j->base_size || j->size == j->base_size))
+		return add_share(j, off, len, e);
 	if (j->plan.n + now->n > j->plan.max && flush_plan(j, e) < 0)
 		return e->code;
 	memcpy(j->plan.items + j->plan.n, now->items, now->n * sizeof(*now->items));
 	j->plan.n += now->n;
 	return 0;
+}
+
+/*
+ * Between the last unit and off this state is zero.  Where the base is zero too, the zeros are shared like any bytes: so runs
+ * get long enough for a writer to share whole tables.  What the base has there needs no writing.
+ */
+static int do_gap(struct share_job *j, const struct unit_side *base, uint64_t off, struct err *e)
+{
+	if (off <= j->next || off > j->base_size || (base->have && base->index < off / j->rs->chunk_size))
+		return 0;
+	return add_share(j, j->next, off - j->next, e);
 }
 
 static int share_state(struct share_job *j, struct unit_side *now, struct unit_side *base, struct err *e)
@@ -226,7 +240,8 @@ static int share_state(struct share_job *j, struct unit_side *now, struct unit_s
 		uint64_t off = round_down(now->index * chunk, j->unit);
 		uint64_t end = (off + j->unit) / chunk;
 
-		/* Chunks of the base before this unit are zero now: nothing to write. */
+		if (do_gap(j, base, off, e) < 0)
+			return e->code;
 		tree_walk_seek(base->walk, off / chunk);
 		if (base->have && base->index < off / chunk && side_step(base, e) < 0)
 			return e->code;
@@ -237,6 +252,8 @@ static int share_state(struct share_job *j, struct unit_side *now, struct unit_s
 		if (cancel_check(j->rs->opts.cancel, e) < 0)
 			return e->code;
 	}
+	if (j->size == j->base_size && !base->have && do_gap(j, base, j->size, e) < 0)
+		return e->code;
 	return flush_share(j, e) < 0 || flush_plan(j, e) < 0 ? e->code : 0;
 }
 
