@@ -3,6 +3,7 @@
  * same machine and the same formats as last time.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -111,6 +112,24 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 	return 0;
 }
 
+/* A block device has no change time: what is written to it while it is read goes unnoticed. Someone has it: say so. */
+static void warn_busy_device(const struct cli *c, const struct chain *chain)
+{
+	for (uint32_t i = 0; i < chain->nlayers; i++) {
+		const struct image *im = chain->layers[i];
+		CLEANUP(close_fd) int fd = -1;
+		char q[512];
+
+		if (!im->identity.block_device)
+			continue;
+		fd = open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0 && errno == EBUSY)
+			msg_warn(c, "%s is mounted or otherwise in use on this host: if it is written to meanwhile, the backup is torn and "
+				    "nothing shows it; back up a snapshot of it (lvcreate -s, zfs snapshot)",
+				 text_quote(im->path, q, sizeof(q)));
+	}
+}
+
 static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct err *e)
 {
 	struct source_disk *d = VEC_PUSH(&s->disks, e);
@@ -124,11 +143,14 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
 		return e->code;
 	co.format = f ? f->name : NULL;
-	if (chain_open(d->path, &co, &d->chain, e) == ERR_NOTFOUND && !e->hint[0] &&
-	    strcspn(d->path, ":=") < strcspn(d->path, "/"))
-		err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
-			    "FORMAT is qcow2 or raw");
-	return e->code;
+	if (chain_open(d->path, &co, &d->chain, e) < 0) {
+		if (e->code == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
+			err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
+				    "FORMAT is qcow2 or raw");
+		return e->code;
+	}
+	warn_busy_device(c, d->chain);
+	return 0;
 }
 
 static int open_file(struct sources *s, const char *path, struct err *e)

@@ -19,6 +19,7 @@
 #define WHAT_BYTES 64
 #define LINE_BYTES 512
 #define BAR_COLUMNS 20
+#define BAR_COLUMNS_LEAST 6
 #define RATE_WINDOW_S 5.0
 
 struct bar {
@@ -76,14 +77,14 @@ static void eta_text(uint64_t left, double rate, char *buf, size_t len)
 		snprintf(buf, len, "ETA %u:%02u", (unsigned)s / 60, (unsigned)s % 60);
 }
 
-static void bar_text(const struct progress_state *s, char *buf)
+static void bar_text(const struct progress_state *s, unsigned columns, char *buf)
 {
-	unsigned full = (unsigned)((double)min_u64(s->done, s->total) / (double)s->total * BAR_COLUMNS);
+	unsigned full = (unsigned)((double)min_u64(s->done, s->total) / (double)s->total * columns);
 
 	buf[0] = '[';
 	memset(buf + 1, '#', full);
-	memset(buf + 1 + full, '.', BAR_COLUMNS - full);
-	memcpy(buf + 1 + BAR_COLUMNS, "] ", 3);
+	memset(buf + 1 + full, '.', columns - full);
+	memcpy(buf + 1 + columns, "] ", 3);
 }
 
 /* Parts by importance: what does not fit in the width is left out from the least important on. */
@@ -95,13 +96,12 @@ const char *bar_line(const struct progress_state *s, double rate, size_t width, 
 	const char *parts[] = { phase, what, gauge, percent, amount, speed, eta };
 	static const unsigned char rank[] = { 0, 5, 6, 1, 2, 4, 3 };	/* of each part; 0 stays longest */
 	bool keep[7] = { true };
-	size_t room = min_size(width, len - 1), used = 0, sum = 0;
+	size_t room = min_size(width, len - 1), used = 0, sum = 0, words = 0;
 
 	snprintf(phase, sizeof(phase), "%s ", s->phase ? s->phase : "working");
 	if (s->what && *s->what)
 		snprintf(what, sizeof(what), "%s ", text_quote(s->what, shown, sizeof(shown)));
 	if (s->total) {
-		bar_text(s, gauge);
 		snprintf(percent, sizeof(percent), "%u%% ",
 			 (unsigned)((double)min_u64(s->done, s->total) * 100 / (double)s->total));
 		snprintf(amount, sizeof(amount), "%s/%s ", human_bytes(s->done, a), human_bytes(s->total, b));
@@ -112,6 +112,11 @@ const char *bar_line(const struct progress_state *s, double rate, size_t width, 
 		snprintf(speed, sizeof(speed), "%s/s ", human_bytes((uint64_t)rate, a));
 	if (rate >= 1 && s->total > s->done)
 		eta_text(s->total - s->done, rate, eta, sizeof(eta));
+	/* The gauge gives way first: it takes what the words leave. */
+	for (size_t i = 0; i < 7; i++)
+		words += strlen(parts[i]);
+	if (s->total && room >= words + BAR_COLUMNS_LEAST + 3)
+		bar_text(s, (unsigned)min_size(BAR_COLUMNS, room - words - 3), gauge);
 	for (unsigned r = 0; r < 7; r++)
 		for (size_t i = 0; i < 7; i++)
 			if (rank[i] == r && sum + strlen(parts[i]) <= room) {

@@ -98,12 +98,28 @@ static const struct format *target_format(const struct restore_cmd_opts *o, cons
 	return f && f->create ? f : format_find("raw");
 }
 
+/* Names by which people would take the file for something else than what it would be. */
+static bool is_foreign(const char *path)
+{
+	static const char *const endings[] = { ".vmdk", ".vdi", ".vhd", ".vhdx", ".ova", ".qcow" };
+
+	for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++)
+		if (ends_with(path, endings[i]))
+			return true;
+	return false;
+}
+
 static int check_options(struct cli *c, const struct restore_cmd_opts *o, struct err *e)
 {
 	if (!o->output == !o->to)
 		return cli_usage(c, e, "say where to: either -o FILE for one disk or --to DIR for all");
 	if (o->cluster_size && !is_pow2(o->cluster_size))
 		return cli_usage(c, e, "--cluster-size must be a power of two");
+	if (o->compress && o->preallocation && strcmp(o->preallocation, "off"))
+		return cli_usage(c, e, "--compress and --preallocation contradict each other");
+	if (o->output && !o->format && is_foreign(o->output))
+		return cli_usage(c, e, "%s: that is the name of a format that can't be written yet: -O raw or -O qcow2 says what it is to be",
+				 o->output);
 	return 0;
 }
 
@@ -413,6 +429,7 @@ static int report(struct job *j, struct err *e)
 	json_object_set_new(o, "bytes_written", msg_json_u64(j->result.bytes_written));
 	json_object_set_new(o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
 	json_object_set_new(o, "chunks_missing", msg_json_u64(j->result.ndamage));
+	json_object_set_new(o, "missing", points_damage_json(&j->result));
 	return msg_json(o, e);
 }
 

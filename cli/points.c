@@ -60,3 +60,19 @@ void points_report_damage(const struct cli *c, const struct restore_result *res)
 	if (res->ndamage > res->damage.n)
 		msg_warn(c, "and %" PRIu64 " more", res->ndamage - res->damage.n);
 }
+
+json_t *points_damage_json(const struct restore_result *res)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < res->damage.n; i++) {
+		const struct restore_damage *d = &res->damage.p[i];
+		json_t *o = json_object();
+
+		json_object_set_new(o, "start", msg_json_u64(d->off));
+		json_object_set_new(o, "length", msg_json_u64(d->len));
+		json_object_set_new(o, "text", msg_json_text(d->text));
+		json_array_append_new(a, o);
+	}
+	return a;
+}

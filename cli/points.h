@@ -5,6 +5,8 @@
 #ifndef KEDGE_CLI_POINTS_H
 #define KEDGE_CLI_POINTS_H
 
+#include <jansson.h>
+
 #include "cli/cli.h"
 #include "repo/backups.h"
 #include "restore/restore.h"
@@ -18,5 +20,8 @@ MUST_CHECK int points_find_disk(struct cli *c, const struct backup_list *l, cons
 				struct err *e);
 /* Lists on stderr what a restore could not get. */
 void points_report_damage(const struct cli *c, const struct restore_result *res);
+
+/* The same as a JSON array of {start, length, text}. */
+json_t *points_damage_json(const struct restore_result *res);
 
 #endif

@@ -35,7 +35,7 @@ struct restore_opts {
 /* A range of guest bytes that could not be restored, and why. */
 struct restore_damage {
 	uint64_t off, len;
-	char text[256];
+	char text[480];
 };
 
 struct restore_result {

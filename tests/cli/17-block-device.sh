@@ -34,3 +34,16 @@ exits 0 "$KEDGE" dump --no-progress "qcow2:$loop"
 same "$(qemu_digest small.qcow2)" "$(digest <out)" "qcow2 on the device"
 exits 0 "$KEDGE" dump --no-progress "$loop"
 same 3145728 "$(wc -c <out)" "device as raw"
+
+# A device that is mounted can be written to without a trace: the backup warns.
+export KEDGE_REPOSITORY=$PWD/repo
+( umask 077; head -c 64 /dev/urandom >key )
+"$KEDGE" -q --key-file key init >recovery
+exits 0 "$KEDGE" --key-file key backup --vm dev "$loop"
+lacks err mounted
+mke2fs -q -F "$loop"
+mkdir mnt
+mount "$loop" mnt
+exits 0 "$KEDGE" --key-file key backup --vm dev "$loop"
+umount mnt
+has err "mounted" "lvcreate -s"

@@ -16,7 +16,7 @@ openssl enc -aes-128-ctr -nosalt -K 0a -iv 0 -in /dev/zero 2>/dev/null | head -c
 qemu-img convert -f raw -O qcow2 a.raw b.qcow2
 sync a.raw b.qcow2
 drop a.raw
-python3 - <<'EOF' || skip "a file system that knows RWF_NOWAIT"
+python3 - <<'EOF' || skip "page-cache: a file system that knows RWF_NOWAIT"
 import errno, os, sys
 try:
     os.preadv(os.open("a.raw", os.O_RDONLY), [bytearray(1)], 0, os.RWF_NOWAIT)

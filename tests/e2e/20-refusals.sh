@@ -40,6 +40,9 @@ expect 0 k restore a -o x.raw --force
 expect 2 k restore a
 expect 2 k restore a -o y.raw --to d
 expect 2 k restore a -o y.raw --compress
+expect 2 k restore a -o y.vmdk
+says "-O"
+expect 2 k restore a -o y.qcow2 --compress --preallocation full
 expect 1 k restore a -o nodir/y.raw
 equal "$(k list --json | jq length)" 1 "backups after all this"
 expect 1 k --json restore b -o x2.raw

@@ -22,8 +22,9 @@ for p in $packs; do
 			[ $? = 4 ] || k restore $vm -o r.raw || [ $? = 4 ] || die "exit of a damaged restore"
 			[ ! -e r.raw ] || die "a failed restore left a target"
 			bad=$((bad + 1))
-			expect 4 k restore $vm -o r.raw --salvage
+			expect 4 k restore $vm -o r.raw --salvage --json
 			says "guest bytes"
+			[ "$(field out '.missing[0].length')" -gt 0 ] || die "the JSON does not say what is missing"
 			rm r.raw
 		fi
 	done

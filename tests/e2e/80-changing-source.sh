@@ -8,7 +8,10 @@ expect 0 k backup --vm a raw:a.raw
 want=$(digest < a.raw)
 cp --sparse=always a.raw keep.raw
 random_at a.raw 0 390000000 2
-( sleep 0.7; for i in $(seq 40); do printf x | dd of=a.raw bs=1 seek=$((350000000 + i)) conv=notrunc status=none; sleep 0.1; done ) &
+# What it will read has been said, and so the file was looked at.
+planned() { until grep -q 'to read' err 2>/dev/null; do sleep 0.02; done; }
+rm -f err
+( planned; for i in $(seq 40); do printf x | dd of=a.raw bs=1 seek=$((350000000 + i)) conv=notrunc status=none; sleep 0.1; done ) &
 expect 3 k backup --vm a raw:a.raw
 wait
 says "a.raw"
@@ -21,7 +24,8 @@ expect 0 k show "a@$id"
 prints "problem: disk0: changed while it was read" INCOMPLETE
 # gone while it is read
 cp keep.raw b.raw
-( sleep 0.5; : > b.raw ) &
+rm -f err
+( planned; : > b.raw ) &
 expect 3 k backup --vm b raw:b.raw
 wait
 expect 1 k restore b -o x.raw		# no complete backup

@@ -42,6 +42,9 @@ static void test_bar_line__fits_any_width(void **state)
 		bar_line(&s, 100.0 * (double)MIB, width, buf, sizeof(buf));
 		assert_true(strlen(buf) <= width);
 	}
+	/* On 80 columns the gauge shrinks instead of going. */
+	assert_string_equal(bar_line(&s, 100.0 * (double)MIB, 72, buf, sizeof(buf)),
+			    "reading v\\x1bda [######.......] 50% 1.5 GiB/3.0 GiB 100.0 MiB/s ETA 0:15");
 	assert_string_equal(bar_line(&s, 1e8, 12, buf, sizeof(buf)), "reading 50%");
 	assert_string_equal(bar_line(&s, 1, 30, buf, 9), "reading");
 }
