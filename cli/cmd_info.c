@@ -54,7 +54,7 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 	if (!f && S_ISBLK(st.st_mode))
 		f = format_find("raw");
 	if (!f && format_probe(fd, path, &f, e) < 0)
-		return e->code;
+		return err_ctx(e, "%s", shown);
 	if (f->open(fd, path, &o, ret, e) < 0)
 		return err_ctx(e, "%s", shown);
 	fd = -1;

@@ -32,6 +32,11 @@ static bool head_is(const struct sample *s, size_t at, const void *magic, size_t
 }
 
 static bool is_qcow1(const struct sample *s) { return head_is(s, 0, "QFI\xfb\0\0\0\1", 8); }
+static bool is_newer_qcow(const struct sample *s)
+{
+	return s->head_len >= 8 && memcmp(s->head, "QFI\xfb", 4) == 0 && get_be32(s->head + 4) > 3;
+}
+
 static bool is_vdi(const struct sample *s) { return head_is(s, 64, "\x7f\x10\xda\xbe", 4); }
 static bool is_vhdx(const struct sample *s) { return head_is(s, 0, "vhdxfile", 8); }
 static bool is_qed(const struct sample *s) { return head_is(s, 0, "QED\0", 4); }
@@ -81,6 +86,7 @@ static const struct foreign {
 	bool (*is)(const struct sample *s);
 } foreigners[] = {
 	{ "qcow version 1", "qcow", is_qcow1 },
+	{ "newer qcow", "qcow2", is_newer_qcow },
 	{ "VDI", "vdi", is_vdi },
 	{ "VMDK", "vmdk", is_vmdk },
 	{ "VHD", "vpc", is_vhd },

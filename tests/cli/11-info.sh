@@ -25,6 +25,14 @@ same 'evil%1B[2J' "$(jq -r '.states[2].name' out)" "escaped name"
 jq -e '.states[1].date | test("^20[0-9-]{8}T[0-9:]{8}Z$")' out >/dev/null || fail "date"
 jq -e '.states[0].date == null and .backing == null' out >/dev/null || fail "nulls"
 
+# What can't be probed or read is said by name.
+printf 'QFI\373\0\0\0\4' >newer.img
+head -c 5000 /dev/zero >nothing.img
+exits 1 "$KEDGE" info newer.img
+has err "newer.img: this is a newer qcow image"
+exits 1 "$KEDGE" info nothing.img
+has err "nothing.img: no known image format" "raw:nothing.img"
+
 # The reference is shown, not followed: the base may be gone.
 mkdir here away && mv top.qcow2 here/ && mv base.qcow2 away/ && cd here
 exits 0 "$KEDGE" info top.qcow2

@@ -99,6 +99,7 @@ static void test_probe__known_by_sight(void **state)
 		const char *name;
 	} rows[] = {
 		{ { 0, "QFI\xfb\0\0\0\1", 8 }, "qcow version 1" },
+		{ { 0, "QFI\xfb\0\0\0\4", 8 }, "a newer qcow image" },
 		{ { 64, "\x7f\x10\xda\xbe", 4 }, "VDI" },
 		{ { 0, "KDMV", 4 }, "VMDK" },
 		{ { 0, "COWD", 4 }, "VMDK" },
