@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -537,6 +538,73 @@ static void test_chain__map_and_bytes_agree(void **state)
 	free(part);
 }
 
+/* ---- threads ---- */
+
+struct reader {
+	struct image *im;
+	uint32_t state;
+	uint64_t sum;
+};
+
+static void *read_all(void *opaque)
+{
+	struct reader *r = opaque;
+	uint64_t size = image_state(r->im, r->state)->size;
+	uint8_t buf[5000];
+	struct err e = ERR_INIT;
+	struct extent x;
+
+	for (uint64_t off = 0; off < size; off += sizeof(buf)) {
+		size_t n = (size_t)min_u64(sizeof(buf), size - off);
+
+		if (image_next_extent(r->im, r->state, off, n, &x, &e) < 0 || image_pread(r->im, r->state, buf, n, off, &e) < 0)
+			return NULL;
+		for (size_t i = 0; i < n; i++)
+			r->sum += buf[i] * (off + i + 1);
+	}
+	return NULL;
+}
+
+/* A chain's map remembers what its layers said last: for many readers at once, and two states. */
+static void test_chain__threads(void **state)
+{
+	struct chain_opts o = { 0 };
+	struct reader r[6];
+	pthread_t t[6];
+	struct qimage q;
+	struct chain *c;
+
+	(void)state;
+	for (int layer = 0; layer < 3; layer++) {
+		char name[32], below[32];
+
+		snprintf(name, sizeof(name), "t/d/%d.qcow2", layer);
+		snprintf(below, sizeof(below), "%d.qcow2", layer - 1);
+		qimage_init(&q, 3, 12, 3 * MIB, false, 0);
+		if (layer)
+			qimage_backing(&q, below, "qcow2");
+		for (unsigned i = (unsigned)layer; i < 700; i += 3 + (unsigned)layer)
+			(void)qimage_data(&q, i * 4096, (uint8_t)(i + (unsigned)layer));
+		if (layer == 2) {
+			qimage_snapshot(&q, "1", "s", 2 * MIB, 0, 16);
+			(void)qimage_data(&q, 4096, 0xaa);
+		}
+		qimage_save(&q, name);
+		qimage_done(&q);
+	}
+	c = opened("t/d/2.qcow2", &o);
+	for (uint32_t i = 0; i < 6; i++) {
+		r[i] = (struct reader){ .im = c->image, .state = i % 2 };
+		assert_int_equal(pthread_create(&t[i], NULL, read_all, &r[i]), 0);
+	}
+	for (uint32_t i = 0; i < 6; i++)
+		pthread_join(t[i], NULL);
+	for (uint32_t i = 0; i < 6; i++)
+		assert_true(r[i].sum && r[i].sum == r[i % 2].sum);
+	assert_true(r[0].sum != r[1].sum);
+	chain_close(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -555,6 +623,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_chain__top_must_be_a_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__locks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain__map_and_bytes_agree, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chain__threads, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
