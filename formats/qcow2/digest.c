@@ -8,8 +8,8 @@
  *	data file, if open: device, inode, size, mtime, ctime
  *	the state: disk size, machine state bytes and guest offset, L1 entries
  *	    of a snapshot also: id, name, date in seconds and nanoseconds, guest clock
- *	for each L1 entry that names a table, in order: index, entry, then of the L2 table each block of 4096 bytes (or of a
- *	    cluster, if that is smaller) that isn't all zero: its place in the table, its bytes; then 2^64 - 1
+ *	for each L1 entry that names a table, in order: index, entry, then of the L2 table each block of 4096 bytes (or
+ *	    of a cluster, if that is smaller) that isn't all zero: its place in the table, its bytes; then 2^64 - 1
  * In L1 entries, and in standard and extended L2 entries, bit 63 is left out: it says whether a cluster is shared with
  * other snapshots, and so changes when those come and go.  (In an image with a data file it says whether cluster 0 is
  * allocated, and is kept.)  Where tables of the current state or of other snapshots lie is left out too.

@@ -18,6 +18,7 @@
 #define EXTENTS_MAX 20000
 #define READ_MAX (8 * MIB)
 #define PIECE ((size_t)64 << 10)
+#define PAGE ((size_t)4096)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -77,13 +78,18 @@ static void walk(struct image *im, uint32_t state, struct budget *b)
 		check(e.cause[0]);
 }
 
-/* The bytes as a file of its own. */
+/* The bytes as a file of its own, zero pages as holes. */
 static int file_of(const uint8_t *data, size_t size)
 {
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
 	struct err e = ERR_INIT;
 
-	check(fd >= 0 && fs_pwrite_full(fd, data, size, 0, &e) == 0);
+	check(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+	for (size_t at = 0, n; at < size; at += n) {
+		n = min_size(size - at, PAGE);
+		if (!bytes_all_zero(data + at, n))
+			check(fs_pwrite_full(fd, data + at, n, at, &e) == 0);
+	}
 	return fd;
 }
 
