@@ -69,7 +69,7 @@ poke 72 8 "1 << 40";	refused "feature"
 poke 72 8 2;		refused corrupt "--force"
 poke 32 4 1;		refused encrypted
 poke 32 4 2;		refused encrypted
-poke 4 4 9;		refused "no known image format"
+poke 4 4 9;		refused "a newer qcow image"
 expect 1 k backup --vm vm --adopt qcow2:bad.qcow2
 says "version 9"
 poke 0 8 0;		refused "no known image format"
