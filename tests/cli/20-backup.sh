@@ -104,6 +104,10 @@ exits 0 k --dry-run s.qcow2
 has err "snap:one: full"
 exits 0 k --json --states snap:two,current s.qcow2
 same "current snap:two" "$(json '[.states[].state] | join(" ")')" "chosen states"
+exits 0 k --json --vm s3 --states snapid:1 s.qcow2
+same "snap:one" "$(json '[.states[].state] | join(" ")')" "a state by its id"
+exits 0 k --json --vm s4 --states layer:web.qcow2 top.qcow2
+same "layer:web.qcow2" "$(json '[.states[].state] | join(" ")')" "a layer by its file"
 exits 1 k --states snap:three s.qcow2
 has err "snap:three" "snap:one"
 exits 2 k --states current,,snap:one s.qcow2
@@ -120,7 +124,17 @@ same 0 "$(audited off)" "audit off"
 all=$(exits 0 k --json --audit off s.qcow2; json .disks[0].bytes_unchanged)
 [ "$all" -ge 3000000 ] || fail "only $all bytes called unchanged"
 same "$all" "$(audited 100%)" "audit 100%"
-same "$all" "$(audited 5m)" "audit of five minutes"
+# of much that is called unchanged: a thirtieth unless told otherwise, at least 4 MiB
+truncate -s 32M much.raw
+noise 9 30000000 | dd of=much.raw conv=notrunc status=none
+qemu-img convert -f raw -O qcow2 much.raw much.qcow2
+qemu-img snapshot -c one much.qcow2
+exits 0 k -q --audit off much.qcow2
+much() { exits 0 k --json "$@" much.qcow2; json .disks[0].bytes_audited; }
+some=$(much) half=$(much --audit 50%) whole=$(much --audit 5m)
+[ "$some" -ge 4194304 ] && [ "$some" -lt 9000000 ] || fail "audited by default: $some"
+[ "$half" -ge 15000000 ] && [ "$half" -lt 24000000 ] || fail "--audit 50% read $half"
+[ "$whole" -ge 29000000 ] || fail "--audit 5m read $whole"
 exits 2 k --audit 5 s.qcow2
 exits 2 k --audit 101% s.qcow2
 exits 2 k --audit much s.qcow2

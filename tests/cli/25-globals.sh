@@ -73,7 +73,7 @@ expect 0 k $slow s1
 equal "$(point_digest s1)" "$(digest <text.raw)" "run again"
 # a stopped restore leaves nothing
 mkfifo pipe
-"$KEDGE" --key-file key cat v:t >pipe &
+"$KEDGE" --key-file key cat v:t >pipe 2>err &
 pid=$!
 exec 8<pipe
 head -c 1000 <&8 >/dev/null
@@ -111,3 +111,39 @@ for o in --no-progress -q; do
 	set -- $(on_pty $slow s${o//-/} $o)
 	equal "$1 $2 $5" "0 0 0" "progress of backup $o"
 done
+
+# --- every command of a repository takes its options --------------------------------------------------------------------------
+umask 077
+echo "a passphrase" >password
+echo "another" >wrong
+expect 0 k -q key add --label word --new-password-file password
+unset KEDGE_REPOSITORY
+while read -r c; do
+	expect 0 "$KEDGE" --repo repo $c --key-file key </dev/null
+	expect 2 k $c
+	says "no repository named" "-r PATH" "KEDGE_REPOSITORY"
+	expect 10 env KEDGE_REPOSITORY=nowhere "$KEDGE" --key-file key $c
+	expect 0 env KEDGE_REPOSITORY=nowhere "$KEDGE" $c -r repo --password-file password
+	expect 12 "$KEDGE" -r repo $c --password-file wrong
+	expect 0 "$KEDGE" -r repo --key-file key $c -v
+	says "read config"
+	case ${c%% *} in
+	cat) expect 2 k -r repo $c --json ;;
+	*)
+		expect 0 k -r repo $c --json
+		[ ! -s err ] || die "$c --json says $(cat err)"
+		jq -e . out >/dev/null || die "$c --json prints no JSON: $(cat out)"
+		;;
+	esac
+done <<'COMMANDS'
+backup --vm loop raw:hole.raw
+list
+show v
+restore v:t -f -o loop.raw
+cat v:t
+diff v v
+check
+stats
+key list
+doctor
+COMMANDS
