@@ -60,6 +60,8 @@ prints 'mine, "quoted"' recovery "in use" keyfile
 expect 0 k -r r1 --json key list
 equal "$(field out '[.[] | .label] | sort | join(" ")')" "first recovery" labels
 
+(KEY=; expect 0 k -v -r r5 init --password-file password; says "put config"; expect 0 k -r r5 --password-file password list)
+
 # --- where the repository and the secret come from ----------------------------------------------------------------------
 export KEDGE_REPOSITORY=r1 KEDGE_STATE_DIR=$PWD/state
 expect 0 k list --json
