@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "base/vec.h"
 #include "formats/cache.h"
@@ -95,6 +96,7 @@ static int add_layer(struct opener *b, const struct format *f, int fd, const cha
 {
 	CLEANUP(close_fd) int own = fd;
 	struct image **slot = NULL, *im;
+	char shown[256];
 
 	if (!b->o->ignore_locks && lock_against_writers(fd, path, b->layers.n == 0, e) < 0)
 		return e->code;
@@ -108,6 +110,8 @@ static int add_layer(struct opener *b, const struct format *f, int fd, const cha
 		return e->code;
 	}
 	*slot = im;
+	LOG_DEBUG("layer %zu: %s, %s, %" PRIu64 " bytes", b->layers.n - 1, text_quote(path, shown, sizeof(shown)),
+		  im->info.format, im->info.virtual_size);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/num.h"
 #include "base/text.h"
 #include "repo/format.h"
@@ -139,6 +140,7 @@ static double measure(struct bench *b, void (*one)(struct bench *, size_t))
 		one(b, n++ % b->nsegments);
 		t = clock_mono() - start;
 	}
+	LOG_DEBUG("%zu segments of %zu bytes in %.3f s", n, SEGMENT, t);
 	return t > 0 ? (double)n * SEGMENT / t : 0;
 }
 

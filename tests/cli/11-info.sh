@@ -49,6 +49,9 @@ same "2 top.qcow2" "$(jq -r '"\(length) \(.[0].image)"' out)" chain
 rm base.qcow2 && mv ../away/base.qcow2 .
 exits 0 "$KEDGE" info --chain top.qcow2
 has out "layer 0" "layer 1" "night-1"
+lacks err layer
+exits 0 "$KEDGE" info -v --chain top.qcow2
+has err "base.qcow2, qcow2, 12345856 bytes"
 exits 2 "$KEDGE" info --allow-path . top.qcow2
 has err "need --chain"
 # An image that stores no format of its base: written by hand, as no qemu-img does it any more.

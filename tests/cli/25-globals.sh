@@ -31,6 +31,10 @@ less() {	# less WORD COMMAND...: 16M of memory give it less than 1G do
 }
 less kedge-read: backup --vm t raw:noise.raw
 less fetch: cat v:n
+expect 0 k -v diff v t --memory 16M
+says "reader: 5592406 bytes"
+expect 0 k -v diff v t
+says "reader: 89478486 bytes"
 less fetch: restore v:n -f -o r.raw
 (KEY=; less kedge-read: dump raw:noise.raw)
 [ "$(first $(told check: check --read-data --threads 60 --memory 16M))" -lt "$(first $(told check: check --read-data --threads 60 --memory 1G))" ] ||
