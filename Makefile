@@ -80,6 +80,7 @@ FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/replay/%)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzzers/%)
 HELPERS := $(patsubst tests/helpers/%.c,$(B)/helpers/%,$(sort $(wildcard tests/helpers/*.c)))
+PRELOADS := $(patsubst tests/preload/%.c,$(B)/preload/%.so,$(sort $(wildcard tests/preload/*.c)))
 SCENARIOS := $(if $(PROGRAM),$(filter-out %/lib.sh,$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh))))
 MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
 
@@ -146,13 +147,19 @@ $(B)/helpers/%: $(B)/tests/helpers/%.o $(SUPPORT_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $^ -o $@ -lcmocka $(ALL_LIBS)
 
+# Loaded before libc and the libraries (LD_PRELOAD) to make them fail; no part of the program.
+$(B)/preload/%.so: tests/preload/%.c $(B)/flags
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -I. -D_GNU_SOURCE -std=c17 -O2 -g -fPIC -shared $(WARN) -MMD -MP -MF $(@:.so=.d) $(if $(DEV)$(CI),-Werror) $(PKG_CFLAGS) $< -o $@ -ldl -pthread
+
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 # tests/run.sh runs each item with a time limit and ends with "N passed, N failed, N skipped".  ONLY=text limits any of
 # these to the items whose name contains it.
-tests-build: $(UNIT) $(REPLAY) $(HELPERS) $(PROGRAM)
+tests-build: $(UNIT) $(REPLAY) $(HELPERS) $(PRELOADS) $(PROGRAM)
 
 RUN = BUILD_ROOT=build ONLY='$(ONLY)' tests/run.sh
 
