@@ -266,6 +266,27 @@ static int open_unnamed(const char *dir, mode_t mode)
 	return open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
 }
 
+int fs_scratch(const char *dir, int *ret_fd, struct err *e)
+{
+	int fd = open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+
+	for (int i = 0; fd < 0 && i < TMP_NAME_TRIES; i++) {
+		CLEANUP(free_ptr) char *tmp = tmp_name(dir, e);
+
+		if (!tmp)
+			return e->code;
+		fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd >= 0)
+			(void)unlink(tmp);
+		else if (errno != EEXIST)
+			break;
+	}
+	if (fd < 0)
+		return err_sys(e, "%s: temporary file", dir);
+	*ret_fd = fd;
+	return 0;
+}
+
 /* Creates the temporary file in path's folder.  It is made by open, not mkstemp, so that the mode follows the umask. */
 static int open_tmp(struct fs_atomic *a, const char *path, mode_t mode, struct err *e)
 {

@@ -33,6 +33,10 @@ MUST_CHECK char *fs_dirname(const char *path, struct err *e);
 /* Points into path behind its last slash. */
 const char *fs_basename(const char *path);
 
+/* A file in the folder for this process alone, read-write, without a name: gone when it is closed.  *ret_fd is the
+ * caller's. */
+MUST_CHECK int fs_scratch(const char *dir, int *ret_fd, struct err *e);
+
 /*
  * A file that appears whole or not at all.  Data go to a file without a name in the target's folder, of which nothing
  * is left after a crash; where the file system has no such files, to a temporary name ".kedge-*.tmp".  commit fsyncs,

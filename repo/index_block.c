@@ -148,6 +148,7 @@ void index_run_free(struct index_run *run)
 	run_tail_done(&run->tail);
 	free(run->pack);
 	free(run->dead);
+	close_fd(&run->scratch_fd);
 	free(run);
 }
 
@@ -233,6 +234,7 @@ static int new_run(const char *name, uint64_t size, struct index_run **ret, stru
 	if (!run)
 		return err_set(e, ERR_NOMEM, "index run");
 	snprintf(run->name, sizeof(run->name), "%s", name);
+	run->scratch_fd = -1;
 	run->hash = ret_n->hash;
 	run->size = size;
 	*ret = run;
@@ -284,6 +286,12 @@ int index_block_read(struct repo *r, const struct index_run *run, uint32_t block
 
 	if (!sealed)
 		return err_set(e, ERR_NOMEM, "block of the index");
+	if (run->scratch_fd >= 0) {
+		if (fs_pread_full(run->scratch_fd, sealed, INDEX_BLOCK_BYTES, off, e) < 0 ||
+		    index_block_open(r, run, block, sealed, b, e) < 0)
+			return err_ctx(e, "%s", run->name);
+		return 0;
+	}
 	if (has_cache(r) && (copy_read(r, &run->hash, run->size, sealed, INDEX_BLOCK_BYTES, off) ||
 			     (copy_make(r, run->name, &run->hash, run->size) &&
 			      copy_read(r, &run->hash, run->size, sealed, INDEX_BLOCK_BYTES, off)))) {

@@ -82,6 +82,7 @@ struct index_pack_row {
 	uint32_t generation;		/* of its directory */
 	bool named;			/* a stored run names it, or somebody added it */
 	bool pending;			/* to be named by the next run stored */
+	bool scratch;			/* its entries are in a file of ours */
 	uint32_t *segments;		/* while pending: 2 * index into index.slots + verified */
 };
 
@@ -102,6 +103,7 @@ struct index_run {
 	uint32_t *pack;			/* its packs as the index's */
 	/* bit per block that can't be read: its entries are in memory instead; guarded by mem_lock */
 	uint8_t *dead;
+	int scratch_fd;			/* its blocks are in this file of ours, not in the store (index_scratch.c); or -1 */
 };
 
 /* An entry in memory.  pack is the index's. */
@@ -173,6 +175,8 @@ struct index {
 	uint32_t *by_name;		/* packs by name: index + 1; 0 = free */
 	size_t nby_name;
 	struct index_mem mem;
+	size_t nloose;			/* added to mem since index_scratch, for no run that will be stored */
+	bool no_scratch;		/* no file can be made; guarded by work */
 	struct index_filter filter;
 	uint64_t nentries;
 	struct index_cache cache;
@@ -199,7 +203,7 @@ MUST_CHECK int index_add_entries(struct index *x, uint32_t pack, const struct di
 MUST_CHECK int index_add_pack(struct index *x, const struct run_pack *p, const struct directory *d, bool named,
 			      struct err *e);
 
-/* --- runs (index_block.c, index_load.c, index_repair.c) ----------------------------------------------------------- */
+/* --- runs (index_block.c, _load.c, _repair.c, _store.c, _scratch.c) -------------------------------------------------------- */
 void index_run_free(struct index_run *run);
 DEFINE_CLEANUP(struct index_run, index_run_free)
 /* A run by its tail: of an object in the store (bytes NULL), or in memory. */
@@ -223,6 +227,24 @@ MUST_CHECK int index_repair_run(struct index *x, uint32_t run, struct err *e);
  * so. */
 uint32_t index_repairs_max(struct index *x);
 bool index_block_dead(const struct index_run *run, uint32_t block);	/* mem_lock held */
+/* A run in the making, of entries in memory (index_store.c). */
+struct run_making {
+	struct index *x;
+	VEC(uint32_t) packs;	/* the run's packs, as the index numbers them */
+	uint32_t *number;	/* of every pack of the index: in the run, or UINT32_MAX */
+	VEC(uint32_t) entries;	/* in memory: sorted by id, best first; then each id once */
+	struct run_tail tail;
+	struct buf out;		/* the sealed blocks, and what follows them */
+};
+void run_making_done(struct run_making *m);
+/* Takes packs, which are pending or not, until the entries in memory that are theirs are about max. */
+MUST_CHECK int run_making_packs(struct run_making *m, bool pending, uint64_t max, struct err *e);
+/* Those packs' entries; of entries with one id the best. */
+MUST_CHECK int run_making_entries(struct run_making *m, struct err *e);
+MUST_CHECK int run_making_blocks(struct run_making *m, struct err *e);
+/* Puts entries that no stored run will have, if there are many, into a file of our own; work is held.  Where no file
+ * can be made they stay. */
+MUST_CHECK int index_scratch(struct index *x, struct err *e);
 /* Builds or enlarges the filter when that is due. */
 MUST_CHECK int index_filter_ready(struct index *x, struct err *e);
 

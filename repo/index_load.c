@@ -131,6 +131,16 @@ static int load_run(struct index *x, const struct listed *l, struct err *e)
 	return 0;
 }
 
+static int spill(struct index *x, struct err *e)
+{
+	int rc;
+
+	pthread_mutex_lock(&x->work);
+	rc = index_scratch(x, e);
+	pthread_mutex_unlock(&x->work);
+	return rc;
+}
+
 /* Adds the packs of one kind that no run names: what lost runs knew is among them. */
 static int add_orphans(struct index *x, enum object_type type, uint32_t *n, struct err *e)
 {
@@ -160,7 +170,7 @@ static int add_orphans(struct index *x, enum object_type type, uint32_t *n, stru
 		p.nsegments = (uint32_t)d->segments.n;
 		p.envelope_len = d->envelope_len;
 		p.envelope_off = p.size - TRAILER_BYTES - d->envelope_len;
-		if (index_add_pack(x, &p, d, false, e) < 0)
+		if (index_add_pack(x, &p, d, false, e) < 0 || spill(x, e) < 0)
 			return e->code;
 		++*n;
 	}

@@ -186,9 +186,12 @@ static int add_pack(struct index *x, const struct run_pack *p, const struct dire
 		for (size_t i = 0; i < d->segments.n; i++)
 			if (index_pack_trust(x, row, (uint32_t)i, (*segments)[i], e) < 0)
 				return e->code;
-		if (index_add_entries(x, pack, d, NULL, 0, e) < 0)
-			return e->code;
 	}
+	/* What has gone to a file of our own must be in memory for the run that names it. */
+	if ((is_new || (named && !row->named && row->scratch)) && index_add_entries(x, pack, d, NULL, 0, e) < 0)
+		return e->code;
+	if (is_new && !named)
+		x->nloose += d->chunks.n;
 	if (named && !row->named) {
 		row->named = row->pending = true;
 		row->segments = STEAL(*segments);

@@ -87,6 +87,7 @@ static int add_from_pack(struct repair *r, uint32_t pack, struct err *e)
 	CLEANUP(directory_free_cleanup) struct directory *d = NULL;
 	const struct pack_info *p = index_pack(r->x, pack);
 	char text[ERR_CAUSE_BYTES];
+	size_t before;
 	int rc;
 
 	if (cancel_check(repo_cancel(r->x->repo), e) < 0)
@@ -100,9 +101,11 @@ static int add_from_pack(struct repair *r, uint32_t pack, struct err *e)
 	}
 	r->read++;
 	pthread_rwlock_wrlock(&r->x->mem_lock);
+	before = r->x->mem.entries.n;
 	rc = index_add_entries(r->x, pack, d, r->ranges.p, r->ranges.n, e);
+	r->x->nloose += r->x->mem.entries.n - before;
 	pthread_rwlock_unlock(&r->x->mem_lock);
-	return rc;
+	return rc < 0 ? rc : index_scratch(r->x, e);
 }
 
 int index_repair_run(struct index *x, uint32_t run, struct err *e)

@@ -12,16 +12,7 @@
 /* A run is made in memory: what more entries there are go into further runs.  Packs are not divided. */
 #define RUN_ENTRIES_AIM 262144u
 
-struct making {
-	struct index *x;
-	VEC(uint32_t) packs; /* the run's packs, as the index numbers them */
-	uint32_t *number; /* of every pack of the index: in the run, or UINT32_MAX */
-	VEC(uint32_t) entries; /* in memory: sorted by id, best first; then each id once */
-	struct run_tail tail;
-	struct buf out;
-};
-
-static void making_done(struct making *m)
+void run_making_done(struct run_making *m)
 {
 	VEC_DONE(&m->packs);
 	VEC_DONE(&m->entries);
@@ -30,8 +21,7 @@ static void making_done(struct making *m)
 	buf_done(&m->out);
 }
 
-/* Chooses pending packs until the run is large enough. */
-static int choose_packs(struct making *m, struct err *e)
+int run_making_packs(struct run_making *m, bool pending, uint64_t max, struct err *e)
 {
 	const struct index *x = m->x;
 	CLEANUP(free_ptr) uint32_t *count = calloc(x->packs.n + 1, sizeof(*count));
@@ -46,7 +36,8 @@ static int choose_packs(struct making *m, struct err *e)
 	for (uint32_t i = 0; i < x->packs.n; i++) {
 		uint32_t *p;
 
-		if (!x->packs.p[i]->pending || (m->packs.n && total + count[i] > RUN_ENTRIES_AIM))
+		if (x->packs.p[i]->pending != pending || (!pending && !count[i]) ||
+		    (m->packs.n && total + count[i] > max))
 			continue;
 		p = VEC_PUSH(&m->packs, e);
 		if (!p)
@@ -72,7 +63,7 @@ static int cmp_entries(const void *a, const void *b, void *opaque)
 	return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
 }
 
-static int choose_entries(struct making *m, struct err *e)
+int run_making_entries(struct run_making *m, struct err *e)
 {
 	struct index_mem *mem = &m->x->mem;
 	size_t n = 0;
@@ -96,13 +87,13 @@ static int choose_entries(struct making *m, struct err *e)
 	return 0;
 }
 
-static void entry_of(const struct making *m, size_t i, struct run_entry *ret)
+static void entry_of(const struct run_making *m, size_t i, struct run_entry *ret)
 {
 	index_mem_entry(&m->x->mem, m->entries.p[i], ret);
 	ret->pack = m->number[ret->pack];
 }
 
-static int seal_block(struct making *m, const uint8_t *plain, struct err *e)
+static int seal_block(struct run_making *m, const uint8_t *plain, struct err *e)
 {
 	struct run_fence *f = VEC_PUSH(&m->tail.blocks, e);
 	uint8_t *out = f ? buf_extend(&m->out, INDEX_BLOCK_BYTES, e) : NULL;
@@ -115,7 +106,7 @@ static int seal_block(struct making *m, const uint8_t *plain, struct err *e)
 	return 0;
 }
 
-static int make_blocks(struct making *m, struct err *e)
+int run_making_blocks(struct run_making *m, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *plain = calloc(1, INDEX_BLOCK_PLAIN);
 	uint32_t used = 4, n = 0;
@@ -138,7 +129,7 @@ static int make_blocks(struct making *m, struct err *e)
 	return n ? seal_block(m, plain, e) : 0;
 }
 
-static int make_tail(struct making *m, struct err *e)
+static int make_tail(struct run_making *m, struct err *e)
 {
 	const struct index *x = m->x;
 
@@ -176,7 +167,7 @@ static int make_tail(struct making *m, struct err *e)
 }
 
 /* Padding, the sealed tail and the trailer behind the blocks. */
-static int make_end(struct making *m, struct err *e)
+static int make_end(struct run_making *m, struct err *e)
 {
 	struct trailer t = { .kind = PACK_INDEX_RUN };
 	struct buf payload, envelope;
@@ -224,7 +215,7 @@ static bool same_entry(const struct run_entry *a, const struct run_entry *b)
 }
 
 /* Reads back from the sealed bytes what will be sent, and compares. */
-static int check_run(const struct making *m, const struct index_run *run, struct err *e)
+static int check_run(const struct run_making *m, const struct index_run *run, struct err *e)
 {
 	CLEANUP(free_ptr) struct run_block *b = malloc(sizeof(*b));
 	struct run_entry is, want;
@@ -250,7 +241,7 @@ static int check_run(const struct making *m, const struct index_run *run, struct
 }
 
 /* Memory without the run's entries. */
-static int rest_of_memory(const struct making *m, struct index_mem *ret, struct err *e)
+static int rest_of_memory(const struct run_making *m, struct index_mem *ret, struct err *e)
 {
 	struct index_mem keep = { 0 };
 	struct run_entry en;
@@ -269,7 +260,7 @@ static int rest_of_memory(const struct making *m, struct index_mem *ret, struct 
 }
 
 /* The stored run takes the place of what is in memory.  An entry may be seen twice for a moment, never not at all. */
-static int hand_over(struct making *m, struct index_run *run, struct err *e)
+static int hand_over(struct run_making *m, struct index_run *run, struct err *e)
 {
 	struct index *x = m->x;
 	struct index_mem keep, old;
@@ -295,7 +286,7 @@ static int hand_over(struct making *m, struct index_run *run, struct err *e)
 	return 0;
 }
 
-static int put_run(struct making *m, const struct session_id *session, uint64_t *bytes, struct err *e)
+static int put_run(struct run_making *m, const struct session_id *session, uint64_t *bytes, struct err *e)
 {
 	CLEANUP(index_run_free_cleanup) struct index_run *run = NULL;
 	struct object_name n = { .type = OBJECT_RUN_TAIL, .slot = *repo_own_slot(m->x->repo), .session = *session };
@@ -323,14 +314,14 @@ static int put_run(struct making *m, const struct session_id *session, uint64_t 
 /* 1: a run was stored; 0: nothing is pending. */
 static int store_one(struct index *x, const struct session_id *session, uint64_t *bytes, struct err *e)
 {
-	CLEANUP(making_done) struct making m = { .x = x };
+	CLEANUP(run_making_done) struct run_making m = { .x = x };
 
 	buf_init(&m.out, PACK_MAX_BYTES);
-	if (choose_packs(&m, e) < 0)
+	if (run_making_packs(&m, true, RUN_ENTRIES_AIM, e) < 0)
 		return e->code;
 	if (!m.packs.n)
 		return 0;
-	if (choose_entries(&m, e) < 0 || make_blocks(&m, e) < 0 || make_tail(&m, e) < 0 || make_end(&m, e) < 0 ||
+	if (run_making_entries(&m, e) < 0 || run_making_blocks(&m, e) < 0 || make_tail(&m, e) < 0 || make_end(&m, e) < 0 ||
 	    put_run(&m, session, bytes, e) < 0)
 		return e->code;
 	return 1;

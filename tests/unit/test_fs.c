@@ -199,6 +199,24 @@ static void test_fs_atomic__never_overwrites_unasked(void **state)
 	assert_int_equal(count_files("no"), 1);
 }
 
+static void test_fs_scratch__has_no_name(void **state)
+{
+	CLEANUP(close_fd) int fd = -1;
+	struct err e = ERR_INIT;
+	char buf[5];
+
+	(void)state;
+	assert_int_equal(mkdir("scratch", 0700), 0);
+	assert_ok(fs_scratch("scratch", &fd, &e), &e);
+	assert_ok(fs_pwrite_full(fd, "hello", 5, 10, &e), &e);
+	assert_ok(fs_pread_full(fd, buf, 5, 10, &e), &e);
+	assert_memory_equal(buf, "hello", 5);
+	assert_int_equal(count_files("scratch"), 0);
+	fd = (close(fd), -1);
+	assert_err(fs_scratch("no-such-folder", &fd, &e), ERR_NOTFOUND, &e);
+	assert_int_equal(fd, -1);
+}
+
 /* Killed in the middle: neither the target nor a rest of it is there. */
 static void test_fs_atomic__nothing_left_by_a_kill(void **state)
 {
@@ -259,6 +277,7 @@ int main(void)
 		cmocka_unit_test(test_fs__mkdirs),
 		cmocka_unit_test(test_fs_atomic__nothing_until_commit),
 		cmocka_unit_test(test_fs_atomic__never_overwrites_unasked),
+		cmocka_unit_test(test_fs_scratch__has_no_name),
 		cmocka_unit_test(test_fs_atomic__nothing_left_by_a_kill),
 		cmocka_unit_test(test_fs_atomic__longest_name),
 	};

@@ -592,6 +592,62 @@ static void test_index__damaged_runs_are_replaced(void **state)
 	test_repo_done(&t);
 }
 
+/* More than may stay in memory goes to a file; all of it is found, and can be named again. */
+static void test_index__lost_runs_do_not_fill_memory(void **state)
+{
+	enum { N = 2000, PACKS = 4 };
+	static struct id ids[PACKS][N];
+	struct test_pack p[PACKS];
+	struct seen_entries s;
+	struct err e = ERR_INIT;
+	struct test_repo t;
+	struct names l;
+	struct index *x;
+
+	(void)state;
+	test_repo_new(&t, CHUNK, NULL);
+	x = load(t.repo, NULL, true, 0, 0);
+	for (unsigned i = 0; i < PACKS; i++)
+		fill_real(t.repo, x, (uint8_t)(i + 1), &p[i], ids[i], N);
+	(void)store_run(x);
+	index_free(x);
+	l = names_of(t.store, "index/");
+	assert_int_equal(l.n, 1);
+	for (int tail = 0; tail < 2; tail++) {
+		for (uint64_t block = 0; !tail && block * INDEX_BLOCK_BYTES < (uint64_t)PACKS * N * 44; block++)
+			flip(t.store, l.p[0], block * INDEX_BLOCK_BYTES + 99);
+		if (tail)
+			flip(t.store, l.p[0], UINT64_MAX - 100);
+		x = load(t.repo, NULL, tail, (size_t)1 << 19, (uint32_t)tail);
+		for (unsigned i = 0; i < PACKS; i++)
+			expect_all(x, ids[i], N, p[i].name);
+		each(x, &s);
+		assert_int_equal(s.n, PACKS * N);
+		assert_true(x->runs.n > 1);
+		assert_true(x->mem.entries.n < N);
+		if (!tail) {
+			index_free(x);
+			continue;
+		}
+		assert_int_equal(store_run(x), 0);
+		for (unsigned i = 0; i < PACKS; i++)
+			assert_ok(index_add_directory(x, p[i].name, p[i].size, p[i].envelope_off, p[i].envelope_len,
+						      p[i].d, &e),
+				  &e);
+		assert_true(store_run(x) > 0);
+		index_free(x);
+	}
+	assert_ok(store_remove(t.store, l.p[0], &e), &e);
+	x = load(t.repo, NULL, true, 0, 0);
+	for (unsigned i = 0; i < PACKS; i++) {
+		expect_all(x, ids[i], N, p[i].name);
+		test_pack_done(&p[i]);
+	}
+	index_free(x);
+	free(l.p);
+	test_repo_done(&t);
+}
+
 /* What is lost is not there; it doesn't hide what is (format.md, section 11). */
 static void test_index__damaged_block_and_damaged_packs_lose_nothing_else(void **state)
 {
@@ -805,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_index__doomed_and_condemned),
 		cmocka_unit_test(test_index__a_store_that_changes_its_mind_ends_it),
 		cmocka_unit_test(test_index__damaged_runs_are_replaced),
+		cmocka_unit_test(test_index__lost_runs_do_not_fill_memory),
 		cmocka_unit_test(test_index__damaged_block_and_damaged_packs_lose_nothing_else),
 		cmocka_unit_test(test_index__cache_folder),
 		cmocka_unit_test(test_index__threads),
