@@ -51,7 +51,7 @@ $(error VARIANT is one of release, debug, asan, tsan)
 endif
 
 # Without its libraries nothing below can work: say so in one line instead of a page of compiler errors.
-NO_LIBS := deps deps-test deps-lint help clean dist check-includes check demo
+NO_LIBS := deps deps-test deps-lint help clean dist check-includes check demo bench
 ifneq ($(filter-out $(NO_LIBS),$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(PKGS) 2>/dev/null && echo ok),ok)
 $(error Packages are missing: run `make deps` (as root; Debian 12) and try again)
@@ -192,6 +192,12 @@ check-ci: all tests-build
 check-long: all tests-build
 	$(Q)LIMIT=$(or $(LIMIT),86400) JOBS=1 KEEP=build/long $(RUN) $(sort $(wildcard tests/long/*.sh))
 
+# Speed and sizes beside restic, borg and qemu-img: CORPUS=DIR; ROUNDS=n, ONLY=sections, TOOLS=names (tests/bench/README.md).
+bench: deps-test
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)tests/bench/run.sh
+.PHONY: bench
+
 check-includes:
 	$(Q)tests/check-includes.sh
 
@@ -286,6 +292,7 @@ help:
 	@echo '  unit            unit tests and fuzz corpora alone; check-asan, check-tsan: first tier under a sanitizer'
 	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'
 	@echo '  check-long      third tier: hours, resumable; results in build/long'
+	@echo '  bench           beside restic, borg, qemu-img on CORPUS=DIR: ROUNDS=3 ONLY="first nights ..." (tests/bench/README.md)'
 	@echo '  check-includes  who includes whom; check-headers: each header compiles alone'
 	@echo '  fuzz            libFuzzer (clang): FUZZ=name FUZZ_SECONDS=60'
 	@echo '  tidy cppcheck   static analysis; compile_commands.json by bear'
