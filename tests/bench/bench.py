@@ -1,0 +1,50 @@
+"""bench.py - run the sections asked for, keep their results, and print the tables.  See run.sh."""
+import argparse
+import json
+import os
+import sys
+
+import report
+import tools
+from corpus import Corpus
+from measure import Failed, Runner
+from sections import SECTIONS, Context
+
+
+def main():
+    p = argparse.ArgumentParser()
+    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "only", "rounds", "tools", "report"):
+        p.add_argument("--" + name, default="")
+    p.add_argument("--add", action="store_true")
+    a = p.parse_args()
+    os.makedirs(a.work, exist_ok=True)
+    os.makedirs(a.results, exist_ok=True)
+    runner = Runner(a.work, a.nosync or None)
+    corpus = Corpus(a.corpus, a.work, os.path.join(a.peers, "bin", "qemu-img"))
+    programs = {"kedge": a.kedge, "kedge-key": a.kedge, "restic": os.path.join(a.peers, "bin", "restic"),
+                "borg": os.path.join(a.peers, "bin", "borg")}
+    wanted = a.tools.split() or list(programs)
+    chosen = [t(runner, programs[t.name], os.path.join(a.work, "t")) for t in tools.ALL if t.name in wanted]
+    for name in a.only.split() or SECTIONS:
+        if name not in SECTIONS:
+            sys.exit(f"no section {name}; there are {' '.join(SECTIONS)}")
+        print(f"{name}:", flush=True)
+        c = Context(runner, corpus, chosen, int(a.rounds), a.results, a.kedge)
+        SECTIONS[name](c)
+        path = os.path.join(a.results, name + ".json")
+        old = []
+        if a.add and os.path.exists(path):
+            with open(path) as f:
+                old = json.load(f)
+        with open(path, "w") as f:
+            json.dump(old + c.records, f, indent=1)
+    text = report.make(a.results, a)
+    with open(a.report, "w") as f:
+        f.write(text)
+    print(text)
+
+
+try:
+    main()
+except Failed as e:
+    sys.exit(f"bench: {e}")

@@ -1,0 +1,24 @@
+#!/bin/bash
+# run.sh - measure kedge beside restic, borg and qemu-img on a corpus of VM disks; see tests/bench/README.md.
+#
+# From the top folder: CORPUS=DIR [ROUNDS=n] [ONLY="SECTION..."] [TOOLS="NAME..."] [ADD=1] [SYNC=own] tests/bench/run.sh
+set -euo pipefail
+export LC_ALL=C.UTF-8
+top=$PWD
+here=$top/tests/bench
+[ -n "${CORPUS:-}" ] || { echo "run.sh: CORPUS=DIR must name what tests/bench/make-corpus.sh has made" >&2; exit 2; }
+[ -s "$CORPUS/SHA256.tsv" ] || { echo "run.sh: $CORPUS has no SHA256.tsv: tests/bench/make-corpus.sh $CORPUS full" >&2; exit 2; }
+corpus=$(cd "$CORPUS" && pwd)
+out=$top/build/bench
+mkdir -p "$out"
+"$here/peers.sh" "$out/peers"
+case ${SYNC:-apart} in
+apart) gcc -O2 -o "$out/nosync" "$here/nosync.c"; nosync=$out/nosync ;;
+own) nosync= ;;
+*) echo "run.sh: SYNC is apart (default) or own" >&2; exit 2 ;;
+esac
+# Figures of different corpora never meet in one table.
+results=$out/results/$(sha256sum <"$corpus/SHA256.tsv" | cut -c1-8)
+exec python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
+	--peers "$out/peers" --kedge "$top/build/kedge" --nosync "$nosync" --only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
+	--tools "${TOOLS:-}" ${ADD:+--add} --report "$out/benchmarks.md"

@@ -1,0 +1,191 @@
+"""sections.py - what is measured.  Each section appends records to its results; report.py makes the tables."""
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+
+from corpus import sha256_file
+from measure import Failed, warm
+
+
+class Context:
+    """What sections share: runner, corpus, tools, rounds, and where results go."""
+
+    def __init__(self, runner, corpus, tools, rounds, results, kedge):
+        self.r = runner
+        self.corpus = corpus
+        self.tools = tools
+        self.rounds = rounds
+        self.results = results
+        self.kedge = kedge
+        self.work = runner.work
+        self.records = []
+        with open(kedge, "rb") as f:
+            self.build = hashlib.sha256(f.read()).hexdigest()[:16]
+
+    def rec(self, case, who, measured, round_no=0, **more):
+        self.records.append(dict(measured, case=case, who=who, round=round_no, **more))
+        print(f"  {case:<34} {who:<10} {measured.get('wall', 0):8.3f} s"
+              + (f"  (sync {measured['sync']:.2f} s)" if "sync" in measured else ""), flush=True)
+
+    def turns(self):
+        """(round, tool): interleaved, each round in another order."""
+        for i in range(self.rounds):
+            k = i % len(self.tools)
+            for t in self.tools[k:] + self.tools[:k]:
+                yield i, t
+
+    def saved(self, night, tool):
+        return os.path.join(self.work, "saved", f"{night.vm}-{night.name}", tool.name)
+
+    def stamp(self, night, tool):
+        return f"{night.sha256} {self.build if tool.name.startswith('kedge') else ''}"
+
+    def put_aside(self, night, tool):
+        where = self.saved(night, tool)
+        tool.put_aside(where)
+        with open(where + ".is", "w") as f:
+            f.write(self.stamp(night, tool))
+
+    def have(self, night, tool):
+        """Whether the repository with everything up to this night was put aside, by the same build."""
+        try:
+            with open(self.saved(night, tool) + ".is") as f:
+                return f.read() == self.stamp(night, tool)
+        except OSError:
+            return False
+
+    def drop(self, night):
+        shutil.rmtree(os.path.dirname(self.saved(night, self.tools[0])), ignore_errors=True)
+
+    def restore_and_compare(self, tool, night, fmt="raw", whole=False):
+        """Restores and proves the result; whole: by the digest in SHA256.tsv, else against the raw file that has it."""
+        out = os.path.join(self.work, "restored", "disk." + fmt)
+        folder = os.path.dirname(out)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        m = tool.restore(night, out, fmt)
+        if whole and fmt == "raw":
+            got = sha256_file(out)
+            if got != night.sha256:
+                raise Failed(f"{tool.name}: restored {night.text} has {got}, not {night.sha256}")
+        else:
+            self.corpus.qemu("compare", "-f", fmt, "-F", "raw", out, night.raw)
+        m["allocated"] = os.stat(out).st_blocks * 512
+        shutil.rmtree(folder)
+        return m
+
+    def limits(self, night):
+        """kedge bench on the night's content: primitives and the limits that follow."""
+        warm(night.raw)
+        self.r.run([self.kedge, "bench", "--json", "--size", "256M", night.raw])
+        with open(self.r.out) as f:
+            return json.load(f)
+
+
+def first(c):
+    """First backups into an empty repository."""
+    for vm, nights in c.corpus.vms().items():
+        if vm not in ("vm-db", "vm-web") or not nights:
+            continue
+        night = c.corpus.place(nights[0])
+        c.records.append(dict(c.limits(night), case=night.text, who="limit"))
+        for i, t in c.turns():
+            t.fresh()
+            warm(t.input(night))
+            m = t.backup(night)
+            c.rec(night.text, t.name, m, i, repo=t.bytes(), data=night.data)
+            if i == c.rounds - 1:
+                c.restore_and_compare(t, night, whole=True)
+                c.put_aside(night, t)
+
+
+def nights(c):
+    """The nights after the first, each stored on top of the one before; then one where nothing changed."""
+    for vm, list_ in c.corpus.vms().items():
+        if vm in ("vm-db", "vm-web"):
+            one_vm(c, list_)
+
+
+def one_vm(c, list_):
+    for k, night in enumerate(list_):
+        c.corpus.place(night)
+        if k == 0:
+            for t in c.tools:
+                if not c.have(night, t):
+                    t.fresh()
+                    t.backup(night)
+                    c.put_aside(night, t)
+            continue
+        for i, t in c.turns():
+            t.put_back(c.saved(list_[k - 1], t))
+            before = t.bytes()
+            warm(t.input(night), t.home)
+            m = t.backup(night)
+            c.rec(night.text, t.name, m, i, repo=t.bytes(), grown=t.bytes() - before, data=night.data,
+                  changed=night.changed, size=night.size, states=k + 1 if night.point != "current" else 1)
+            if i == c.rounds - 1:
+                if k == len(list_) - 1 or t.name == "kedge":
+                    c.restore_and_compare(t, night)
+                c.put_aside(night, t)
+        if k > 1:
+            c.drop(list_[k - 1])
+    last = list_[-1]
+    again = dataclasses.replace(last, name="again")
+    for i, t in c.turns():
+        t.put_back(c.saved(last, t))
+        warm(t.input(last), t.home)
+        c.rec(f"{last.vm} nothing changed", t.name, t.backup(again), i)
+    c.drop(last)
+
+
+def restore(c):
+    """vm-db's base, to raw by all and to qcow2 by kedge and qemu-img convert."""
+    night = c.corpus.place(c.corpus.vms()["vm-db"][0])
+    c.records.append(dict(c.limits(night), case=night.text, who="limit"))
+    for t in c.tools:
+        if c.have(night, t):
+            t.put_back(c.saved(night, t))
+        else:
+            t.fresh()
+            t.backup(night)
+            c.put_aside(night, t)
+    for i, t in c.turns():
+        warm(t.home)
+        c.rec(night.text + " to raw", t.name, c.restore_and_compare(t, night, whole=i == 0), i, data=night.data)
+    target = os.path.join(c.work, "converted.qcow2")
+    kedge = next((t for t in c.tools if t.name == "kedge"), None)
+    for i in range(c.rounds):
+        if kedge:
+            warm(kedge.home)
+            c.rec(night.text + " to qcow2", "kedge", c.restore_and_compare(kedge, night, "qcow2"), i, data=night.data)
+        warm(night.raw)
+        m = c.r.run([c.corpus.qemu_img, "convert", "-f", "raw", "-O", "qcow2", night.raw, target])
+        c.rec(night.text + " to qcow2", "qemu-img", m, i)
+        os.unlink(target)
+
+
+def dump(c):
+    """Reading qcow2, plain and compressed, without writing."""
+    nights_ = c.corpus.vms()
+    base = c.corpus.place(nights_["vm-db"][0])
+    cases = [(base.text + ", plain", base.image, base), (base.text + ", zlib", c.corpus.compressed(base, "zlib"), base),
+             (base.text + ", zstd", c.corpus.compressed(base, "zstd"), base)]
+    for n in nights_["vm-shift"]:
+        if n.source.endswith(".qcow2"):
+            cases.append((f"vm-shift {n.name}", os.path.join(c.corpus.folder, n.source), n))
+    if len(nights_["vm-db"]) > 1:
+        top = nights_["vm-db"][-1]
+        cases.append((f"vm-db {top.name}, chain of {len(nights_['vm-db'])}", os.path.join(c.corpus.folder, top.source), top))
+    for case, image, night in cases:
+        null = f"driver=null-co,read-zeroes=on,size={night.size}"
+        for i in range(c.rounds):
+            both = [("kedge", [c.kedge, "dump", "--json", "--sink", "null", "qcow2:" + image]),
+                    ("qemu-img", [c.corpus.qemu_img, "convert", "-n", "-f", "qcow2", "--target-image-opts", image, null])]
+            for who, argv in both[i % 2:] + both[:i % 2]:
+                warm(*(os.path.join(c.corpus.folder, n.source) for n in nights_["vm-db"]) if "chain" in case else (image,))
+                c.rec(case, who, c.r.run(argv), i, data=night.data)
+
+
+SECTIONS = {"first": first, "nights": nights, "restore": restore, "dump": dump}
