@@ -141,7 +141,7 @@ static int read_to_end(int fd, const char *path, size_t max, uint8_t **ret, size
 
 int fs_read_file(const char *path, size_t max, uint8_t **ret, size_t *ret_len, struct err *e)
 {
-	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 
 	if (fd < 0)
 		return err_sys(e, "%s", path);
@@ -192,11 +192,11 @@ int fs_sync_parent(const char *path, struct err *e)
 
 	if (!dir)
 		return e->code;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = FS_RETRY(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (fd < 0)
 		return err_sys(e, "folder %s", dir);
 	/* EINVAL: this file system has no fsync of folders; nothing more can be done */
-	if (fsync(fd) < 0 && errno != EINVAL)
+	if (FS_RETRY(fsync(fd)) < 0 && errno != EINVAL)
 		return err_sys(e, "folder %s: fsync", dir);
 	return 0;
 }
@@ -258,24 +258,29 @@ static int name_fd(int fd, const char *path)
 static int open_unnamed(const char *dir, mode_t mode)
 {
 	struct err unheard = ERR_INIT;	/* there is another way */
-	CLEANUP(close_fd) int trial = open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	CLEANUP(close_fd) int trial = FS_RETRY(open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
 	CLEANUP(free_ptr) char *name = trial >= 0 ? tmp_name(dir, &unheard) : NULL;
+	bool named;
 
-	if (!name || name_fd(trial, name) < 0 || unlink(name) < 0)
+	if (!name)
 		return -1;
-	return open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, mode);
+	named = name_fd(trial, name) == 0;
+	/* a network's answer may be lost after the deed: the name goes whatever was said */
+	if ((unlink(name) < 0 && errno != ENOENT) || !named)
+		return -1;
+	return FS_RETRY(open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, mode));
 }
 
 int fs_scratch(const char *dir, int *ret_fd, struct err *e)
 {
-	int fd = open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	int fd = FS_RETRY(open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
 
 	for (int i = 0; fd < 0 && i < TMP_NAME_TRIES; i++) {
 		CLEANUP(free_ptr) char *tmp = tmp_name(dir, e);
 
 		if (!tmp)
 			return e->code;
-		fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = FS_RETRY(open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
 		if (fd >= 0)
 			(void)unlink(tmp);
 		else if (errno != EEXIST)
@@ -302,7 +307,7 @@ static int open_tmp(struct fs_atomic *a, const char *path, mode_t mode, struct e
 
 		if (!tmp)
 			return e->code;
-		a->fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+		a->fd = FS_RETRY(open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
 		if (a->fd >= 0) {
 			a->tmp = STEAL(tmp);
 			return 0;
@@ -380,7 +385,7 @@ static int take_name(struct fs_atomic *a, bool replace, struct err *e)
 
 int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e)
 {
-	if (fsync(a->fd) < 0 && errno != EINVAL)
+	if (FS_RETRY(fsync(a->fd)) < 0 && errno != EINVAL)
 		return err_sys(e, "%s: fsync", a->path);
 	if (take_name(a, replace, e) < 0)
 		return e->code;

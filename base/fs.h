@@ -6,13 +6,18 @@
 #ifndef KEDGE_BASE_FS_H
 #define KEDGE_BASE_FS_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
+
+/* The result of a call that returns -1 with errno, made again as long as that is EINTR. */
+#define FS_RETRY(call) ((int)TEMP_FAILURE_RETRY(call))
 
 /* Reads len bytes at off.  Returns the count: less than len only at end of file. */
 MUST_CHECK int fs_pread(int fd, void *buf, size_t len, uint64_t off, size_t *ret_len, struct err *e);

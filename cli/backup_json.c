@@ -24,14 +24,14 @@ static json_t *state_disk_json(const struct manifest *m, const struct manifest_s
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "disk", msg_json_text(m->disks.p[sd->disk].name));
-	json_object_set_new(o, "size", msg_json_u64(sd->tree.size));
-	json_object_set_new(o, "root", sd->tree.has_root ? hex_json(sd->tree.root.b, ID_BYTES) : json_null());
-	json_object_set_new(o, "snapshot_id", msg_json_text(sd->snapshot_id));
-	json_object_set_new(o, "date", time_json(sd->date_ns));
-	json_object_set_new(o, "vm_state_size", sd->has_vm_state ? msg_json_u64(sd->vm_state.size) : json_integer(0));
-	json_object_set_new(o, "how", json_string(read_how_name(sd->how)));
-	json_object_set_new(o, "bytes_read", msg_json_u64(sd->bytes_read));
+	msg_json_set(&o, "disk", msg_json_text(m->disks.p[sd->disk].name));
+	msg_json_set(&o, "size", msg_json_u64(sd->tree.size));
+	msg_json_set(&o, "root", sd->tree.has_root ? hex_json(sd->tree.root.b, ID_BYTES) : json_null());
+	msg_json_set(&o, "snapshot_id", msg_json_text(sd->snapshot_id));
+	msg_json_set(&o, "date", time_json(sd->date_ns));
+	msg_json_set(&o, "vm_state_size", sd->has_vm_state ? msg_json_u64(sd->vm_state.size) : json_integer(0));
+	msg_json_set(&o, "how", json_string(read_how_name(sd->how)));
+	msg_json_set(&o, "bytes_read", msg_json_u64(sd->bytes_read));
 	return o;
 }
 
@@ -48,13 +48,13 @@ static json_t *states_json(const struct manifest *m)
 		CLEANUP(free_ptr) char *selector = manifest_state_selector(s, &e);
 		json_t *o = json_object(), *disks = json_array();
 
-		json_object_set_new(o, "state", msg_json_text(selector));
-		json_object_set_new(o, "kind", json_string(kinds[s->kind]));
-		json_object_set_new(o, "name", msg_json_text(s->name));
+		msg_json_set(&o, "state", msg_json_text(selector));
+		msg_json_set(&o, "kind", json_string(kinds[s->kind]));
+		msg_json_set(&o, "name", msg_json_text(s->name));
 		for (size_t k = 0; k < s->disks.n; k++)
-			json_array_append_new(disks, state_disk_json(m, &s->disks.p[k]));
-		json_object_set_new(o, "disks", disks);
-		json_array_append_new(states, o);
+			msg_json_push(&disks, state_disk_json(m, &s->disks.p[k]));
+		msg_json_set(&o, "disks", disks);
+		msg_json_push(&states, o);
 	}
 	return states;
 }
@@ -64,7 +64,7 @@ static json_t *texts_json(char *const *p, size_t n)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(a, msg_json_text(p[i]));
+		msg_json_push(&a, msg_json_text(p[i]));
 	return a;
 }
 
@@ -76,11 +76,11 @@ static json_t *layers_json(const struct manifest_disk *d)
 		const struct manifest_layer *l = &d->layers.p[i];
 		json_t *o = json_object();
 
-		json_object_set_new(o, "path", msg_json_text(l->path));
-		json_object_set_new(o, "format", msg_json_text(l->format));
-		json_object_set_new(o, "size", msg_json_u64(l->size));
-		json_object_set_new(o, "virtual_size", msg_json_u64(l->virtual_size));
-		json_array_append_new(layers, o);
+		msg_json_set(&o, "path", msg_json_text(l->path));
+		msg_json_set(&o, "format", msg_json_text(l->format));
+		msg_json_set(&o, "size", msg_json_u64(l->size));
+		msg_json_set(&o, "virtual_size", msg_json_u64(l->virtual_size));
+		msg_json_push(&layers, o);
 	}
 	return layers;
 }
@@ -93,17 +93,17 @@ static json_t *disks_json(const struct manifest *m)
 		const struct manifest_disk *d = &m->disks.p[i];
 		json_t *o = json_object();
 
-		json_object_set_new(o, "name", msg_json_text(d->name));
-		json_object_set_new(o, "format", msg_json_text(d->format));
-		json_object_set_new(o, "path", msg_json_text(d->path));
-		json_object_set_new(o, "how", json_string(read_how_name(d->how)));
-		json_object_set_new(o, "bytes_read", msg_json_u64(d->bytes_read));
-		json_object_set_new(o, "bytes_unchanged", msg_json_u64(d->bytes_unchanged));
-		json_object_set_new(o, "bytes_audited", msg_json_u64(d->bytes_audited));
-		json_object_set_new(o, "features", texts_json(d->features.p, d->features.n));
-		json_object_set_new(o, "dropped", texts_json(d->dropped.p, d->dropped.n));
-		json_object_set_new(o, "layers", layers_json(d));
-		json_array_append_new(disks, o);
+		msg_json_set(&o, "name", msg_json_text(d->name));
+		msg_json_set(&o, "format", msg_json_text(d->format));
+		msg_json_set(&o, "path", msg_json_text(d->path));
+		msg_json_set(&o, "how", json_string(read_how_name(d->how)));
+		msg_json_set(&o, "bytes_read", msg_json_u64(d->bytes_read));
+		msg_json_set(&o, "bytes_unchanged", msg_json_u64(d->bytes_unchanged));
+		msg_json_set(&o, "bytes_audited", msg_json_u64(d->bytes_audited));
+		msg_json_set(&o, "features", texts_json(d->features.p, d->features.n));
+		msg_json_set(&o, "dropped", texts_json(d->dropped.p, d->dropped.n));
+		msg_json_set(&o, "layers", layers_json(d));
+		msg_json_push(&disks, o);
 	}
 	return disks;
 }
@@ -115,9 +115,9 @@ static json_t *attachments_json(const struct manifest *m)
 	for (size_t i = 0; i < m->attachments.n; i++) {
 		json_t *o = json_object();
 
-		json_object_set_new(o, "name", msg_json_text(m->attachments.p[i].name));
-		json_object_set_new(o, "size", msg_json_u64(m->attachments.p[i].tree.size));
-		json_array_append_new(a, o);
+		msg_json_set(&o, "name", msg_json_text(m->attachments.p[i].name));
+		msg_json_set(&o, "size", msg_json_u64(m->attachments.p[i].tree.size));
+		msg_json_push(&a, o);
 	}
 	return a;
 }
@@ -129,10 +129,10 @@ static json_t *problems_json(const struct manifest *m)
 	for (size_t i = 0; i < m->problems.n; i++) {
 		json_t *o = json_object();
 
-		json_object_set_new(o, "disk", msg_json_text(m->problems.p[i].disk));
-		json_object_set_new(o, "state", msg_json_text(m->problems.p[i].state));
-		json_object_set_new(o, "text", msg_json_text(m->problems.p[i].text));
-		json_array_append_new(a, o);
+		msg_json_set(&o, "disk", msg_json_text(m->problems.p[i].disk));
+		msg_json_set(&o, "state", msg_json_text(m->problems.p[i].state));
+		msg_json_set(&o, "text", msg_json_text(m->problems.p[i].text));
+		msg_json_push(&a, o);
 	}
 	return a;
 }
@@ -142,23 +142,23 @@ json_t *backup_json(const struct backup *b)
 	const struct manifest *m = b->m;
 	json_t *o = json_object();
 
-	json_object_set_new(o, "id", hex_json(b->hash.b, ID_BYTES));
-	json_object_set_new(o, "vm", msg_json_text(m->vm));
-	json_object_set_new(o, "vm_name", msg_json_text(m->vm_name ? m->vm_name : m->vm));
-	json_object_set_new(o, "host", msg_json_text(m->host));
-	json_object_set_new(o, "start", time_json(m->start_ns));
-	json_object_set_new(o, "end", time_json(m->end_ns));
-	json_object_set_new(o, "complete", json_boolean(m->complete));
-	json_object_set_new(o, "pending", json_boolean(b->pending));
-	json_object_set_new(o, "bytes_read", msg_json_u64(m->bytes_read));
-	json_object_set_new(o, "bytes_hashed", msg_json_u64(m->bytes_hashed));
-	json_object_set_new(o, "bytes_new", msg_json_u64(m->bytes_new));
-	json_object_set_new(o, "bytes_stored", msg_json_u64(m->bytes_stored));
-	json_object_set_new(o, "seconds", json_real((double)m->milliseconds / 1000));
-	json_object_set_new(o, "tags", texts_json(m->tags.p, m->tags.n));
-	json_object_set_new(o, "disks", disks_json(m));
-	json_object_set_new(o, "states", states_json(m));
-	json_object_set_new(o, "attachments", attachments_json(m));
-	json_object_set_new(o, "problems", problems_json(m));
+	msg_json_set(&o, "id", hex_json(b->hash.b, ID_BYTES));
+	msg_json_set(&o, "vm", msg_json_text(m->vm));
+	msg_json_set(&o, "vm_name", msg_json_text(m->vm_name ? m->vm_name : m->vm));
+	msg_json_set(&o, "host", msg_json_text(m->host));
+	msg_json_set(&o, "start", time_json(m->start_ns));
+	msg_json_set(&o, "end", time_json(m->end_ns));
+	msg_json_set(&o, "complete", json_boolean(m->complete));
+	msg_json_set(&o, "pending", json_boolean(b->pending));
+	msg_json_set(&o, "bytes_read", msg_json_u64(m->bytes_read));
+	msg_json_set(&o, "bytes_hashed", msg_json_u64(m->bytes_hashed));
+	msg_json_set(&o, "bytes_new", msg_json_u64(m->bytes_new));
+	msg_json_set(&o, "bytes_stored", msg_json_u64(m->bytes_stored));
+	msg_json_set(&o, "seconds", json_real((double)m->milliseconds / 1000));
+	msg_json_set(&o, "tags", texts_json(m->tags.p, m->tags.n));
+	msg_json_set(&o, "disks", disks_json(m));
+	msg_json_set(&o, "states", states_json(m));
+	msg_json_set(&o, "attachments", attachments_json(m));
+	msg_json_set(&o, "problems", problems_json(m));
 	return o;
 }

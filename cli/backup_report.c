@@ -143,17 +143,17 @@ json_t *backup_plan_json(const struct sources *s, const struct ingest_plan *p)
 	for (size_t i = 0; i < n; i++) {
 		json_t *row = json_object();
 
-		json_object_set_new(row, "disk", msg_json_text(s->disks.p[rows[i].disk].name));
-		json_object_set_new(row, "state", msg_json_text(rows[i].state));
-		json_object_set_new(row, "how", json_string(read_how_name(rows[i].how)));
-		json_object_set_new(row, "base", msg_json_text(rows[i].base));
-		json_object_set_new(row, "bytes_max", msg_json_u64(rows[i].bytes_max));
-		json_object_set_new(row, "size", msg_json_u64(rows[i].size));
-		json_array_append_new(a, row);
+		msg_json_set(&row, "disk", msg_json_text(s->disks.p[rows[i].disk].name));
+		msg_json_set(&row, "state", msg_json_text(rows[i].state));
+		msg_json_set(&row, "how", json_string(read_how_name(rows[i].how)));
+		msg_json_set(&row, "base", msg_json_text(rows[i].base));
+		msg_json_set(&row, "bytes_max", msg_json_u64(rows[i].bytes_max));
+		msg_json_set(&row, "size", msg_json_u64(rows[i].size));
+		msg_json_push(&a, row);
 	}
-	json_object_set_new(o, "vm", msg_json_text(s->vm));
-	json_object_set_new(o, "dry_run", json_true());
-	json_object_set_new(o, "states", a);
+	msg_json_set(&o, "vm", msg_json_text(s->vm));
+	msg_json_set(&o, "dry_run", json_true());
+	msg_json_set(&o, "states", a);
 	return o;
 }
 
@@ -162,6 +162,6 @@ json_t *backup_result_json(const struct manifest *m, const struct id *id, bool c
 	const struct backup b = { .hash = *id, .m = (struct manifest *)m };	/* only read */
 	json_t *o = backup_json(&b);
 
-	json_object_set_new(o, "claim_false", json_boolean(claim_false));
+	msg_json_set(&o, "claim_false", json_boolean(claim_false));
 	return o;
 }

@@ -122,7 +122,7 @@ static void warn_busy_device(const struct cli *c, const struct chain *chain)
 
 		if (!im->identity.block_device)
 			continue;
-		fd = open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+		fd = FS_RETRY(open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
 		if (fd < 0 && errno == EBUSY)
 			msg_warn(c, "%s is mounted or otherwise in use on this host: if it is written to meanwhile, the backup is torn and "
 				    "nothing shows it; back up a snapshot of it (lvcreate -s, zfs snapshot)",

@@ -2,6 +2,7 @@
  * cmd_bench.c - kedge bench: what the primitives cost on given data on this machine, and the limit that follows.
  */
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ static const struct opt bench_options[] = {
 
 static int append_file(const char *path, uint8_t *buf, size_t max, size_t *len, struct err *e)
 {
-	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 	off_t data;
 	size_t n;
 
@@ -97,6 +98,12 @@ static double row_value(const struct limits *l, size_t i)
 	return *(const double *)(const void *)((const char *)l + rows[i].offset);
 }
 
+/* JSON has no infinity: what took no time that could be measured has no speed. */
+static json_t *real_json(double v)
+{
+	return isfinite(v) ? json_real(v) : json_null();
+}
+
 static int report(struct cli *c, const struct limits *l, struct err *e)
 {
 	unsigned cores = (unsigned)c->g.threads;
@@ -106,12 +113,12 @@ static int report(struct cli *c, const struct limits *l, struct err *e)
 		json_t *o = json_object();
 
 		for (size_t i = 0; i < NROWS; i++)
-			json_object_set_new(o, rows[i].name, json_real(row_value(l, i)));
-		json_object_set_new(o, "ratio", json_real(l->ratio));
-		json_object_set_new(o, "bytes", msg_json_u64(l->bytes));
-		json_object_set_new(o, "cores", json_integer(cores));
-		json_object_set_new(o, "limit_store", json_real(limits_store(l, cores)));
-		json_object_set_new(o, "limit_restore", json_real(limits_restore(l, cores)));
+			msg_json_set(&o, rows[i].name, real_json(row_value(l, i)));
+		msg_json_set(&o, "ratio", real_json(l->ratio));
+		msg_json_set(&o, "bytes", msg_json_u64(l->bytes));
+		msg_json_set(&o, "cores", json_integer(cores));
+		msg_json_set(&o, "limit_store", real_json(limits_store(l, cores)));
+		msg_json_set(&o, "limit_restore", real_json(limits_restore(l, cores)));
 		return msg_json(o, e);
 	}
 	printf("measured on %s that is not zero; ratio %.2f; MiB/s of one core:\n", msg_size(c, l->bytes, size),

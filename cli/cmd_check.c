@@ -27,35 +27,35 @@ static const struct opt check_options[] = {
 
 struct check_job {
 	struct cli *c;
-	json_t *findings;	/* NULL: text */
+	json_t *findings;	/* --json */
 };
 
 static const char *const severities[] = {
 	[CHECK_INFO] = "info", [CHECK_WARNING] = "warning", [CHECK_DAMAGE] = "damage"
 };
 
-static void finding_json(json_t *to, const struct check_finding *f)
+static void finding_json(json_t **to, const struct check_finding *f)
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "severity", json_string(severities[f->severity]));
-	json_object_set_new(o, "what", json_string(f->what));
-	json_object_set_new(o, "text", msg_json_text(f->text));
+	msg_json_set(&o, "severity", json_string(severities[f->severity]));
+	msg_json_set(&o, "what", json_string(f->what));
+	msg_json_set(&o, "text", msg_json_text(f->text));
 	if (f->object)
-		json_object_set_new(o, "object", msg_json_text(f->object));
+		msg_json_set(&o, "object", msg_json_text(f->object));
 	if (f->manifest)
-		json_object_set_new(o, "manifest", msg_json_text(f->manifest));
+		msg_json_set(&o, "manifest", msg_json_text(f->manifest));
 	if (f->vm)
-		json_object_set_new(o, "vm", msg_json_text(f->vm));
+		msg_json_set(&o, "vm", msg_json_text(f->vm));
 	if (f->point)
-		json_object_set_new(o, "point", msg_json_text(f->point));
+		msg_json_set(&o, "point", msg_json_text(f->point));
 	if (f->disk)
-		json_object_set_new(o, "disk", msg_json_text(f->disk));
+		msg_json_set(&o, "disk", msg_json_text(f->disk));
 	if (f->len) {
-		json_object_set_new(o, "start", msg_json_u64(f->off));
-		json_object_set_new(o, "length", msg_json_u64(f->len));
+		msg_json_set(&o, "start", msg_json_u64(f->off));
+		msg_json_set(&o, "length", msg_json_u64(f->len));
 	}
-	json_array_append_new(to, o);
+	msg_json_push(to, o);
 }
 
 /* "VM@ID/STATE disk D, bytes A to B": as the point is typed.  The id is the end of the manifest's name. */
@@ -82,8 +82,8 @@ static int on_finding(void *opaque, const struct check_finding *f, struct err *e
 	char place[600], q[1000];
 
 	(void)e;
-	if (j->findings) {
-		finding_json(j->findings, f);
+	if (j->c->g.json) {
+		finding_json(&j->findings, f);
 		return 0;
 	}
 	place_text(f, place, sizeof(place));
@@ -152,9 +152,9 @@ static int report_json(struct check_job *j, const struct check_result *r, struct
 	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
 		const void *member = (const char *)r + counts[i].offset;
 
-		json_object_set_new(o, counts[i].name, msg_json_u64(*(const uint64_t *)member));
+		msg_json_set(&o, counts[i].name, msg_json_u64(*(const uint64_t *)member));
 	}
-	json_object_set_new(o, "findings", json_incref(j->findings));
+	msg_json_set(&o, "findings", json_incref(j->findings));
 	return msg_json(o, e);
 }
 

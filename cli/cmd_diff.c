@@ -32,13 +32,13 @@ static int on_range(void *opaque, const struct diff_disk *d, uint64_t off, uint6
 	struct diff_job *j = opaque;
 	char size[MSG_SIZE_BYTES];
 
-	if (j->ranges) {
+	if (j->c->g.json) {
 		json_t *o = json_object();
 
-		json_object_set_new(o, "disk", msg_json_text(d->name));
-		json_object_set_new(o, "start", msg_json_u64(off));
-		json_object_set_new(o, "length", msg_json_u64(len));
-		json_array_append_new(j->ranges, o);
+		msg_json_set(&o, "disk", msg_json_text(d->name));
+		msg_json_set(&o, "start", msg_json_u64(off));
+		msg_json_set(&o, "length", msg_json_u64(len));
+		msg_json_push(&j->ranges, o);
 	} else {
 		printf("%s: %" PRIu64 " to %" PRIu64 " (%s)\n", d->name, off, off + len, msg_size(j->c, len, size));
 	}
@@ -60,18 +60,18 @@ static int report_json(struct diff_job *j, struct err *e)
 		const struct diff_disk *d = &j->result.disks.p[i];
 		json_t *row = json_object();
 
-		json_object_set_new(row, "disk", msg_json_text(d->name));
-		json_object_set_new(row, "size_a", d->in_a ? msg_json_u64(d->size_a) : json_null());
-		json_object_set_new(row, "size_b", d->in_b ? msg_json_u64(d->size_b) : json_null());
-		json_object_set_new(row, "bytes", msg_json_u64(d->counts.bytes));
-		json_object_set_new(row, "bytes_filled", msg_json_u64(d->counts.bytes_filled));
-		json_object_set_new(row, "bytes_zeroed", msg_json_u64(d->counts.bytes_zeroed));
-		json_object_set_new(row, "ranges", msg_json_u64(d->counts.ranges));
-		json_array_append_new(disks, row);
+		msg_json_set(&row, "disk", msg_json_text(d->name));
+		msg_json_set(&row, "size_a", d->in_a ? msg_json_u64(d->size_a) : json_null());
+		msg_json_set(&row, "size_b", d->in_b ? msg_json_u64(d->size_b) : json_null());
+		msg_json_set(&row, "bytes", msg_json_u64(d->counts.bytes));
+		msg_json_set(&row, "bytes_filled", msg_json_u64(d->counts.bytes_filled));
+		msg_json_set(&row, "bytes_zeroed", msg_json_u64(d->counts.bytes_zeroed));
+		msg_json_set(&row, "ranges", msg_json_u64(d->counts.ranges));
+		msg_json_push(&disks, row);
 	}
-	json_object_set_new(o, "disks", disks);
+	msg_json_set(&o, "disks", disks);
 	if (!j->summary)
-		json_object_set_new(o, "ranges", json_incref(j->ranges));
+		msg_json_set(&o, "ranges", json_incref(j->ranges));
 	return msg_json(o, e);
 }
 

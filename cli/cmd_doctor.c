@@ -43,13 +43,13 @@ static void say(struct doctor *d, enum verdict v, const char *what, const char *
 	va_end(ap);
 	d->bad += v == V_BAD;
 	d->warned += v == V_WARN;
-	if (d->rows) {
+	if (d->c->g.json) {
 		json_t *row = json_object();
 
-		json_object_set_new(row, "what", json_string(what));
-		json_object_set_new(row, "verdict", json_string(words[v]));
-		json_object_set_new(row, "text", msg_json_text(text));
-		json_array_append_new(d->rows, row);
+		msg_json_set(&row, "what", json_string(what));
+		msg_json_set(&row, "verdict", json_string(words[v]));
+		msg_json_set(&row, "text", msg_json_text(text));
+		msg_json_push(&d->rows, row);
 	} else if (v != V_OK || !d->c->g.quiet) {
 		printf("%-5s %-24s %s\n", words[v], what, text);
 	}
@@ -225,12 +225,12 @@ static int run(struct cli *c, void *opts, struct err *e)
 	check_store(&d);
 	if (store_caps(d.o.store)->is_local)
 		check_space(&d, "space", d.o.store->location, GIB);
-	if (d.rows) {
+	if (c->g.json) {
 		json_t *o = json_object();
 
-		json_object_set_new(o, "bad", json_integer(d.bad));
-		json_object_set_new(o, "notes", json_integer(d.warned));
-		json_object_set_new(o, "findings", d.rows);
+		msg_json_set(&o, "bad", json_integer(d.bad));
+		msg_json_set(&o, "notes", json_integer(d.warned));
+		msg_json_set(&o, "findings", d.rows);
 		r = msg_json(o, e);
 	} else if (d.bad || !c->g.quiet) {
 		const char *verdict = d.warned ? "It works; see the notes above." : "All is well.";

@@ -246,14 +246,14 @@ static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, 
 				text_shell(o->output, shown, sizeof(shown)));
 	}
 	if (stat(o->output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
-		t->stream = open(o->output, O_WRONLY | O_CLOEXEC);
+		t->stream = FS_RETRY(open(o->output, O_WRONLY | O_CLOEXEC));
 		t->own_stream = true;
 		return t->stream < 0 ? err_sys(e, "%s", shown) : 0;
 	}
 	t->replace = o->image.force;
 	if (fs_atomic_open(&t->file, o->output, t->replace, 0600, e) < 0)
 		return e->code == ERR_EXISTS ? err_hint(e, "--force replaces it") : e->code;
-	if (ftruncate(t->file.fd, (off_t)size) < 0)
+	if (FS_RETRY(ftruncate(t->file.fd, (off_t)size)) < 0)
 		return err_sys(e, "%s: size of %" PRIu64 " bytes", shown, size);
 	return 0;
 }

@@ -48,7 +48,7 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 		return err_sys(e, "%s", shown);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(e, ERR_INVALID, "%s is neither a file nor a block device", shown);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0)
 		return err_sys(e, "%s", shown);
 	if (!f && S_ISBLK(st.st_mode))

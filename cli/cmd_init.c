@@ -22,8 +22,10 @@ static const struct opt init_options[] = {
 	{ .name = NULL },
 };
 
-static int report(struct cli *c, const struct secret *recovery, struct err *e)
+/* Shown before the repository is there, so that there is none whose recovery key nobody has seen. */
+static int show(void *opaque, const struct secret *recovery, struct err *e)
 {
+	struct cli *c = opaque;
 	char *text;
 
 	if (secret_recovery_text(recovery, &text, e) < 0)
@@ -32,33 +34,38 @@ static int report(struct cli *c, const struct secret *recovery, struct err *e)
 		json_t *o = json_object();
 		int r;
 
-		json_object_set_new(o, "repository", msg_json_text(c->g.repo));
-		json_object_set_new(o, "recovery_key", json_string(text));
+		msg_json_set(&o, "repository", msg_json_text(c->g.repo));
+		msg_json_set(&o, "recovery_key", json_string(text));
 		r = msg_json(o, e);
 		sodium_free(text);
 		return r;
 	}
 	msg_note(c,
-		 "Repository made at %s.  Its recovery key opens it if the password is lost, and is shown only this "
+		 "The recovery key of the repository at %s opens it if the password is lost, and is shown only this "
 		 "once:",
 		 c->g.repo);
 	printf("%s\n", text);
-	msg_note(c, "Write it down and keep it away from this machine.");
 	sodium_free(text);
 	return msg_flush(e);
 }
 
-/* A folder that is not empty: is it a repository already? */
-static int explain_existing(struct cli *c, struct err *e)
+/* A folder that is not empty: is it a repository already, or what an interrupted init left of one? */
+static int open_existing(struct cli *c, struct store **ret, struct err *e)
 {
-	struct err ignored = ERR_INIT;
+	struct err unheard = ERR_INIT;
 	struct store *s = NULL;
 	struct store_stat st;
-	bool is_repo = open_store(c, false, &s, &ignored) == 0 && store_stat(s, "config", &st, &ignored) == 0;
 
+	if (open_store(c, false, &s, &unheard) < 0)
+		return e->code;
+	if (repo_unfinished(s)) {
+		err_clear(e);
+		*ret = s;
+		return 0;
+	}
+	if (store_stat(s, "config", &st, &unheard) == 0)
+		err_set(e, ERR_EXISTS, "a repository exists already at %s", c->g.repo);
 	store_close(s);
-	if (is_repo)
-		return err_set(e, ERR_EXISTS, "a repository exists already at %s", c->g.repo);
 	return e->code;
 }
 
@@ -69,6 +76,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 		.chunk_size = (uint32_t)o->chunk_size,
 		.pack_size = (uint32_t)o->pack_size,
 		.label = o->label ? o->label : "first",
+		.show = show,
+		.opaque = c,
 	};
 	struct store *store = NULL;
 	struct secret *secret = NULL, *recovery = NULL;
@@ -78,13 +87,14 @@ static int run(struct cli *c, void *opts, struct err *e)
 		return cli_usage(c, e, "--chunk-size must be a power of two");
 	r = open_store(c, true, &store, e);
 	if (r == ERR_EXISTS)
-		r = explain_existing(c, e);
+		r = open_existing(c, &store, e);
 	if (r == 0)
 		r = open_secret(c, true, &secret, e);
 	if (r == 0)
 		r = repo_init(store, secret, &io, &recovery, e);
 	if (r == 0)
-		r = report(c, recovery, e);
+		msg_note(c, "Repository made at %s.  Write the recovery key down and keep it away from this machine.",
+			 c->g.repo);
 	secret_free(secret);
 	secret_free(recovery);
 	store_close(store);
@@ -97,7 +107,7 @@ const struct command cmd_init = {
 	.usage = "",
 	.text = "Makes an encrypted repository in the folder named by --repo, which must be new or empty.  The\n"
 		"recovery key is printed on standard output, once: it opens the repository when the password is\n"
-		"lost.",
+		"lost.  What an interrupted init left is taken away.",
 	.options = init_options,
 	.opts_size = sizeof(struct init_opts),
 	.globals = CLI_REPO | CLI_JSON,

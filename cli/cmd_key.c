@@ -32,13 +32,13 @@ static json_t *slot_json(const struct slot_info *s, bool own)
 	char hex[2 * SLOT_BYTES + 1], time[32];
 	json_t *o = json_object();
 
-	json_object_set_new(o, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
-	json_object_set_new(o, "label", msg_json_text(s->label));
-	json_object_set_new(o, "role", json_string(slot_role_name(s->role)));
-	json_object_set_new(o, "kind", json_string(kinds[s->kind]));
-	json_object_set_new(o, "created", json_string(clock_utc_text(s->time_ns, time)));
-	json_object_set_new(o, "removed", json_boolean(s->removed));
-	json_object_set_new(o, "in_use", json_boolean(own));
+	msg_json_set(&o, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
+	msg_json_set(&o, "label", msg_json_text(s->label));
+	msg_json_set(&o, "role", json_string(slot_role_name(s->role)));
+	msg_json_set(&o, "kind", json_string(kinds[s->kind]));
+	msg_json_set(&o, "created", json_string(clock_utc_text(s->time_ns, time)));
+	msg_json_set(&o, "removed", json_boolean(s->removed));
+	msg_json_set(&o, "in_use", json_boolean(own));
 	return o;
 }
 
@@ -52,7 +52,7 @@ static int list_json(struct opened *o, const struct slot_list *l, struct err *e)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < l->n; i++)
-		json_array_append_new(a, slot_json(&l->p[i], is_own(o, &l->p[i])));
+		msg_json_push(&a, slot_json(&l->p[i], is_own(o, &l->p[i])));
 	return msg_json(a, e);
 }
 
@@ -122,7 +122,7 @@ static int key_add(struct cli *c, const struct key_opts *k, struct opened *o, st
 	if (c->g.json) {
 		json_t *j = json_object();
 
-		json_object_set_new(j, "slot", json_string(hex));
+		msg_json_set(&j, "slot", json_string(hex));
 		return msg_json(j, e);
 	}
 	msg_note(c, "added key %s", hex);

@@ -96,7 +96,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 		json_t *a = json_array();
 
 		for (size_t i = 0; i < o.backups.n; i++)
-			json_array_append_new(a, backup_json(&o.backups.p[i]));
+			msg_json_push(&a, backup_json(&o.backups.p[i]));
 		r = msg_json(a, e);
 	} else if (r == 0) {
 		r = print_text(c, &o.backups, e);

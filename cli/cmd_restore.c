@@ -277,14 +277,14 @@ static void note_disk(struct job *j, const struct target *t, double seconds)
 		 j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
-	if (j->written) {
+	if (j->c->g.json) {
 		json_t *row = json_object();
 
-		json_object_set_new(row, "disk", msg_json_text(d->name));
-		json_object_set_new(row, "path", msg_json_text(t->path));
-		json_object_set_new(row, "format", json_string(t->format->name));
-		json_object_set_new(row, "size", msg_json_u64(t->sd->tree.size));
-		json_array_append_new(j->written, row);
+		msg_json_set(&row, "disk", msg_json_text(d->name));
+		msg_json_set(&row, "path", msg_json_text(t->path));
+		msg_json_set(&row, "format", json_string(t->format->name));
+		msg_json_set(&row, "size", msg_json_u64(t->sd->tree.size));
+		msg_json_push(&j->written, row);
 	}
 }
 
@@ -308,7 +308,7 @@ static int file_zero(void *opaque, uint64_t len, struct err *e)
 	struct file_out *f = opaque;
 
 	f->at += len;
-	return ftruncate(f->file.fd, (off_t)f->at) < 0 ? err_sys(e, "resizing %s", f->file.path) : 0;
+	return FS_RETRY(ftruncate(f->file.fd, (off_t)f->at)) < 0 ? err_sys(e, "resizing %s", f->file.path) : 0;
 }
 
 static int restore_attachment(struct job *j, struct restore *rs, const struct manifest_attachment *a, struct err *e)
@@ -424,12 +424,12 @@ static int report(struct job *j, struct err *e)
 		return 0;
 	}
 	o = json_object();
-	json_object_set_new(o, "vm", msg_json_text(j->pt.backup->m->vm));
-	json_object_set_new(o, "disks", json_incref(j->written));
-	json_object_set_new(o, "bytes_written", msg_json_u64(j->result.bytes_written));
-	json_object_set_new(o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
-	json_object_set_new(o, "chunks_missing", msg_json_u64(j->result.ndamage));
-	json_object_set_new(o, "missing", points_damage_json(&j->result));
+	msg_json_set(&o, "vm", msg_json_text(j->pt.backup->m->vm));
+	msg_json_set(&o, "disks", json_incref(j->written));
+	msg_json_set(&o, "bytes_written", msg_json_u64(j->result.bytes_written));
+	msg_json_set(&o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
+	msg_json_set(&o, "chunks_missing", msg_json_u64(j->result.ndamage));
+	msg_json_set(&o, "missing", points_damage_json(&j->result));
 	return msg_json(o, e);
 }
 

@@ -28,8 +28,8 @@ static json_t *kind_json(const struct stats_kind *k)
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "objects", msg_json_u64(k->objects));
-	json_object_set_new(o, "bytes", msg_json_u64(k->bytes));
+	msg_json_set(&o, "objects", msg_json_u64(k->objects));
+	msg_json_set(&o, "bytes", msg_json_u64(k->bytes));
 	return o;
 }
 
@@ -40,31 +40,31 @@ static int print_json(const struct repo_stats *s, const struct opened *op, struc
 
 	for (int t = 1; t < OBJECT_TYPE_END; t++)
 		if (s->kind[t].objects && kind_name((enum object_type)t, name))
-			json_object_set_new(kinds, kind_name((enum object_type)t, name), kind_json(&s->kind[t]));
+			msg_json_set(&kinds, kind_name((enum object_type)t, name), kind_json(&s->kind[t]));
 	for (size_t i = 0; i < s->vms.n; i++) {
 		const struct stats_vm *v = &s->vms.p[i];
 		json_t *row = json_object();
 
-		json_object_set_new(row, "vm", msg_json_text(v->vm));
-		json_object_set_new(row, "backups", msg_json_u64(v->backups));
-		json_object_set_new(row, "incomplete", msg_json_u64(v->incomplete));
-		json_object_set_new(row, "states", msg_json_u64(v->states));
-		json_object_set_new(row, "size", msg_json_u64(v->size));
-		json_object_set_new(row, "logical", msg_json_u64(v->logical));
-		json_object_set_new(row, "bytes_stored", msg_json_u64(v->bytes_stored));
-		json_array_append_new(vms, row);
+		msg_json_set(&row, "vm", msg_json_text(v->vm));
+		msg_json_set(&row, "backups", msg_json_u64(v->backups));
+		msg_json_set(&row, "incomplete", msg_json_u64(v->incomplete));
+		msg_json_set(&row, "states", msg_json_u64(v->states));
+		msg_json_set(&row, "size", msg_json_u64(v->size));
+		msg_json_set(&row, "logical", msg_json_u64(v->logical));
+		msg_json_set(&row, "bytes_stored", msg_json_u64(v->bytes_stored));
+		msg_json_push(&vms, row);
 	}
-	json_object_set_new(o, "backups", json_integer((json_int_t)op->backups.n));
-	json_object_set_new(o, "logical", msg_json_u64(s->logical));
-	json_object_set_new(o, "chunks", msg_json_u64(s->chunks));
-	json_object_set_new(o, "chunk_bytes", msg_json_u64(s->chunk_bytes));
-	json_object_set_new(o, "delta_chunks", msg_json_u64(s->delta_chunks));
-	json_object_set_new(o, "nodes", msg_json_u64(s->nodes));
-	json_object_set_new(o, "doomed_packs", msg_json_u64(s->unusable_packs));
-	json_object_set_new(o, "stored", kind_json(&s->total));
-	json_object_set_new(o, "unknown", kind_json(&s->unknown));
-	json_object_set_new(o, "kinds", kinds);
-	json_object_set_new(o, "vms", vms);
+	msg_json_set(&o, "backups", json_integer((json_int_t)op->backups.n));
+	msg_json_set(&o, "logical", msg_json_u64(s->logical));
+	msg_json_set(&o, "chunks", msg_json_u64(s->chunks));
+	msg_json_set(&o, "chunk_bytes", msg_json_u64(s->chunk_bytes));
+	msg_json_set(&o, "delta_chunks", msg_json_u64(s->delta_chunks));
+	msg_json_set(&o, "nodes", msg_json_u64(s->nodes));
+	msg_json_set(&o, "doomed_packs", msg_json_u64(s->unusable_packs));
+	msg_json_set(&o, "stored", kind_json(&s->total));
+	msg_json_set(&o, "unknown", kind_json(&s->unknown));
+	msg_json_set(&o, "kinds", kinds);
+	msg_json_set(&o, "vms", vms);
 	return msg_json(o, e);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/num.h"
 #include "base/workers.h"
@@ -25,7 +26,7 @@ static int fill_standard_fds(void)
 	int fd;
 
 	do
-		fd = open("/dev/null", O_RDWR);
+		fd = FS_RETRY(open("/dev/null", O_RDWR));
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd < 0)
 		return -1;
@@ -115,8 +116,12 @@ int main(int argc, char **argv)
 	struct err e = ERR_INIT;
 	int r;
 
-	if (fill_standard_fds() < 0 || sodium_init() < 0) {
-		fputs("kedge: error: no /dev/null or no random numbers on this system\n", stderr);
+	if (fill_standard_fds() < 0) {
+		fprintf(stderr, "kedge: error: /dev/null: %s\n", strerror(errno));
+		return EXIT_FAILED;
+	}
+	if (sodium_init() < 0) {
+		fputs("kedge: error: no random numbers on this system\n", stderr);
 		return EXIT_FAILED;
 	}
 	setlocale(LC_CTYPE, "");

@@ -118,6 +118,26 @@ const char *msg_plural(uint64_t n)
 	return n == 1 ? "" : "s";
 }
 
+void msg_json_set(json_t **o, const char *key, json_t *v)
+{
+	if (!*o) {
+		json_decref(v);
+	} else if (!v || json_object_set_new(*o, key, v) < 0) {
+		json_decref(*o);
+		*o = NULL;
+	}
+}
+
+void msg_json_push(json_t **a, json_t *v)
+{
+	if (!*a) {
+		json_decref(v);
+	} else if (!v || json_array_append_new(*a, v) < 0) {
+		json_decref(*a);
+		*a = NULL;
+	}
+}
+
 int msg_json(json_t *json, struct err *e)
 {
 	int bad;

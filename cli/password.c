@@ -16,6 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/text.h"
 #include "cli/msg.h"
 
@@ -88,7 +89,7 @@ static int check_line(struct typed *s, const char *from, struct err *e)
 
 static int from_file(const struct cli *c, const char *path, struct typed *ret, struct err *e)
 {
-	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 	CLEANUP(typed_done) struct typed s = { 0 };
 	struct stat st;
 
@@ -314,7 +315,7 @@ int password_ask_new(struct cli *c, const char *prompt, struct secret **ret, str
 
 int password_read_key_file(const char *path, struct secret **ret, struct err *e)
 {
-	CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 	CLEANUP(typed_done) struct typed s = { 0 };
 
 	if (fd < 0)

@@ -69,10 +69,10 @@ json_t *points_damage_json(const struct restore_result *res)
 		const struct restore_damage *d = &res->damage.p[i];
 		json_t *o = json_object();
 
-		json_object_set_new(o, "start", msg_json_u64(d->off));
-		json_object_set_new(o, "length", msg_json_u64(d->len));
-		json_object_set_new(o, "text", msg_json_text(d->text));
-		json_array_append_new(a, o);
+		msg_json_set(&o, "start", msg_json_u64(d->off));
+		msg_json_set(&o, "length", msg_json_u64(d->len));
+		msg_json_set(&o, "text", msg_json_text(d->text));
+		msg_json_push(&a, o);
 	}
 	return a;
 }

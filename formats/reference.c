@@ -35,7 +35,7 @@ int reference_open_top(const char *path, int *ret_fd, struct err *e)
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(e, ERR_INVALID, "%s is %s, not an image file or block device", q,
 			       S_ISDIR(st.st_mode) ? "a folder" : S_ISFIFO(st.st_mode) ? "a FIFO" : "a special file");
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0)
 		return err_sys(e, "%s", q);
 	*ret_fd = fd;
@@ -120,7 +120,7 @@ static int open_component(int dir, const char *name, bool last, bool device_ok, 
 			return err_set(e, ERR_INVALID, "%s",
 				       S_ISBLK(st.st_mode) ? "a block device" : "not a regular file");
 	}
-	fd = openat(dir, name, flags);
+	fd = FS_RETRY(openat(dir, name, flags));
 	if (fd < 0)
 		return err_sys(e, "open");
 	if (last && (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !(device_ok && S_ISBLK(st.st_mode))))) {
@@ -133,7 +133,7 @@ static int open_component(int dir, const char *name, bool last, bool device_ok, 
 /* Opens rest (a canonical path's remainder) below root step by step. */
 static int open_below(const char *root, const char *rest, bool device_ok, int *ret_fd, struct err *e)
 {
-	CLEANUP(close_fd) int dir = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP(close_fd) int dir = FS_RETRY(open(root, O_PATH | O_DIRECTORY | O_CLOEXEC));
 	CLEANUP(free_ptr) char *copy = strdup(rest);
 	char *name = copy;
 

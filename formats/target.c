@@ -57,7 +57,7 @@ int target_look(const char *path, struct target *ret, struct err *e)
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(e, ERR_INVALID, "%s is neither a file nor a block device", path);
 	/* what cannot be read cannot be asked either; rename replaces it all the same */
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fd = FS_RETRY(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 	if (fd >= 0 && check_qemu(fd, path, e) < 0)
 		return e->code;
 	*ret = (struct target){ .exists = true, .block_device = S_ISBLK(st.st_mode) };
@@ -201,7 +201,7 @@ int target_open_device(const char *path, int *ret_fd, uint64_t *ret_size, struct
 	if (check_device_free(path, st.st_rdev, e) < 0)
 		return e->code;
 	/* O_EXCL on a block device: the kernel itself refuses what it uses, in whatever namespace */
-	fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC);
+	fd = FS_RETRY(open(path, O_RDWR | O_EXCL | O_CLOEXEC));
 	if (fd < 0)
 		return errno == EBUSY ? err_set(e, ERR_LOCKED, "%s is in use by the system", path)
 				      : err_sys(e, "%s", path);
@@ -241,7 +241,7 @@ int target_zero_device(int fd, uint64_t off, uint64_t len, struct err *e)
 	if (target_write_zeros(fd, off, start - off, e) < 0 || target_write_zeros(fd, end, off + len - end, e) < 0)
 		return e->code;
 	/* the kernel punches a block device only where it then reads as zeros: BLKDISCARD alone would not promise it */
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)) == 0)
+	if (FS_RETRY(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start))) == 0)
 		return 0;
 	range[0] = start;
 	range[1] = end - start;

@@ -54,7 +54,7 @@ static bool copy_read(const struct repo *r, const struct id *hash, uint64_t size
 		return false;
 	path = copy_path(r, hash, &e);
 	if (path)
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
 	if (fd < 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
 		return false;
 	return fs_pread_full(fd, buf, len, off, &e) == 0;

@@ -1,4 +1,5 @@
 /* json.c - JSON from storage, member by member. */
+#include <errno.h>
 #include <inttypes.h>
 
 #include "base/text.h"
@@ -29,13 +30,18 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 	char why[2 * JSON_ERROR_TEXT_LENGTH];
 	json_error_t je;
 	json_t *j;
+	bool nomem;
 
 	if (len > PAYLOAD_MAX_BYTES || count_values(text, len) > VALUES_MAX)
 		return err_set(e, ERR_CORRUPT, "JSON of %zu bytes has more values than an object can have", len);
+	/* jansson calls most of its failed allocations a syntax error; errno knows better */
+	errno = 0;
 	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+	nomem = !j && (errno == ENOMEM || json_error_code(&je) == json_error_out_of_memory);
+	if (nomem)
+		return err_set(e, ERR_NOMEM, "no memory to parse JSON of %zu bytes", len);
 	if (!j)
-		return err_set(e, json_error_code(&je) == json_error_out_of_memory ? ERR_NOMEM : ERR_CORRUPT,
-			       "JSON at byte %d: %s", je.position,
+		return err_set(e, ERR_CORRUPT, "JSON at byte %d: %s", je.position,
 			       text_quote(je.text, why, sizeof(why))); /* it quotes what it stumbled over */
 	if (!json_is_object(j)) {
 		json_decref(j);

@@ -152,7 +152,7 @@ static int measure_write(struct bench *b, const char *dir, double *ret, struct e
 
 	if (!path)
 		return e->code;
-	fd = mkostemp(path, O_CLOEXEC);
+	fd = FS_RETRY(mkostemp(path, O_CLOEXEC));
 	if (fd < 0)
 		return err_sys(e, "a file in %s", dir);
 	unlink(path);
@@ -160,7 +160,7 @@ static int measure_write(struct bench *b, const char *dir, double *ret, struct e
 	for (size_t i = 0; i < 4 && !cancel_requested(b->cancel); i++)
 		if (fs_write_full(fd, b->data, b->len, e) < 0)
 			return err_ctx(e, "%s", dir);
-	if (fsync(fd) < 0)
+	if (FS_RETRY(fsync(fd)) < 0)
 		return err_sys(e, "fsync in %s", dir);
 	*ret = 4.0 * (double)b->len / (clock_mono() - start);
 	return 0;

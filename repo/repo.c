@@ -10,8 +10,6 @@
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
-#define CONFIG_NAME "config"
-#define SECOND_NS ((int64_t)1000000000)
 #define KEYS_TRIED_MAX 1024u		/* a store that shows more key objects than this is playing games */
 #define NOTICE_BYTES 2048
 
@@ -61,9 +59,8 @@ void repo_close(struct repo *r)
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
-DEFINE_CLEANUP(struct repo, repo_close)
 
-static int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret, struct err *e)
+int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret, struct err *e)
 {
 	struct repo *r;
 
@@ -89,99 +86,6 @@ static int repo_new(struct store *s, const struct repo_open_opts *o, struct repo
 	return 0;
 }
 
-/* --- init --------------------------------------------------------------------------------------------------------- */
-
-static int first_object(void *opaque, const char *name, const struct store_stat *st, struct err *e)
-{
-	char *first = opaque;
-
-	(void)st;
-	(void)e;
-	snprintf(first, OBJECT_NAME_BYTES, "%s", name);
-	return 1;
-}
-
-static int check_empty(struct store *s, struct err *e)
-{
-	char first[OBJECT_NAME_BYTES] = "";
-	struct store_stat st;
-	int rc = store_stat(s, CONFIG_NAME, &st, e);
-
-	if (rc == 0)
-		return err_set(e, ERR_EXISTS, "%s: there is a repository already", s->location);
-	if (rc != ERR_NOTFOUND)
-		return rc;
-	err_clear(e);
-	if (store_list(s, "", first_object, first, e) < 0)
-		return e->code;
-	if (!first[0])
-		return 0;
-	err_set(e, ERR_EXISTS, "%s: it is not empty: it holds \"%s\"", s->location, first);
-	return err_hint(e, "choose another place; or, if this is what an interrupted init left, empty it and run init "
-			   "again");
-}
-
-static int init_config(const struct repo_init_opts *o, struct repo_config *c, struct err *e)
-{
-	c->draft = true;
-	c->chunk_size = o->chunk_size ? o->chunk_size : CHUNK_DEFAULT_BYTES;
-	c->pack_size = o->pack_size ? o->pack_size : PACK_DEFAULT_BYTES;
-	if (!is_pow2(c->chunk_size) || c->chunk_size < CHUNK_MIN_BYTES || c->chunk_size > CHUNK_MAX_BYTES)
-		return err_set(e, ERR_INVALID,
-			       "a chunk size of %" PRIu32 " bytes is no power of two from 4 KiB to 4 MiB",
-			       c->chunk_size);
-	if (c->pack_size < 1u << 20 || c->pack_size > PACK_MAX_BYTES / 2)
-		return err_set(e, ERR_INVALID, "a pack size of %" PRIu32 " bytes is not from 1 MiB to 128 MiB",
-			       c->pack_size);
-	c->segment_size = c->chunk_size > SEGMENT_DEFAULT_BYTES ? c->chunk_size : SEGMENT_DEFAULT_BYTES;
-	c->created_ns = clock_wall_ns();
-	c->lease_ns = 24 * 3600 * SECOND_NS;
-	c->skew_ns = 600 * SECOND_NS;
-	c->settling_ns = 60 * SECOND_NS;
-	c->grace_ns = 7 * 24 * 3600 * SECOND_NS;
-	randombytes_buf(c->cipher_id, sizeof(c->cipher_id));
-	randombytes_buf(c->instance_id, sizeof(c->instance_id));
-	return 0;
-}
-
-/* Two inits at once: the later config is refused where the store can tell; the loser's key slots open nothing then, and
- * are passed over. */
-static int put_config(struct repo *r, struct err *e)
-{
-	CLEANUP(free_ptr) char *json = NULL;
-	struct buf out;
-	size_t len;
-	int rc;
-
-	if (config_encode(&r->cfg, &json, &len, e) < 0)
-		return e->code;
-	buf_init(&out, ENVELOPE_MAX_BYTES);
-	rc = envelope_seal(r, OBJECT_CONFIG, json, len, &out, e);
-	if (rc == 0)
-		rc = store_put(r->store, CONFIG_NAME, out.p, out.len, STORE_PUT_IF_ABSENT, e);
-	buf_done(&out);
-	return rc;
-}
-
-int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o,
-	      struct secret **ret_recovery, struct err *e)
-{
-	struct slot_new_opts first = { .label = o->label ? o->label : "first", .role = ROLE_FULL, .trusted = true,
-				       .argon_passes = o->argon_passes, .argon_kib = o->argon_kib };
-	struct slot_new_opts spare = { .label = "recovery", .role = ROLE_FULL, .trusted = true };
-	CLEANUP(secret_free_cleanup) struct secret *recovery = NULL;
-	CLEANUP(repo_close_cleanup) struct repo *r = NULL;
-	struct slot_id id;
-
-	if (repo_new(s, NULL, &r, e) < 0 || init_config(o, &r->cfg, e) < 0 || check_empty(s, e) < 0 ||
-	    keyring_generate(&r->keys, e) < 0 || secret_new_recovery(&recovery, e) < 0 ||
-	    slot_store(r, secret, &first, &id, e) < 0 || slot_store(r, recovery, &spare, &id, e) < 0 ||
-	    put_config(r, e) < 0)
-		return e->code;
-	*ret_recovery = STEAL(recovery);
-	return 0;
-}
-
 /* --- open --------------------------------------------------------------------------------------------------------- */
 
 static int missing_config(struct repo *r, struct err *e)
@@ -200,8 +104,7 @@ static int missing_config(struct repo *r, struct err *e)
 				text_shell(r->store->location, (char[300]){ 0 }, 300));
 	}
 	err_set(e, ERR_NOTFOUND, "no repository at %s: there are key slots, but no config", r->store->location);
-	return err_hint(e, "an interrupted init leaves this: then empty the place and run init again. If there was a "
-			   "repository, its object "
+	return err_hint(e, "an interrupted init leaves this: run init again. If there was a repository, its object "
 			   "\"config\" is lost: bring it back from a copy of the storage");
 }
 

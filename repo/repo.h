@@ -33,6 +33,10 @@ struct repo_init_opts {
 	uint32_t pack_size;		/* 0 = default; 1 MiB to PACK_MAX_BYTES / 2 */
 	uint32_t argon_passes, argon_kib;	/* 0 = defaults */
 	const char *label;		/* of the first slot */
+	/* Called with the recovery secret before anything can be opened by it: a repository whose recovery key nobody has
+	 * seen must not come to be.  A failure ends the init.  May be NULL. */
+	int (*show)(void *opaque, const struct secret *recovery, struct err *e);
+	void *opaque;
 };
 
 struct repo_open_opts {
@@ -47,9 +51,11 @@ struct repo_open_opts {
 
 /* Makes a repository in an empty store: slot for secret, a recovery slot (*ret_recovery: show it once; secret_free),
  * config last: its put is the commit.  A config that exists is ERR_EXISTS; other objects in the store: ERR_EXISTS
- * too. */
+ * too, but for what an interrupted init left, which goes. */
 MUST_CHECK int repo_init(struct store *s, const struct secret *secret, const struct repo_init_opts *o,
 			 struct secret **ret_recovery, struct err *e);
+/* True: an interrupted init left something here, nothing else is, and repo_init may be called. */
+bool repo_unfinished(struct store *s);
 /* No config: ERR_NOTFOUND ("no repository there").  No slot opens with secret: ERR_AUTH.  Unknown format or feature:
  * ERR_UNSUPPORTED. */
 MUST_CHECK int repo_open(struct store *s, const struct secret *secret, const struct repo_open_opts *o,

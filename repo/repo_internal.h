@@ -154,6 +154,10 @@ struct repo {
 	struct slot_id unknown;			/* the last slot of which there was no record */
 };
 
+#define CONFIG_NAME "config"
+DEFINE_CLEANUP(struct repo, repo_close)
+/* Without keys or config; o may be NULL. */
+MUST_CHECK int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret, struct err *e);
 /* Reports what e says through the notice, after what was done about it ("key slot record ignored"). */
 void repo_notice_err(struct repo *r, const struct err *e, const char *what);
 /* The bytes of an object, by way of the manifest cache (cache.c); not verified. */

@@ -17,6 +17,7 @@
 #include "transport/local_internal.h"
 
 #define OBJECT_PARALLEL 4
+#define EMPTY_DEPTH_MAX 4u		/* deeper than any object's folder */
 
 static void local_close(struct store *s)
 {
@@ -122,7 +123,7 @@ static int local_read(struct store *s, const char *name, void *buf, size_t len, 
 
 	if (find_object((struct local *)s, name, &folder, &leaf, &st, e) < 0)
 		return e->code;
-	fd = openat(folder, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	fd = FS_RETRY(openat(folder, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
 	if (fd < 0)
 		return errno == ENOENT ? store_err_absent(e) : err_sys(e, "open");
 	if (fstat(fd, &st) < 0)
@@ -177,12 +178,23 @@ static void close_dir(DIR **d)
 		closedir(*d);
 }
 
-/* A new store wants a folder of its own; what mkfs leaves in a fresh file system does not count. */
-static int check_empty(int root_fd, const char *path, struct err *e)
+/* What mkfs leaves in a fresh file system, and temporary files of a store that was not finished. */
+static bool is_nothing(const char *name, unsigned depth)
 {
-	int fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+	       (depth == 0 && (strcmp(name, "lost+found") == 0 || strcmp(name, LOCAL_TMP_FOLDER) == 0));
+}
+
+/*
+ * A new store wants a folder of its own.  Empty folders in it are what a crash leaves between making a folder and the
+ * first object in it, and are in nobody's way.
+ */
+static int check_empty(int dir, const char *name, const char *path, unsigned depth, struct err *e)
+{
+	int fd = FS_RETRY(openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 	CLEANUP(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
+	struct stat st;
 
 	if (!d) {
 		err_sys(e, "folder %s", path);
@@ -190,9 +202,14 @@ static int check_empty(int root_fd, const char *path, struct err *e)
 		return e->code;
 	}
 	while (errno = 0, (de = readdir(d)) != NULL) {
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 ||
-		    strcmp(de->d_name, "lost+found") == 0)
+		if (is_nothing(de->d_name, depth))
 			continue;
+		if (depth < EMPTY_DEPTH_MAX && fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISDIR(st.st_mode)) {
+			if (check_empty(dirfd(d), de->d_name, path, depth + 1, e) < 0)
+				return e->code;
+			continue;
+		}
 		err_set(e, ERR_EXISTS, "folder %s is not empty", path);
 		return err_hint(e, "name a new folder, or an empty one");
 	}
@@ -216,11 +233,11 @@ int store_local_open(const char *path, bool create, struct store **ret, struct e
 		return err_set(e, ERR_NOMEM, "store in %s", path);
 	if (create && make_root(path, e) < 0)
 		return e->code;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = FS_RETRY(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (fd < 0)
 		return errno == ENOTDIR ? err_set(e, create ? ERR_INVALID : ERR_NOTFOUND, "%s is not a folder", path)
 					: err_sys(e, "folder %s", path);
-	if (create && check_empty(fd, path, e) < 0)
+	if (create && check_empty(fd, ".", path, 0, e) < 0)
 		return e->code;
 	l = calloc(1, sizeof(*l));
 	if (!l)

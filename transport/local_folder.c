@@ -13,7 +13,7 @@
 int local_sync_folder(int fd, struct err *e)
 {
 	/* EINVAL: this file system has no fsync of folders; nothing more can be done */
-	if (fsync(fd) < 0 && errno != EINVAL)
+	if (FS_RETRY(fsync(fd)) < 0 && errno != EINVAL)
 		return err_sys(e, "fsync of the folder");
 	return 0;
 }
@@ -67,14 +67,14 @@ static int no_folder(int dir, const char *part, bool make, struct err *e)
 
 static int open_step(int dir, const char *part, bool make, int *ret_fd, bool *ret_made, struct err *e)
 {
-	int fd = openat(dir, part, FOLDER_FLAGS);
+	int fd = FS_RETRY(openat(dir, part, FOLDER_FLAGS));
 
 	*ret_made = false;
 	if (fd < 0 && errno == ENOENT && make) {
 		if (mkdirat(dir, part, 0700) < 0 && errno != EEXIST)
 			return err_sys(e, "new folder %s", part);
 		*ret_made = true;
-		fd = openat(dir, part, FOLDER_FLAGS);
+		fd = FS_RETRY(openat(dir, part, FOLDER_FLAGS));
 	}
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return no_folder(dir, part, make, e);
@@ -91,7 +91,7 @@ static int open_step(int dir, const char *part, bool make, int *ret_fd, bool *re
  */
 static int walk(struct local *l, const char *path, size_t len, bool make, int *ret_fd, struct err *e)
 {
-	CLEANUP(close_fd) int dir = openat(l->root_fd, ".", FOLDER_FLAGS);
+	CLEANUP(close_fd) int dir = FS_RETRY(openat(l->root_fd, ".", FOLDER_FLAGS));
 	char part[STORE_NAME_MAX + 1];
 	size_t at = 0;
 
@@ -177,7 +177,7 @@ static int list_entry(struct listing *li, int dir, const char *part, size_t len,
 	}
 	if (!S_ISDIR(st.st_mode) || len + 1 >= STORE_NAME_MAX)
 		return 0;
-	sub = openat(dir, part, FOLDER_FLAGS);
+	sub = FS_RETRY(openat(dir, part, FOLDER_FLAGS));
 	if (sub < 0)
 		return errno == ENOENT ? 0 : err_sys(e, "folder %s", li->name);
 	li->name[len] = '/';

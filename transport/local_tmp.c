@@ -34,7 +34,7 @@ static bool is_stray(int dir, const char *name)
 /* Removes what crashed runs left.  Whatever goes wrong here costs space, not safety, and is left to the next run. */
 static void sweep(int dir)
 {
-	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = FS_RETRY(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 
@@ -58,7 +58,7 @@ static int open_tmp_folder(struct local *l, struct err *e)
 		return 0;
 	if (mkdirat(l->root_fd, LOCAL_TMP_FOLDER, 0700) < 0 && errno != EEXIST)
 		return err_sys(e, "folder for temporary files");
-	fd = openat(l->root_fd, LOCAL_TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = FS_RETRY(openat(l->root_fd, LOCAL_TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 	if (fd < 0)
 		return err_sys(e, "folder for temporary files");
 	sweep(fd);
@@ -75,7 +75,7 @@ static int create(struct local_tmp *t, struct err *e)
 			return err_sys(e, "random bytes");
 		text_hex(rnd, sizeof(rnd), t->name);
 		/* the mode counts for later opens: a finished object is read-only */
-		t->fd = openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+		t->fd = FS_RETRY(openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400));
 		if (t->fd >= 0)
 			return 0;
 		if (errno != EEXIST)
@@ -128,7 +128,7 @@ static void forget_pages(int fd)
 
 int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool absent, struct err *e)
 {
-	if (fsync(t->fd) < 0)
+	if (FS_RETRY(fsync(t->fd)) < 0)
 		return err_sys(e, "fsync");
 	forget_pages(t->fd);
 	if (absent)

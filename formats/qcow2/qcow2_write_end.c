@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/fs.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write_internal.h"
 #include "formats/target.h"
@@ -174,7 +175,7 @@ int q2w_end(struct q2w *q, struct err *e)
 	if (rc < 0)
 		return rc;
 	size = q->next << q->cluster_bits;
-	if (ftruncate(q->file.fd, (off_t)size) < 0)
+	if (FS_RETRY(ftruncate(q->file.fd, (off_t)size)) < 0)
 		return err_sys(e, "size of %" PRIu64 " bytes", size);
 	/* also what is zero inside of clusters that were written */
 	if ((q->preallocation == PREALLOC_FALLOC || q->preallocation == PREALLOC_FULL) &&

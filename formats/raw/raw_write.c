@@ -156,7 +156,7 @@ static int device_finish(struct raw_writer *r, struct err *e)
 {
 	if (device_zero_rest(r, e) < 0)
 		return e->code;
-	if (fsync(r->fd) < 0)
+	if (FS_RETRY(fsync(r->fd)) < 0)
 		return err_sys(e, "fsync");
 	(void)ioctl(r->fd, BLKRRPART);	/* the new partitions; a device that can have none says no */
 	return 0;
@@ -245,7 +245,7 @@ static int open_file(struct raw_writer *r, mode_t mode, struct err *e)
 	if (fs_atomic_open(&r->file, r->path, r->replace, mode ? mode : DEFAULT_MODE, e) < 0)
 		return e->code;
 	r->fd = r->file.fd;
-	if (ftruncate(r->fd, (off_t)r->w.size) < 0)
+	if (FS_RETRY(ftruncate(r->fd, (off_t)r->w.size)) < 0)
 		return err_sys(e, "%s: size of %" PRIu64 " bytes", r->path, r->w.size);
 	if (r->preallocation != PREALLOC_OFF && target_reserve(r->fd, 0, r->w.size, e) < 0)
 		return err_ctx(e, "%s", r->path);

@@ -1,7 +1,8 @@
 /*
  * fault.c - makes the Nth call of a class fail, fall short, or be the last of the process (LD_PRELOAD on any program).
  *
- *	FAULT_CLASS=a,b	which calls count: alloc, open, stat, list, read, write, sync, name, thread, seek, ioctl
+ *	FAULT_CLASS=a,b	which calls count: alloc, open, stat, list, read, write, sync, name, remove,
+ *			thread, seek, ioctl, fopen
  *	FAULT_NTH=n	the call that is hit, counted from 1 over all threads and all the classes; 0: only count
  *	FAULT_DO=what	kill-before, kill-after: SIGKILL; error: FAULT_ERRNO instead of the call; done: the call is made and
  *			FAULT_ERRNO reported all the same; short: half of the bytes; short-error: half, then FAULT_ERRNO
@@ -36,9 +37,9 @@
 #define FAULT_REPORT_BYTES 512
 #define EXPORT __attribute__((visibility("default")))
 
-enum class { ALLOC, OPEN, STAT, LIST, READ, WRITE, SYNC, NAME, THREAD, SEEK, IOCTL, CLASSES };
+enum class { ALLOC, OPEN, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, THREAD, SEEK, IOCTL, FOPEN, CLASSES };
 static const char *const class_names[CLASSES] = { "alloc", "open", "stat",   "list", "read", "write",
-						  "sync",  "name", "thread", "seek", "ioctl" };
+						  "sync",  "name", "remove", "thread", "seek", "ioctl", "fopen" };
 
 enum action { PASS, KILL_BEFORE, KILL_AFTER, ERROR, DONE, SHORT, SHORT_ERROR };
 static const char *const action_names[] = { "pass", "kill-before", "kill-after", "error", "done", "short",
@@ -415,12 +416,12 @@ EXPORT int mkostemp64(char *path, int flags)
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-	CALL(OPEN, -1, path, FILE *, NULL, real_fopen64(path, mode));
+	CALL(FOPEN, -1, path, FILE *, NULL, real_fopen64(path, mode));
 }
 
 EXPORT DIR *opendir(const char *path)
 {
-	CALL(OPEN, -1, path, DIR *, NULL, real_opendir(path));
+	CALL(FOPEN, -1, path, DIR *, NULL, real_opendir(path));
 }
 
 EXPORT DIR *fdopendir(int fd)
@@ -576,12 +577,12 @@ EXPORT int linkat(int from_dir, const char *from, int to_dir, const char *to, in
 
 EXPORT int unlink(const char *path)
 {
-	CALL(NAME, -1, path, int, -1, real_unlink(path));
+	CALL(REMOVE, -1, path, int, -1, real_unlink(path));
 }
 
 EXPORT int unlinkat(int dir, const char *path, int flags)
 {
-	CALL(NAME, dir, path, int, -1, real_unlinkat(dir, path, flags));
+	CALL(REMOVE, dir, path, int, -1, real_unlinkat(dir, path, flags));
 }
 
 EXPORT int mkdir(const char *path, mode_t mode)

@@ -103,6 +103,56 @@ static void test_init__refusals(void **state)
 	secret_free(s);
 }
 
+static int refuse_to_show(void *opaque, const struct secret *recovery, struct err *e)
+{
+	*(bool *)opaque = recovery != NULL;
+	return err_set(e, ERR_IO, "nobody looks");
+}
+
+static size_t objects_of(struct store *s, const char *prefix)
+{
+	struct repo shell = { .store = s };
+	enum object_type type = strcmp(prefix, "keys/") == 0 ? OBJECT_KEY : OBJECT_SLOT;
+	struct err e = ERR_INIT;
+	struct name_list l;
+	size_t n;
+
+	assert_ok(object_list(&shell, type, &l, &e), &e);
+	n = l.n;
+	name_list_free(&l);
+	return n;
+}
+
+/* No repository comes to be whose recovery key was not shown; what is left of the attempt is no obstacle and goes. */
+static void test_init__interrupted(void **state)
+{
+	bool asked = false;
+	struct repo_init_opts o = { .argon_passes = 1, .argon_kib = 8192, .show = refuse_to_show, .opaque = &asked };
+	struct secret *s = test_secret("x"), *recovery = NULL;
+	struct err e = ERR_INIT;
+	struct repo *r = NULL;
+	struct store *other;
+
+	(void)state;
+	assert_ok(store_mem_new(&other, &e), &e);
+	assert_int_equal(repo_init(other, s, &o, &recovery, &e), ERR_IO);
+	assert_true(asked);
+	assert_null(recovery);
+	assert_int_equal(repo_open(other, s, &(struct repo_open_opts){ 0 }, &r, &e), ERR_NOTFOUND);
+	assert_int_equal(objects_of(other, "keys/"), 2);
+	assert_true(repo_unfinished(other));
+	o.show = NULL;
+	assert_ok(repo_init(other, s, &o, &recovery, &e), &e);
+	assert_false(repo_unfinished(other));
+	assert_int_equal(objects_of(other, "keys/"), 2);
+	assert_int_equal(objects_of(other, "slots/"), 2);
+	assert_ok(repo_open(other, s, &(struct repo_open_opts){ 0 }, &r, &e), &e);
+	repo_close(r);
+	secret_free(recovery);
+	secret_free(s);
+	store_close(other);
+}
+
 static void test_open__recovery_key(void **state)
 {
 	struct repo_init_opts o = { .chunk_size = 4096, .argon_passes = 1, .argon_kib = 8192 };
@@ -440,7 +490,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_init__config_and_slots),
-		T(test_init__refusals),
+		T(test_init__refusals), cmocka_unit_test(test_init__interrupted),
 		T(test_open__recovery_key),
 		T(test_open__wrong_secret),
 		T(test_open__nothing_there),
