@@ -1,7 +1,7 @@
 /*
  * local.c - a folder as a store: an object is a file under its name.
  *
- * An object appears by a rename of a complete, fsynced temporary file; put returns when the folder that names it, and
+ * An object appears by naming a complete, fsynced temporary file; put returns when the folder that names it, and
  * the folders that name that, are on disk too.  Nothing outside the root is reached: names cannot hold "..", and
  * symbolic links are not followed.  Whoever can write to the folder can change or delete anything in it: that is for
  * repo/ to notice.

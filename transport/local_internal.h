@@ -16,6 +16,7 @@ struct local {
 	int root_fd;
 	pthread_mutex_t lock;			/* guards what follows */
 	int tmp_fd;				/* LOCAL_TMP_FOLDER; -1 until the first put */
+	bool unnamed;				/* files there need no name until they are finished */
 	char *durable[LOCAL_DURABLE_SLOTS];	/* folders whose own entry is known to be on disk; by hash, lossy */
 };
 
@@ -33,6 +34,7 @@ MUST_CHECK int local_sync_folder(int fd, struct err *e);
 struct local_tmp {
 	int dir_fd, fd;		/* dir_fd is the store's */
 	char name[33];		/* "" = none, or named already */
+	bool unnamed;		/* never had one: nothing is left of it after a crash */
 };
 /* Creates one (after cleaning up what crashed runs left, on the first call of a store). */
 MUST_CHECK int local_tmp_open(struct local *l, struct local_tmp *ret, struct err *e);

@@ -49,6 +49,45 @@ static void sweep(int dir)
 	closedir(d);
 }
 
+static int random_name(char name[static TMP_HEX + 1], struct err *e)
+{
+	uint8_t rnd[TMP_HEX / 2];
+
+	if (getrandom(rnd, sizeof(rnd), 0) != sizeof(rnd))
+		return err_sys(e, "random bytes");
+	text_hex(rnd, sizeof(rnd), name);
+	return 0;
+}
+
+/* Gives the open file behind fd a name, which must be free. */
+static int name_fd(int fd, int dir, const char *name)
+{
+	char proc[40];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW);
+}
+
+static int open_unnamed(int dir)
+{
+	/* the mode counts for later opens: a finished object is read-only */
+	return FS_RETRY(openat(dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0400));
+}
+
+/* Does the file system have files without a name that can be given one later?  Nobody knows without trying. */
+static bool has_unnamed(int dir)
+{
+	struct err unheard = ERR_INIT;	/* there is another way */
+	CLEANUP(close_fd) int fd = open_unnamed(dir);
+	char name[TMP_HEX + 1];
+	bool named;
+
+	if (fd < 0 || random_name(name, &unheard) < 0)
+		return false;
+	named = name_fd(fd, dir, name) == 0;
+	return (unlinkat(dir, name, 0) == 0 || errno == ENOENT) && named;
+}
+
 /* Once per store, so the lock may be held meanwhile. */
 static int open_tmp_folder(struct local *l, struct err *e)
 {
@@ -62,19 +101,20 @@ static int open_tmp_folder(struct local *l, struct err *e)
 	if (fd < 0)
 		return err_sys(e, "folder for temporary files");
 	sweep(fd);
+	l->unnamed = has_unnamed(fd);
 	l->tmp_fd = fd;
 	return 0;
 }
 
 static int create(struct local_tmp *t, struct err *e)
 {
+	if (t->unnamed) {
+		t->fd = open_unnamed(t->dir_fd);
+		return t->fd < 0 ? err_sys(e, "temporary file") : 0;
+	}
 	for (int i = 0; i < TMP_TRIES; i++) {
-		uint8_t rnd[TMP_HEX / 2];
-
-		if (getrandom(rnd, sizeof(rnd), 0) != sizeof(rnd))
-			return err_sys(e, "random bytes");
-		text_hex(rnd, sizeof(rnd), t->name);
-		/* the mode counts for later opens: a finished object is read-only */
+		if (random_name(t->name, e) < 0)
+			return e->code;
 		t->fd = FS_RETRY(openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400));
 		if (t->fd >= 0)
 			return 0;
@@ -94,11 +134,24 @@ int local_tmp_open(struct local *l, struct local_tmp *ret, struct err *e)
 	pthread_mutex_lock(&l->lock);
 	rc = open_tmp_folder(l, e);
 	t.dir_fd = l->tmp_fd;
+	t.unnamed = l->unnamed;
 	pthread_mutex_unlock(&l->lock);
 	if (rc < 0 || create(&t, e) < 0)
 		return e->code;
 	*ret = t;
 	return 0;
+}
+
+/*
+ * The file gets its first name.  Some file systems (btrfs) do not carry over what was synced when it had none: so it is
+ * synced again, which costs others nothing that the fsync of the folder does not.
+ */
+static int name_unnamed(struct local_tmp *t, int folder_fd, const char *leaf, struct err *e)
+{
+	if (name_fd(t->fd, folder_fd, leaf) < 0)
+		return errno == EEXIST ? store_err_exists(e) : err_sys(e, "name of the finished object");
+	t->unnamed = false;
+	return FS_RETRY(fsync(t->fd)) < 0 ? err_sys(e, "fsync") : 0;
 }
 
 /* The name is taken only if it is free, whatever the file system can do. */
@@ -131,6 +184,20 @@ int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool ab
 	if (FS_RETRY(fsync(t->fd)) < 0)
 		return err_sys(e, "fsync");
 	forget_pages(t->fd);
+	if (t->unnamed) {
+		int rc = name_unnamed(t, folder_fd, leaf, e);
+
+		if (rc != ERR_EXISTS || absent)
+			return rc;
+		/* taken, and to be replaced: by way of a name of its own */
+		err_clear(e);
+		if (random_name(t->name, e) < 0)
+			return e->code;
+		if (name_fd(t->fd, t->dir_fd, t->name) < 0) {
+			t->name[0] = '\0';
+			return err_sys(e, "temporary name of the finished object");
+		}
+	}
 	if (absent)
 		return name_absent(t, folder_fd, leaf, e);
 	if (renameat(t->dir_fd, t->name, folder_fd, leaf) < 0) {
