@@ -63,9 +63,10 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def limit_seconds(r, case, field, bytes_):
-    rates = r.of(case, "limit", field)
-    return bytes_ / median(rates) if rates and bytes_ else None
+def limit_seconds(r, case, field):
+    """What kedge bench computed for the case's data."""
+    found = [x["data"][field] for x in r.records if x["case"] == case and x["who"] == "limit"]
+    return median(found) if found else None
 
 
 def first(folder):
@@ -74,7 +75,7 @@ def first(folder):
     for case in r.cases():
         kedge = r.med(case, "kedge")
         x = ratio(faster(r, case), kedge)
-        limit = limit_seconds(r, case, "limit_store", r.med(case, "kedge", "bytes_new"))
+        limit = limit_seconds(r, case, "store_seconds")
         y = ratio(limit, kedge)
         rows.append([case] + [spread(r.of(case, w)) for w in ("kedge", "restic", "borg")]
                     + [times(x), bar(x, 2.5), seconds(limit), times(y), bar(y, 0.7)])
@@ -108,7 +109,7 @@ def restore(folder):
         if kedge is None:
             continue
         base = case.rsplit(" to ", 1)[0]
-        limit = limit_seconds(r, base, "limit_restore", r.med(case, "kedge", "data"))
+        limit = limit_seconds(r, base, "restore_seconds")
         if case.endswith("raw"):
             x = ratio(faster(r, case), kedge)
             met = bar(x, 1.5)

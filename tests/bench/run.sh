@@ -19,6 +19,9 @@ own) nosync= ;;
 esac
 # Figures of different corpora never meet in one table.
 results=$out/results/$(sha256sum <"$corpus/SHA256.tsv" | cut -c1-8)
-exec python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
-	--peers "$out/peers" --kedge "$top/build/kedge" --nosync "$nosync" --only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
+# A build in the meantime must not change what is measured.
+cp -f "$top/build/kedge" "$out/kedge.$$"
+trap 'rm -f "$out/kedge.$$"' EXIT
+python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
+	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
 	--tools "${TOOLS:-}" ${ADD:+--add} --report "$out/benchmarks.md"

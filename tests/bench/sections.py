@@ -79,9 +79,9 @@ class Context:
     def limits(self, night):
         """kedge bench on the night's content: primitives and the limits that follow."""
         warm(night.raw)
-        self.r.run([self.kedge, "bench", "--json", "--size", "256M", night.raw])
+        self.r.run([self.kedge, "bench", "--json", "--dir", self.work, night.raw])
         with open(self.r.out) as f:
-            return json.load(f)
+            self.records.append(dict(json.load(f), case=night.text, who="limit"))
 
 
 def first(c):
@@ -90,8 +90,9 @@ def first(c):
         if vm not in ("vm-db", "vm-web") or not nights:
             continue
         night = c.corpus.place(nights[0])
-        c.records.append(dict(c.limits(night), case=night.text, who="limit"))
         for i, t in c.turns():
+            if t is c.tools[0]:
+                c.limits(night)
             t.fresh()
             warm(t.input(night))
             m = t.backup(night)
@@ -143,7 +144,6 @@ def one_vm(c, list_):
 def restore(c):
     """vm-db's base, to raw by all and to qcow2 by kedge and qemu-img convert."""
     night = c.corpus.place(c.corpus.vms()["vm-db"][0])
-    c.records.append(dict(c.limits(night), case=night.text, who="limit"))
     for t in c.tools:
         if c.have(night, t):
             t.put_back(c.saved(night, t))
@@ -152,6 +152,8 @@ def restore(c):
             t.backup(night)
             c.put_aside(night, t)
     for i, t in c.turns():
+        if t is c.tools[0]:
+            c.limits(night)
         warm(t.home)
         c.rec(night.text + " to raw", t.name, c.restore_and_compare(t, night, whole=i == 0), i, data=night.data)
     target = os.path.join(c.work, "converted.qcow2")
