@@ -65,6 +65,8 @@ void read_end(struct read_ctx *c);	/* safe on a zeroed struct */
 
 struct read_index *read_index_hold(struct repo_reader *rd);
 void read_index_drop(struct repo_reader *rd, struct read_index *ri);
+/* Replaces *ri, in use by the caller, by a newer index.  1: done; 0: there is none, or it was too short a time ago. */
+MUST_CHECK int read_index_reload(struct repo_reader *rd, struct read_index **ri, struct err *e);
 
 /* True for errors that no other copy and no reload can help. */
 bool read_is_final(int code);
