@@ -25,6 +25,16 @@ static void set_cause(struct err *e, int code, const char *fmt, va_list ap)
 	memcpy(e->cause, cause, sizeof(cause));
 }
 
+/* Most say only what there was no memory for. */
+static void say_memory(struct err *e)
+{
+	size_t used = strlen(e->cause);
+
+	if (!strstr(e->cause, "memory"))
+		mark_cut(e->cause, sizeof(e->cause),
+			 (int)used + snprintf(e->cause + used, sizeof(e->cause) - used, ": out of memory"));
+}
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -33,6 +43,8 @@ int err_set(struct err *e, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	set_cause(e, code, fmt, ap);
 	va_end(ap);
+	if (code == ERR_NOMEM)
+		say_memory(e);
 	return code;
 }
 
@@ -47,6 +59,9 @@ static int code_of_errno(int os_errno)
 	case EDQUOT:
 		return ERR_NOSPACE;
 	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
+	case EAGAIN:
 		return ERR_NOMEM;
 	default:
 		return ERR_IO;

@@ -15,7 +15,7 @@
 /* Named by what the caller can do about it. */
 enum err_code {
 	ERR_INVALID = -1,	/* the request makes no sense: change it */
-	ERR_NOMEM = -2,		/* out of memory, or out of the memory budget */
+	ERR_NOMEM = -2,		/* out of memory, of the memory budget, of open files, of threads */
 	ERR_IO = -3,		/* the system failed to read or write: look at the device */
 	ERR_NOSPACE = -4,	/* the target is full: make room, run again */
 	ERR_NOTFOUND = -5,	/* there is no such thing; often an ordinary answer */
@@ -46,8 +46,8 @@ struct err {
 
 /* Sets code and cause; clears context and hint.  Returns code.  code must be negative. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* As err_set, with the code derived from errno (ENOENT: NOTFOUND, EEXIST: EXISTS, ENOSPC/EDQUOT: NOSPACE, ENOMEM:
- * NOMEM, else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as EIO. */
+/* As err_set, with the code derived from errno (ENOENT: NOTFOUND, EEXIST: EXISTS, ENOSPC/EDQUOT: NOSPACE, ENOMEM,
+ * EMFILE, ENFILE, EAGAIN: NOMEM, else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as EIO. */
 int err_sys(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Prepends "text: " to the context; keeps code, cause and hint.  Truncates from the outside when full.  Returns
  * e->code. */

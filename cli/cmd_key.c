@@ -138,7 +138,8 @@ static int find_slot(const struct slot_list *l, const char *text, struct slot_id
 		const struct slot_info *s = &l->p[i];
 		char hex[2 * SLOT_BYTES + 1];
 
-		if (s->removed ||
+		/* of a removal that was interrupted the key object may be left */
+		if ((s->removed && !s->present) ||
 		    (strncmp(text_hex(s->id.b, SLOT_BYTES, hex), text, strlen(text)) && strcmp(s->label, text)))
 			continue;
 		found++;

@@ -123,7 +123,12 @@ static int open_component(int dir, const char *name, bool last, bool device_ok, 
 	fd = FS_RETRY(openat(dir, name, flags));
 	if (fd < 0)
 		return err_sys(e, "open");
-	if (last && (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !(device_ok && S_ISBLK(st.st_mode))))) {
+	if (last && fstat(fd, &st) < 0) {
+		err_sys(e, "stat");
+		close(fd);
+		return e->code;
+	}
+	if (last && !S_ISREG(st.st_mode) && !(device_ok && S_ISBLK(st.st_mode))) {
 		close(fd);
 		return err_set(e, ERR_INVALID, "was swapped while it was opened");
 	}

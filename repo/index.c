@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "repo/index_internal.h"
 
+#define BLOCK_TRIES 4u
 #define COPIES_MAX 16u /* of one id that are told apart */
 #define CANDIDATES 16u
 #define BASES_TRIED_MAX 64u /* lookups that one delta chunk may cost */
@@ -310,6 +311,31 @@ static int call_each(index_entry_fn fn, void *opaque, const struct run_entry *en
 	return fn(opaque, &en->id, &p, en->bases, e);
 }
 
+/* 1: the block is in b; 0: it is dead, and its entries are in memory. */
+static int read_or_repair(struct index *x, uint32_t number, uint32_t block, struct run_block *b, struct err *e)
+{
+	struct index_run *run = x->runs.p[number];
+
+	for (unsigned tries = 0; tries < BLOCK_TRIES; tries++) {
+		bool dead;
+
+		pthread_rwlock_rdlock(&x->mem_lock);
+		dead = index_block_dead(run, block);
+		pthread_rwlock_unlock(&x->mem_lock);
+		if (dead)
+			return 0;
+		if (index_block_read(x->repo, run, block, b, e) == 0)
+			return 1;
+		if (!index_is_damage(e->code))
+			return e->code;
+		err_clear(e);
+		/* may find it readable after all */
+		if (index_repair_run(x, number, e) < 0)
+			return e->code;
+	}
+	return err_set(e, ERR_CORRUPT, "%s: block %" PRIu32 " of it reads differently each time", run->name, block);
+}
+
 static int each_of_run(struct index *x, uint32_t number, index_entry_fn fn, void *opaque, struct err *e)
 {
 	CLEANUP(free_ptr) struct run_block *b = malloc(sizeof(*b));
@@ -318,21 +344,12 @@ static int each_of_run(struct index *x, uint32_t number, index_entry_fn fn, void
 	if (!b)
 		return err_set(e, ERR_NOMEM, "block of the index");
 	for (uint32_t i = 0; i < run->shape.nblocks; i++) {
-		bool dead;
+		int found = read_or_repair(x, number, i, b, e);
 
-		pthread_rwlock_rdlock(&x->mem_lock);
-		dead = index_block_dead(run, i);
-		pthread_rwlock_unlock(&x->mem_lock);
-		if (dead)
-			continue;
-		if (index_block_read(x->repo, run, i, b, e) < 0) {
-			if (!index_is_damage(e->code))
-				return e->code;
-			err_clear(e);
-			if (index_repair_run(x, number, e) < 0)
-				return e->code;
+		if (found < 0)
+			return found;
+		if (!found)
 			continue; /* its entries come last, from memory */
-		}
 		for (uint32_t k = 0; k < b->n; k++) {
 			struct run_entry en;
 			int rc;

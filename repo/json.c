@@ -1,6 +1,7 @@
 /* json.c - JSON from storage, member by member. */
-#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 #include "base/text.h"
 #include "repo/json_internal.h"
@@ -25,21 +26,40 @@ static size_t count_values(const char *p, size_t len)
 	return n;
 }
 
+/* Whether an allocation of the parse at hand failed.  jansson has no other way to tell: of some failures it makes
+ * syntax errors, and strings for which there is no room it cuts short without a word. */
+static _Thread_local bool starved;
+
+static void *counted_malloc(size_t n)
+{
+	void *p = malloc(n);
+
+	starved |= !p;
+	return p;
+}
+
+static void take_over_malloc(void)
+{
+	json_set_alloc_funcs(counted_malloc, free);
+}
+
+static pthread_once_t malloc_once = PTHREAD_ONCE_INIT;
+
 int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 {
 	char why[2 * JSON_ERROR_TEXT_LENGTH];
 	json_error_t je;
 	json_t *j;
-	bool nomem;
 
 	if (len > PAYLOAD_MAX_BYTES || count_values(text, len) > VALUES_MAX)
 		return err_set(e, ERR_CORRUPT, "JSON of %zu bytes has more values than an object can have", len);
-	/* jansson calls most of its failed allocations a syntax error; errno knows better */
-	errno = 0;
+	pthread_once(&malloc_once, take_over_malloc);
+	starved = false;
 	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
-	nomem = !j && (errno == ENOMEM || json_error_code(&je) == json_error_out_of_memory);
-	if (nomem)
+	if (starved) {
+		json_decref(j);
 		return err_set(e, ERR_NOMEM, "no memory to parse JSON of %zu bytes", len);
+	}
 	if (!j)
 		return err_set(e, ERR_CORRUPT, "JSON at byte %d: %s", je.position,
 			       text_quote(je.text, why, sizeof(why))); /* it quotes what it stumbled over */

@@ -16,7 +16,8 @@ from world import Failed, Template, World
 # Class of calls: the faults.  Those in RETRIED must not be noticed at all.
 FAULTS = {
     'alloc': [('error', 'ENOMEM', False), ('error', 'ENOMEM', True)],
-    'open': [('error', 'EIO', False), ('error', 'EMFILE', True), ('error', 'ENOSPC', False), ('error', 'EINTR', False)],
+    'open': [('error', 'EIO', False), ('error', 'EMFILE', True), ('error', 'EINTR', False)],
+    'create': [('error', 'EIO', False), ('error', 'EMFILE', True), ('error', 'ENOSPC', True), ('error', 'EINTR', False)],
     'stat': [('error', 'EIO', False)],
     'list': [('error', 'EIO', False)],
     'read': [('error', 'EIO', False), ('error', 'EINTR', False), ('short', 'EIO', False), ('short-error', 'EIO', False),
@@ -48,7 +49,9 @@ def told(command, fault, r):
         raise Failed(f'exit {r.rc} for what must be tried again: {r.err.strip()}')
     if r.rc not in command.codes:
         raise Failed(f'exit {r.rc}, not one of {command.codes}: {r.err.strip()} {r.out[:300]!r}')
-    text = r.err + (r.out.decode(errors='replace') if '"error"' in r.out.decode(errors='replace') else '')
+    if r.rc == 6 and fault[1] != 'EIO':
+        raise Failed(f'damage that is none: {r.err.strip()} {r.out[:1000]!r}')
+    text = r.err + (r.out.decode(errors='replace') if r.rc == 6 else '') + (r.out.decode(errors='replace') if '"error"' in r.out.decode(errors='replace') else '')
     lines = re.findall(r'kedge: error: (.*)|"message":"(.*?)"', text)
     if len(lines) != 1 and r.rc == 1:
         raise Failed(f'{len(lines)} errors: {r.err.strip()!r} {r.out[:300]!r}')
@@ -74,6 +77,7 @@ def one(case):
     what, action, number, on = '?', *fault
     try:
         command.prepare(world)
+        world.may_leave = cls == 'remove'
         f = {'CLASS': cls, 'NTH': nth, 'DO': action, 'ERRNO': getattr(errno, number)}
         if on:
             f['ON'] = 1
@@ -81,6 +85,9 @@ def one(case):
         what = r.what
         if not r.hits:
             return 'none', '', ''
+        if command.refused and r.rc == 1 and command.refused in r.err and 'warning' not in r.err:
+            command.broken(world, r)
+            return 'right', '', plain(r.err)
         if r.rc == 0:
             if re.search(NEVER, r.err):
                 raise Failed(f'a message that says nothing: {r.err.strip()}')

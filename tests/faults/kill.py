@@ -12,7 +12,7 @@ from commands import all_commands
 from world import PACK, Failed, Template, World, files, packs, strays
 
 # Before each call that reads, lists or changes anything; after each that may have changed something.
-KILLS = {'before': ('kill-before', 'open,list,read,write,sync,name,remove'), 'after': ('kill-after', 'open,write,sync,name,remove')}
+KILLS = {'before': ('kill-before', 'open,create,list,read,write,sync,name,remove'), 'after': ('kill-after', 'create,write,sync,name,remove')}
 TOP = os.getcwd()
 
 

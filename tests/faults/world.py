@@ -169,6 +169,7 @@ class World:
 
     def __init__(self, template, folder, empty=False):
         self.template, self.dir = template.dir, folder
+        self.may_leave = False      # one temporary file: its removal failed, or never came
         shutil.rmtree(folder, ignore_errors=True)
         os.mkdir(folder)
         for part in () if empty else ('repo', 'state'):

@@ -1,7 +1,7 @@
 /*
  * fault.c - makes the Nth call of a class fail, fall short, or be the last of the process (LD_PRELOAD on any program).
  *
- *	FAULT_CLASS=a,b	which calls count: alloc, open, stat, list, read, write, sync, name, remove,
+ *	FAULT_CLASS=a,b	which calls count: alloc, open, create, stat, list, read, write, sync, name, remove,
  *			thread, seek, ioctl, fopen
  *	FAULT_NTH=n	the call that is hit, counted from 1 over all threads and all the classes; 0: only count
  *	FAULT_DO=what	kill-before, kill-after: SIGKILL; error: FAULT_ERRNO instead of the call; done: the call is made and
@@ -37,8 +37,8 @@
 #define FAULT_REPORT_BYTES 512
 #define EXPORT __attribute__((visibility("default")))
 
-enum class { ALLOC, OPEN, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, THREAD, SEEK, IOCTL, FOPEN, CLASSES };
-static const char *const class_names[CLASSES] = { "alloc", "open", "stat",   "list", "read", "write",
+enum class { ALLOC, OPEN, CREATE, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, THREAD, SEEK, IOCTL, FOPEN, CLASSES };
+static const char *const class_names[CLASSES] = { "alloc", "open", "create", "stat",   "list", "read", "write",
 						  "sync",  "name", "remove", "thread", "seek", "ioctl", "fopen" };
 
 enum action { PASS, KILL_BEFORE, KILL_AFTER, ERROR, DONE, SHORT, SHORT_ERROR };
@@ -371,6 +371,12 @@ static mode_t mode_of(int flags, va_list ap)
 	return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 }
 
+/* Of a new file, or of what is there. */
+static enum class opening(int flags)
+{
+	return flags & (O_CREAT | __O_TMPFILE) ? CREATE : OPEN;
+}
+
 #define MODE(flags)                                \
 	mode_t mode;                               \
 	va_list ap;                                \
@@ -382,19 +388,19 @@ static mode_t mode_of(int flags, va_list ap)
 EXPORT int open64(const char *path, int flags, ...)
 {
 	MODE(flags);
-	CALL(OPEN, -1, path, int, -1, real_open64(path, flags, mode));
+	CALL(opening(flags), -1, path, int, -1, real_open64(path, flags, mode));
 }
 
 EXPORT int open(const char *path, int flags, ...)
 {
 	MODE(flags);
-	CALL(OPEN, -1, path, int, -1, real_open64(path, flags, mode));
+	CALL(opening(flags), -1, path, int, -1, real_open64(path, flags, mode));
 }
 
 EXPORT int openat64(int dir, const char *path, int flags, ...)
 {
 	MODE(flags);
-	CALL(OPEN, dir, path, int, -1, real_openat64(dir, path, flags, mode));
+	CALL(opening(flags), dir, path, int, -1, real_openat64(dir, path, flags, mode));
 }
 
 EXPORT int __open64_2(const char *path, int flags);
@@ -411,7 +417,7 @@ EXPORT int __openat64_2(int dir, const char *path, int flags)
 
 EXPORT int mkostemp64(char *path, int flags)
 {
-	CALL(OPEN, -1, path, int, -1, real_mkostemp64(path, flags));
+	CALL(CREATE, -1, path, int, -1, real_mkostemp64(path, flags));
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)

@@ -507,6 +507,43 @@ static void test_index__a_store_that_changes_its_mind_ends_it(void **state)
 	test_repo_done(&t);
 }
 
+/* Spoils the first block that is read, once. */
+static int spoil_once(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	unsigned *n = opaque;
+
+	(void)e;
+	if (c->when == STORE_FAULT_AFTER && !strcmp(c->op, "read") && !strncmp(c->name, "index/", 6) &&
+	    c->len == INDEX_BLOCK_BYTES && (*n)++ == 0)
+		((uint8_t *)c->buf)[1000] ^= 1;
+	return 0;
+}
+
+/* A block that could not be read once is not left out: it is read again. */
+static void test_index__each_reads_a_block_again(void **state)
+{
+	struct test_repo t;
+	struct index *x;
+	struct err e = ERR_INIT;
+	struct seen_entries s;
+	unsigned n = 0;
+
+	(void)state;
+	test_repo_new(&t, CHUNK, NULL);
+	x = load(t.repo, NULL, true, 0, 0);
+	add_fake(x, t.repo, 1, 100, NULL);
+	(void)store_run(x);
+	index_free(x);
+	assert_ok(store_fault_new(t.store, spoil_once, &n, &t.store, &e), &e);
+	t.repo->store = t.store;
+	x = load(t.repo, NULL, false, 0, 0);
+	each(x, &s);
+	assert_true(n >= 2);
+	assert_int_equal(s.n, 100);
+	index_free(x);
+	test_repo_done(&t);
+}
+
 /* Two runs; the first gets damaged in its tail, then in a block. */
 static void test_index__damaged_runs_are_replaced(void **state)
 {
@@ -860,6 +897,7 @@ int main(void)
 		cmocka_unit_test(test_index__only_those_who_may_attest_are_believed),
 		cmocka_unit_test(test_index__doomed_and_condemned),
 		cmocka_unit_test(test_index__a_store_that_changes_its_mind_ends_it),
+		cmocka_unit_test(test_index__each_reads_a_block_again),
 		cmocka_unit_test(test_index__damaged_runs_are_replaced),
 		cmocka_unit_test(test_index__lost_runs_do_not_fill_memory),
 		cmocka_unit_test(test_index__damaged_block_and_damaged_packs_lose_nothing_else),
