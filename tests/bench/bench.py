@@ -2,6 +2,8 @@
 import argparse
 import json
 import os
+import re
+import subprocess
 import sys
 
 import report
@@ -9,6 +11,15 @@ import tools
 from corpus import Corpus
 from measure import Failed, Runner
 from sections import SECTIONS, Context
+
+
+def versions(kedge, peers):
+    """{program: its name and version}, for the heads of columns."""
+    found = {"kedge": subprocess.run([kedge, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout}
+    for name in ("restic", "borg", "qemu-img"):
+        with open(os.path.join(peers, name + ".version")) as f:
+            found[name] = f.readline()
+    return {k: k + " " + re.search(r"\d+(\.\d+)+", v).group(0) for k, v in found.items()}
 
 
 def main():
@@ -38,7 +49,7 @@ def main():
                 old = json.load(f)
         with open(path, "w") as f:
             json.dump(old + c.records, f, indent=1)
-    text = report.make(a.results, a)
+    text = report.make(a.results, versions(a.kedge, a.peers), a.work, tools.Borg.encryption)
     with open(a.report, "w") as f:
         f.write(text)
     print(text)

@@ -97,7 +97,10 @@ class Runner:
             _, status, ru = os.wait4(p.pid, 0)
             p.returncode = os.waitstatus_to_exitcode(status)
         if p.returncode != 0:
-            with open(self.err, errors="replace") as f:
-                raise Failed(f"exit {p.returncode}: {' '.join(full)}\n{f.read()[-2000:]}")
+            told = ""
+            for path in (self.err, stdout or self.out):
+                with open(path, errors="replace") as f:
+                    told += f.read(2000)
+            raise Failed(f"exit {p.returncode}: {' '.join(full)}\n{told}")
         return {"wall": wall, "user": ru.ru_utime, "sys": ru.ru_stime, "sync": sync_fs(self.work),
                 "rchar": io.get("rchar", 0), "anon_kib": peak[0]}

@@ -190,4 +190,84 @@ def dump(c):
                 c.rec(case, who, c.r.run(argv), i, data=night.data)
 
 
-SECTIONS = {"first": first, "nights": nights, "restore": restore, "dump": dump}
+def sizes(c):
+    """Repositories of the other VMs, state after state; vm-web's and vm-db's are those that nights leaves."""
+    all_ = c.corpus.vms()
+    plans = {"vm-big-binary": all_["vm-big-binary"], "vm-shift": all_["vm-web"][:1] + all_["vm-shift"]}
+    for vm, list_ in plans.items():
+        for t in c.tools:
+            if t.name != "kedge-key":
+                t.fresh()
+                t.put_aside(os.path.join(c.work, "sizes", t.name))
+        for night in list_:
+            c.corpus.place(night)
+            if vm == "vm-shift":        # machines of their own, not nights of one
+                night = dataclasses.replace(night, vm=f"{night.vm}-{night.name}")
+            for t in c.tools:
+                if t.name != "kedge-key":
+                    t.put_back(os.path.join(c.work, "sizes", t.name))
+                    warm(t.input(night))
+                    m = t.backup(night)
+                    c.rec(f"{vm}: {night.name}", t.name, m, repo=t.bytes())
+                    t.put_aside(os.path.join(c.work, "sizes", t.name))
+    shutil.rmtree(os.path.join(c.work, "sizes"), ignore_errors=True)
+
+
+def memory(c):
+    """The most anonymous memory of each command, by number of threads; what it works on is vm-db's base and night1."""
+    all_ = c.corpus.vms()
+    base, night = all_["vm-db"][:2]
+    web = c.corpus.place(all_["vm-web"][0])
+    c.corpus.place(base)
+    packed = c.corpus.compressed(base, "zstd")
+    out = os.path.join(c.work, "memory.out")
+    t = next(x for x in c.tools if x.name == "kedge")
+    night_image = os.path.join(c.corpus.folder, night.source)
+    for threads, budget in [(1, 256), (2, 256), (4, 256), (16, 256), (16, 96)]:
+        common = ("--threads", str(threads)) + (("--memory", f"{budget}M") if budget != 256 else ())
+        t.fresh()
+        steps = [("backup, first", ("backup", "--vm", base.vm, "qcow2:" + base.image)),
+                 ("backup, next night", ("backup", "--vm", base.vm, "qcow2:" + night_image)),
+                 ("backup, nothing changed", ("backup", "--vm", base.vm, "qcow2:" + night_image)),
+                 ("backup, image with snapshots", ("backup", "--vm", web.vm, "qcow2:" + web.image)),
+                 ("list", ("list",)), ("show", ("show", base.vm)), ("stats", ("stats",)), ("key list", ("key", "list")),
+                 ("diff", ("diff", base.vm, web.vm)),
+                 ("check", ("check",)), ("check --read-data", ("check", "--read-data")),
+                 ("cat", ("cat", base.vm)),
+                 ("restore -O raw", ("restore", base.vm, "-o", out, "-O", "raw")),
+                 ("restore -O qcow2", ("restore", base.vm, "-o", out, "-O", "qcow2")),
+                 ("restore -O qcow2 --compress", ("restore", web.vm, "-o", out, "-O", "qcow2", "--compress")),
+                 ("dump --sink null, plain", ("dump", "--sink", "null", "qcow2:" + base.image)),
+                 ("dump --sink null, zstd", ("dump", "--sink", "null", "qcow2:" + packed)),
+                 ("dump -o", ("dump", "-o", out, "qcow2:" + web.image)),
+                 ("map", ("map", "qcow2:" + base.image)), ("info", ("info", base.image)),
+                 ("doctor", ("doctor",)), ("bench", ("bench", "--dir", c.work, web.raw))]
+        for case, args in steps:
+            opts = tuple(o for o in takes(t, args[0], common))
+            m = t.cmd(*args, *opts, anon=True, stdout=os.devnull)
+            if os.path.exists(out):
+                os.unlink(out)
+            c.rec(case, f"{threads} {budget}", m, threads=threads, budget=budget)
+            print(f"    {m['anon_kib'] / 1024:.1f} MiB", flush=True)
+
+
+def takes(t, command, options):
+    """The options, in pairs, that this command has."""
+    t.cmd("help", command)
+    with open(t.r.out) as f:
+        text = f.read()
+    for i in range(0, len(options), 2):
+        if f"{options[i]} " in text:
+            yield from options[i:i + 2]
+
+
+def prepare(c):
+    """Every state read by qemu-img and compared with its digest, before anything is timed."""
+    for list_ in c.corpus.vms().values():
+        for night in list_:
+            c.corpus.place(night)
+            print(f"  {night.text}: {night.sha256[:12]}", flush=True)
+
+
+SECTIONS = {"prepare": prepare, "first": first, "nights": nights, "restore": restore, "dump": dump,
+            "sizes": sizes, "memory": memory}
