@@ -174,7 +174,9 @@ static int report_text(struct check_job *j, const struct check_opts *co, const s
 		       msg_plural(r->chunks_read));
 	if (co->read == CHECK_READ_PERCENT)
 		printf("the same part again: --seed %" PRIu64 "\n", r->seed);
-	if (r->damages)
+	if (r->damages && !r->points_damaged && !r->chunks_lost)
+		printf("DAMAGED, but no point that is listed is touched: see the warnings\n");
+	else if (r->damages)
 		printf("DAMAGED: %" PRIu64 " point%s, %" PRIu64 " chunk%s lost\n", r->points_damaged,
 		       msg_plural(r->points_damaged), r->chunks_lost, msg_plural(r->chunks_lost));
 	else

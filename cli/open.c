@@ -74,7 +74,8 @@ int open_repo(struct cli *c, struct opened *o, struct err *e)
 	r = repo_open(o->store, secret, &ro, &o->repo, e);
 	secret_free(secret);
 	if (r == ERR_NOTFOUND) {
-		err_hint(e, "kedge -r %s init makes one", text_shell(c->g.repo, (char[300]){ 0 }, 300));
+		if (!e->hint[0])
+			err_hint(e, "kedge -r %s init makes one", text_shell(c->g.repo, (char[300]){ 0 }, 300));
 		return cli_exit(c, EXIT_NO_REPO, e);
 	}
 	if (r == ERR_AUTH) {

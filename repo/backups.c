@@ -36,6 +36,8 @@ struct loading {
 	VEC(struct link) links;
 	struct seen seen;		/* newest of each writer, to be remembered */
 	uint32_t bad;
+	backup_problem_fn fn;		/* may be NULL */
+	void *opaque;
 };
 
 static void loading_done(struct loading *l)
@@ -47,6 +49,15 @@ static void loading_done(struct loading *l)
 	seen_done(&l->seen);
 	name_list_free(&l->names);
 	protocol_free(l->view);
+}
+
+static int tell(struct loading *l, const char *what, const char *object, const char *vm, const char *text,
+		struct err *e)
+{
+	struct backup_problem p = { .what = what, .object = object, .vm = vm, .text = text };
+
+	l->bad++;
+	return l->fn ? l->fn(l->opaque, &p, e) : 0;
 }
 
 /* Opens a manifest and checks that it may be there: it speaks for its own name, of a VM that its writer may write. */
@@ -109,6 +120,17 @@ static int note_chain(struct loading *l, const struct manifest *m, const struct 
 	return 0;
 }
 
+/* One that can't be used is left out. */
+static int leave_out(struct loading *l, const char *name, struct err *e)
+{
+	char text[ERR_CTX_BYTES + ERR_CAUSE_BYTES];
+
+	repo_notice_err(l->r, e, "backup not listed");
+	err_text(e, text, sizeof(text));
+	err_clear(e);
+	return tell(l, "manifest-unusable", name, NULL, text, e);
+}
+
 static int load_one(struct loading *l, const char *name, struct err *e)
 {
 	enum manifest_standing standing = protocol_standing(l->view, name, false);
@@ -124,12 +146,8 @@ static int load_one(struct loading *l, const char *name, struct err *e)
 		err_clear(e);
 		return 0;
 	}
-	if (rc == ERR_CORRUPT || rc == ERR_AUTH || rc == ERR_UNSUPPORTED) {
-		repo_notice_err(l->r, e, "backup not listed");
-		err_clear(e);
-		l->bad++;
-		return 0;
-	}
+	if (rc == ERR_CORRUPT || rc == ERR_AUTH || rc == ERR_UNSUPPORTED)
+		return leave_out(l, name, e);
 	if (rc < 0)
 		return rc;
 	/* A pending one may be void and gone the next time we look: not something to insist on. */
@@ -155,33 +173,44 @@ static int by_hash(const void *a, const void *b)
 	return id_cmp(a, b);
 }
 
-static void report_missing(struct loading *l, const char *what, const struct slot_id *slot, uint64_t sequence,
-			   int64_t end_ns)
+static int report_missing(struct loading *l, const char *name, const char *vm, const char *which, uint64_t sequence,
+			  const struct slot_id *slot, int64_t end_ns, struct err *e)
 {
-	char hex[2 * SLOT_BYTES + 1], when[32];
+	char hex[2 * SLOT_BYTES + 1], when[32], text[200];
 
-	repo_notice(l->r, "the storage shows less than it did: backup %" PRIu64 "%s of %s by slot %s is missing",
-		    sequence, what, clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
-	l->bad++;
+	snprintf(text, sizeof(text), "backup %" PRIu64 "%s%s%s%s of %s by slot %s is missing", sequence, vm ? " (" : "",
+		 vm ? vm : "", vm ? ")" : "", which, clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
+	repo_notice(l->r, "the storage shows less than it did: %s", text);
+	return tell(l, "backup-missing", name, vm, text, e);
 }
 
-static void check_heads(struct loading *l, const struct seen *before)
+static int check_heads(struct loading *l, const struct seen *before, struct err *e)
 {
 	for (size_t i = 0; i < before->heads.n; i++) {
 		const struct seen_head *h = &before->heads.p[i];
 		struct object_name n = {
 			.type = OBJECT_MANIFEST, .slot = h->slot, .session = h->session, .hash = h->hash
 		};
-		char name[OBJECT_NAME_BYTES], what[80];
+		char name[OBJECT_NAME_BYTES];
 		enum manifest_standing standing;
 
 		object_name_text(&n, name);
 		standing = protocol_standing(l->view, name, false);
 		if (name_list_has(&l->names, name) || standing == STANDING_VOID || standing == STANDING_FORGOTTEN)
 			continue;
-		snprintf(what, sizeof(what), " (%s)", h->vm);
-		report_missing(l, what, &h->slot, h->sequence, h->end_ns);
+		if (report_missing(l, name, h->vm, "", h->sequence, &h->slot, h->end_ns, e) < 0)
+			return e->code;
 	}
+	return 0;
+}
+
+static int report_gap(struct loading *l, const struct link *k, struct err *e)
+{
+	char slot[2 * SLOT_BYTES + 1], hash[2 * ID_BYTES + 1], name[OBJECT_NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%s%s/?/%s", object_prefix(OBJECT_MANIFEST), text_hex(k->slot.b, SLOT_BYTES, slot),
+		 text_hex(k->hash.b, ID_BYTES, hash));
+	return report_missing(l, name, NULL, ", the one before that", k->sequence - 1, &k->slot, k->end_ns, e);
 }
 
 /* Each manifest names its writer's previous one: a gap that neither a tombstone nor an eviction explains is a loss. */
@@ -211,15 +240,26 @@ static int check_links(struct loading *l, const struct seen *before, struct err 
 		if (reported || bsearch(&k->hash, there.p, there.n, sizeof(*there.p), by_hash) ||
 		    protocol_explains_missing(l->view, &k->slot, &k->hash))
 			continue;
-		report_missing(l, ", the one before that", &k->slot, k->sequence - 1, k->end_ns);
+		if (report_gap(l, k, e) < 0)
+			break;
 	}
 	VEC_DONE(&there);
-	return 0;
+	return e->code;
+}
+
+static int report_record(struct loading *l, const struct slot_id *slot, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES], text[80];
+
+	text_hex(slot->b, SLOT_BYTES, hex);
+	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_SLOT), hex);
+	snprintf(text, sizeof(text), "the newest record of key slot %s is missing", hex);
+	repo_notice(l->r, "the storage shows less than it did: %s", text);
+	return tell(l, "slot-record-missing", name, NULL, text, e);
 }
 
 static int check_slots(struct loading *l, const struct seen *before, struct err *e)
 {
-	char hex[2 * SLOT_BYTES + 1];
 	int rc = 0;
 
 	pthread_mutex_lock(&l->r->lock);
@@ -237,9 +277,7 @@ static int check_slots(struct loading *l, const struct seen *before, struct err 
 
 		if (s && s->serial >= before->slots.p[i].serial)
 			continue;
-		repo_notice(l->r, "the storage shows less than it did: the newest record of key slot %s is missing",
-			    text_hex(before->slots.p[i].slot.b, SLOT_BYTES, hex));
-		l->bad++;
+		rc = report_record(l, &before->slots.p[i].slot, e);
 	}
 	return rc;
 }
@@ -249,10 +287,10 @@ static int check_seen(struct loading *l, struct err *e)
 	struct seen before = { 0 };
 	int rc = state_load(l->r, &before, e);
 
-	if (rc == 0) {
-		check_heads(l, &before);
+	if (rc == 0)
+		rc = check_heads(l, &before, e);
+	if (rc == 0)
 		rc = check_links(l, &before, e);
-	}
 	if (rc == 0)
 		rc = check_slots(l, &before, e);
 	if (rc == 0)
@@ -297,25 +335,39 @@ static int need_reader(const struct repo *r, const char *what, struct err *e)
 	return err_set(e, ERR_AUTH, "a put key cannot %s", what);
 }
 
+static int list_backups(struct loading *l, struct backup_list *ret, struct err *e)
+{
+	if (need_reader(l->r, "list backups", e) < 0)
+		return e->code;
+	if (load_all(l, e) < 0) {
+		loading_done(l);
+		return e->code;
+	}
+	if (l->found.n)
+		qsort(l->found.p, l->found.n, sizeof(*l->found.p), by_vm_and_time);
+	*ret = (struct backup_list){ .p = l->found.p, .n = l->found.n };
+	l->found.p = NULL;
+	l->found.n = 0;
+	loading_done(l);
+	return 0;
+}
+
 int repo_backups(struct repo *r, const char *vm, struct backup_list *ret, uint32_t *ret_bad, struct err *e)
 {
 	struct loading l = { .r = r, .vm = vm };
 
-	if (need_reader(r, "list backups", e) < 0)
+	if (list_backups(&l, ret, e) < 0)
 		return e->code;
-	if (load_all(&l, e) < 0) {
-		loading_done(&l);
-		return e->code;
-	}
-	if (l.found.n)
-		qsort(l.found.p, l.found.n, sizeof(*l.found.p), by_vm_and_time);
-	*ret = (struct backup_list){ .p = l.found.p, .n = l.found.n };
 	if (ret_bad)
 		*ret_bad = l.bad;
-	l.found.p = NULL;
-	l.found.n = 0;
-	loading_done(&l);
 	return 0;
+}
+
+int repo_backups_told(struct repo *r, backup_problem_fn fn, void *opaque, struct backup_list *ret, struct err *e)
+{
+	struct loading l = { .r = r, .fn = fn, .opaque = opaque };
+
+	return list_backups(&l, ret, e);
 }
 
 /* --- the own head ------------------------------------------------------------------------------------------------- */

@@ -31,6 +31,16 @@ void backup_list_free(struct backup_list *l);
  * did is reported, and counts as bad.  Put-only keys: ERR_AUTH.
  */
 MUST_CHECK int repo_backups(struct repo *r, const char *vm, struct backup_list *ret, uint32_t *ret_bad, struct err *e);
+/* The same, and calls fn with each thing that counts as bad.  Strings are valid during the call; negative stops. */
+struct backup_problem {
+	const char *what;	/* a stable word: "manifest-unusable", "backup-missing", "slot-record-missing" */
+	const char *object;	/* its name, as far as it is known: what isn't is '?' */
+	const char *vm;		/* NULL: not known */
+	const char *text;
+};
+typedef int (*backup_problem_fn)(void *opaque, const struct backup_problem *p, struct err *e);
+MUST_CHECK int repo_backups_told(struct repo *r, backup_problem_fn fn, void *opaque, struct backup_list *ret,
+				 struct err *e);
 
 /*
  * The newest manifest of the own slot: its sequence number (0: there is none) and hash, for the next one's sequence and

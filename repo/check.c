@@ -1,6 +1,6 @@
 /*
- * check.c - the order of a check: manifests first, then the index, then packs, trees and damage.  What was written
- * later can't be missing from what was listed before.
+ * check.c - the order of a check: manifests first, then all objects but packs, then the index, packs, trees and damage.
+ * What was written later can't be missing from what was listed before.
  */
 #include "repo/check_internal.h"
 
@@ -92,42 +92,56 @@ bool check_place_good(const struct check *c, const struct id *id, const struct c
 	return !bad && !bsearch(&key, c->bad.p, c->bad.n, sizeof(key), cmp_bad);
 }
 
+static int take_problem(void *opaque, const struct backup_problem *p, struct err *e)
+{
+	struct check *c = opaque;
+	struct check_problem *to = VEC_PUSH(&c->problems, e);
+
+	if (!to)
+		return e->code;
+	*to = (struct check_problem){ strdup(p->what), strdup(p->object), p->vm ? strdup(p->vm) : NULL, strdup(p->text) };
+	if (!to->what || !to->object || !to->text || (p->vm && !to->vm))
+		return err_set(e, ERR_NOMEM, "no memory for a finding");
+	return 0;
+}
+
 static int load_backups(struct check *c, struct err *e)
 {
-	uint32_t bad = 0;
-
 	if (repo_own_role(c->r) == ROLE_PUT)
 		return check_find(c, CHECK_INFO, "manifests-unread", NULL, e,
 				  "the key in use reads no manifests: what backups need was not checked");
-	if (repo_backups(c->r, NULL, &c->backups, &bad, e) < 0)
+	if (repo_backups_told(c->r, take_problem, c, &c->backups, e) < 0)
 		return e->code;
 	c->has_backups = true;
 	c->res.backups = c->backups.n;
 	for (size_t i = 0; i < c->backups.n; i++)
 		c->res.points += c->backups.p[i].m->states.n;
-	if (bad)
-		return check_find(c, CHECK_DAMAGE, "manifests-unusable", NULL, e,
-				  "%" PRIu32 " manifest%s can't be used or may not count", bad, bad == 1 ? "" : "s");
 	return 0;
 }
 
 static int load_index(struct check *c, struct err *e)
 {
 	struct index_opts o = { .max_bytes = c->budget / 4 };
-	uint32_t damaged = 0;
 
-	if (protocol_load(c->r, true, &c->view, e) < 0 || index_load(c->r, c->view, &o, &c->x, &damaged, e) < 0 ||
-	    repo_reader_on(c->r, c->x, c->budget / 8, &c->rd, e) < 0)
+	if (index_load(c->r, c->view, &o, &c->x, &c->runs_damaged, e) < 0 || check_lost_runs(c, e) < 0)
+		return e->code;
+	if (c->run_lost && !c->runs_damaged) {	/* else the index has the packs that no run names */
+		index_free(STEAL(c->x));
+		o.unnamed = true;
+		if (index_load(c->r, c->view, &o, &c->x, &c->runs_damaged, e) < 0)
+			return e->code;
+	}
+	if (repo_reader_on(c->r, c->x, c->budget / 8, &c->rd, e) < 0)
 		return e->code;
 	c->npacks = index_npacks(c->x);
 	c->size = calloc(c->npacks + 1u, sizeof(*c->size));
 	c->bad_pack = calloc(c->npacks + 1u, sizeof(*c->bad_pack));
 	if (!c->size || !c->bad_pack)
 		return err_set(e, ERR_NOMEM, "%" PRIu32 " packs", c->npacks);
-	if (damaged)
+	if (c->runs_damaged)
 		return check_find(c, CHECK_DAMAGE, "runs-damaged", NULL, e,
 				  "%" PRIu32 " index run%s can't be read; the directories of the packs serve instead",
-				  damaged, damaged == 1 ? "" : "s");
+				  c->runs_damaged, c->runs_damaged == 1 ? "" : "s");
 	return 0;
 }
 
@@ -157,6 +171,14 @@ static void check_done(struct check *c)
 	backup_list_free(&c->backups);
 	free(c->size);
 	free(c->bad_pack);
+	for (size_t i = 0; i < c->problems.n; i++) {
+		free(c->problems.p[i].what);
+		free(c->problems.p[i].object);
+		free(c->problems.p[i].vm);
+		free(c->problems.p[i].text);
+	}
+	VEC_DONE(&c->problems);
+	check_sessions_done(&c->sessions);
 	VEC_DONE(&c->bad);
 	id_set_done(&c->lost);
 }
@@ -175,7 +197,8 @@ int repo_check(struct repo *r, const struct check_opts *o, check_fn fn, void *op
 	while (!c.o.seed)
 		randombytes_buf(&c.o.seed, sizeof(c.o.seed));
 	c.res.seed = c.o.seed;
-	if (load_backups(&c, e) < 0 || load_index(&c, e) < 0 || check_packs(&c, e) < 0 || report_blocks(&c, e) < 0)
+	if (load_backups(&c, e) < 0 || protocol_load(r, true, &c.view, e) < 0 || check_objects(&c, e) < 0 ||
+	    load_index(&c, e) < 0 || check_packs(&c, e) < 0 || report_blocks(&c, e) < 0)
 		return err_ctx(e, "check");
 	if (o->read != CHECK_READ_NONE && check_data(&c, e) < 0)
 		return err_ctx(e, "check");

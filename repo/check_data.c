@@ -72,6 +72,10 @@ static int stream_room(struct stream *s, size_t cap, struct err *e)
 /* Drops what lies before off and reads until len bytes from there are in the window. */
 static int stream_forward(struct stream *s, uint64_t off, size_t len, struct err *e)
 {
+	/* a directory that is another pack's has its segments elsewhere */
+	if (!range_ok(off, len, s->pack->size))
+		return err_set(e, ERR_CORRUPT, "%s: a segment at %" PRIu64 " in a pack of %" PRIu64 " bytes", s->pack->name,
+			       off, s->pack->size);
 	if (stream_room(s, len + PIECE_BYTES, e) < 0)
 		return e->code;
 	while (s->start + s->len < off + len) {
@@ -291,7 +295,7 @@ static int report_job(struct check *c, const struct pack_job *j, struct err *e)
 		return check_find(
 			c, CHECK_DAMAGE, "pack-damaged", j->pack->name, e,
 			"its bytes are not those that its name promises; what that touches only a full key can tell");
-	return check_find(c, CHECK_WARNING, "pack-altered", j->pack->name, e,
+	return check_find(c, CHECK_DAMAGE, "pack-altered", j->pack->name, e,
 			  "its bytes are not those that its name promises, but every chunk in it is good%s%s",
 			  j->first[0] ? ": " : "", j->first);
 }
@@ -322,7 +326,7 @@ static int choose(struct check *c, struct chosen **ret, size_t *ret_n, uint64_t 
 	for (uint32_t i = 0; i < c->npacks; i++) {
 		const struct pack_info *k = index_pack(c->x, i);
 
-		if (k->usable && c->size[i] == k->size && !c->bad_pack[i])
+		if (k->usable && c->size[i] && !c->bad_pack[i])
 			p[n++] = (struct chosen){ XXH3_64bits_withSeed(k->name, strlen(k->name), c->o.seed), i };
 	}
 	if (c->o.read == CHECK_READ_PERCENT) {

@@ -22,6 +22,23 @@ struct bad_place {
 	struct id id;
 };
 
+/* What the objects of a session show of it (check_objects.c). */
+struct check_session {
+	struct slot_id slot;
+	struct session_id session;
+	unsigned has;
+	char *vm;			/* escaped text; NULL: none, or not known */
+};
+struct check_sessions {
+	VEC(struct check_session) p;
+};
+void check_sessions_done(struct check_sessions *l);
+
+/* A backup that can't be listed, kept until its session is known. */
+struct check_problem {
+	char *what, *object, *vm, *text;
+};
+
 struct check {
 	struct repo *r;
 	struct check_opts o;
@@ -32,6 +49,10 @@ struct check {
 	struct check_result res;
 	struct backup_list backups;
 	bool has_backups;		/* the key in use reads manifests */
+	VEC(struct check_problem) problems;
+	struct check_sessions sessions;	/* sorted */
+	uint32_t runs_damaged;
+	bool run_lost;			/* packs that no run names are in the index, from their directories */
 	struct protocol_view *view;
 	struct index *x;
 	struct repo_reader *rd;
@@ -54,6 +75,15 @@ bool check_place_good(const struct check *c, const struct id *id, const struct c
 /* True for errors that say something of this computer, not of what was read. */
 bool check_is_final(int code);
 
+/* check_objects.c: all but packs */
+MUST_CHECK int check_objects(struct check *c, struct err *e);
+/* Compares an object's bytes with its name: ERR_CORRUPT. */
+MUST_CHECK int check_hash_of(struct check *c, const char *name, struct err *e);
+/* Whether a manifest, an index run of the session of that object is there. */
+bool check_committed(const struct check *c, const char *name);
+bool check_has_run(const struct check *c, const char *name);
+/* check_packs.c: an index run that should be there is not (c->run_lost) */
+MUST_CHECK int check_lost_runs(struct check *c, struct err *e);
 /* check_packs.c: listing; directories against the index */
 MUST_CHECK int check_packs(struct check *c, struct err *e);
 MUST_CHECK int check_data(struct check *c, struct err *e);	/* check_data.c: content */

@@ -10,6 +10,56 @@
 #include "repo/check_internal.h"
 #include "transport/store.h"
 
+static int see_unnamed(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	struct check *c = opaque;
+	struct object_name n;
+	int64_t pack;
+
+	(void)st;
+	if (cancel_check(c->cancel, e) < 0)
+		return e->code;
+	pack = object_name_parse(name, &n) ? index_pack_by_name(c->x, name) : 0;
+	if ((pack >= 0 && c->x->packs.p[pack]->named) || protocol_doomed(c->view, name) || !check_committed(c, name) ||
+	    (c->runs_damaged && check_has_run(c, name)))
+		return 0;
+	c->run_lost = true;
+	return check_find(c, CHECK_DAMAGE, "run-missing", name, e,
+			  "no index run names it, and a backup of its run is there: an index run is lost; the pack's "
+			  "directory serves instead");
+}
+
+/* The packs of a commit are named by an index run that was stored before it. */
+int check_lost_runs(struct check *c, struct err *e)
+{
+	if (store_list(repo_store(c->r), object_prefix(OBJECT_DATA_SEGMENT), see_unnamed, c, e) < 0 ||
+	    store_list(repo_store(c->r), object_prefix(OBJECT_NODE_SEGMENT), see_unnamed, c, e) < 0)
+		return e->code;
+	return 0;
+}
+
+/* A pack that the index does not have.  Its chunks are of no use to anybody yet, but the next run may go on with it. */
+static int see_stray(struct check *c, const char *name, struct err *e)
+{
+	char text[ERR_CAUSE_BYTES];
+
+	c->res.packs_unnamed++;
+	if ((c->run_lost || c->runs_damaged) && check_committed(c, name)) {
+		c->res.packs_damaged++;
+		return check_find(c, CHECK_DAMAGE, "pack-damaged", name, e,
+				  "no index run names it, and its directory can't be read");
+	}
+	if (c->o.read != CHECK_READ_ALL || check_hash_of(c, name, e) == 0)
+		return check_find(c, CHECK_INFO, "pack-unnamed", name, e,
+				  "no index run names it: of a run that is going on, or was interrupted");
+	if (check_is_final(e->code))
+		return e->code;
+	snprintf(text, sizeof(text), "%s", e->cause);
+	err_clear(e);
+	c->res.packs_damaged++;
+	return check_find(c, CHECK_DAMAGE, "pack-damaged", name, e, "%s; no index run names it", text);
+}
+
 static int see_pack(void *opaque, const char *name, const struct store_stat *st, struct err *e)
 {
 	struct check *c = opaque;
@@ -29,9 +79,7 @@ static int see_pack(void *opaque, const char *name, const struct store_stat *st,
 	}
 	if (protocol_doomed(c->view, name))
 		return check_find(c, CHECK_INFO, "pack-doomed", name, e, "doomed, and not deleted yet");
-	c->res.packs_unnamed++;
-	return check_find(c, CHECK_INFO, "pack-unnamed", name, e,
-			  "no index run names it: of a run that is going on, or was interrupted");
+	return see_stray(c, name, e);
 }
 
 /* A pack may have been swept since the view was loaded: then it is not missed. */
@@ -52,7 +100,8 @@ static int report_missing(struct check *c, struct err *e)
 			rc = protocol_load(c->r, true, &now, e);
 		if (rc < 0 || protocol_doomed(now, p->name))
 			continue;
-		c->bad_pack[i] = true;
+		/* Without its directory nothing of a pack can be used; what only lacks the trailer, or has grown, can. */
+		c->bad_pack[i] = c->size[i] < p->envelope_off + p->envelope_len;
 		if (!c->size[i]) {
 			c->res.packs_missing++;
 			rc = check_find(c, CHECK_DAMAGE, "pack-missing", p->name, e, "it is not there");
@@ -117,6 +166,10 @@ static int load_directory(struct batch *b, uint32_t pack, struct err *e)
 		c->res.packs_damaged++;
 		return check_find(c, CHECK_DAMAGE, "pack-damaged", p->name, e, "its directory can't be read: %s", text);
 	}
+	if (d->trailer_bad && c->size[pack] == p->size &&
+	    check_find(c, CHECK_DAMAGE, "pack-altered", p->name, e,
+		       "its trailer is damaged: its chunks can be had as long as an index run names it") < 0)
+		return e->code;
 	l = VEC_PUSH(&b->packs, e);
 	if (!l)
 		return e->code;

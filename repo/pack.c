@@ -323,12 +323,36 @@ int directory_decode(const void *payload, size_t len, uint64_t data_end, struct 
 	return 0;
 }
 
-/* The envelope and the trailer, in one read where the envelope's place is known. */
+/* The envelope at a known place and the trailer, in one read.  The envelope verifies itself, so that a pack whose
+ * trailer is damaged or cut off is not lost: *ret_bad. */
+static int read_known(struct repo *r, const char *name, uint64_t size, uint64_t off, uint32_t len, uint8_t *p,
+		      struct trailer *t, bool *ret_bad, struct err *e)
+{
+	struct err why = ERR_INIT;
+
+	*ret_bad = true;
+	if (store_read(repo_store(r), name, p, (size_t)len + TRAILER_BYTES, off, e) < 0) {
+		if (e->code != ERR_CORRUPT)
+			return e->code;
+		err_clear(e);
+		return store_read(repo_store(r), name, p, len, off, e);
+	}
+	if (trailer_decode(p + len, size, t, &why) < 0)
+		return 0;
+	if (t->envelope_off != off || t->envelope_len != len)
+		return err_set(e, ERR_CORRUPT, "%s: its directory is not where the index has it", name);
+	*ret_bad = false;
+	return 0;
+}
+
+/* The envelope and what the trailer says. */
 static int read_tail(struct repo *r, const char *name, uint64_t size, uint64_t off, uint32_t len, uint8_t **ret,
-		     struct trailer *ret_t, struct err *e)
+		     struct trailer *ret_t, bool *ret_bad, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *p = NULL;
 	struct trailer t = { .envelope_off = off, .envelope_len = len };
+	bool bad = false;
+	int rc;
 	uint8_t end[TRAILER_BYTES];
 
 	if (size < TRAILER_BYTES || size > PACK_MAX_BYTES)
@@ -346,14 +370,15 @@ static int read_tail(struct repo *r, const char *name, uint64_t size, uint64_t o
 	p = malloc((size_t)t.envelope_len + TRAILER_BYTES);
 	if (!p)
 		return err_set(e, ERR_NOMEM, "%s: directory of %" PRIu32 " bytes", name, t.envelope_len);
-	if (store_read(repo_store(r), name, p, (size_t)t.envelope_len + TRAILER_BYTES, t.envelope_off, e) < 0)
-		return e->code;
-	if (trailer_decode(p + t.envelope_len, size, &t, e) < 0)
-		return err_ctx(e, "%s", name);
-	if (len && (t.envelope_off != off || t.envelope_len != len))
-		return err_set(e, ERR_CORRUPT, "%s: its directory is not where the index has it", name);
+	if (len)
+		rc = read_known(r, name, size, off, len, p, &t, &bad, e);
+	else
+		rc = store_read(repo_store(r), name, p, t.envelope_len, t.envelope_off, e);
+	if (rc < 0)
+		return rc;
 	*ret = STEAL(p);
 	*ret_t = t;
+	*ret_bad = bad;
 	return 0;
 }
 
@@ -362,13 +387,13 @@ static int check_directory(const struct directory *d, const struct object_name *
 {
 	enum pack_kind kind = n->type == OBJECT_DATA_SEGMENT ? PACK_DATA : PACK_NODES;
 
-	if (d->kind != kind || t->kind != kind)
+	if (d->kind != kind || (!d->trailer_bad && t->kind != kind))
 		return err_set(e, ERR_CORRUPT, "name, directory and trailer are not of one kind");
 	if (memcmp(d->slot.b, n->slot.b, SLOT_BYTES) != 0 || memcmp(d->session.b, n->session.b, SESSION_BYTES) != 0)
 		return err_set(e, ERR_CORRUPT, "the directory belongs to another writer or session");
 	if (memcmp(signer->b, n->slot.b, SLOT_BYTES) != 0)
 		return err_set(e, ERR_AUTH, "the directory is not signed by the slot in the name");
-	if (memcmp(d->salt, t->salt, SALT_BYTES) != 0)
+	if (!d->trailer_bad && memcmp(d->salt, t->salt, SALT_BYTES) != 0)
 		return err_set(e, ERR_CORRUPT, "the salts of directory and trailer differ");
 	return 0;
 }
@@ -382,14 +407,18 @@ static int read_directory(struct repo *r, const char *name, uint64_t size, uint6
 	struct slot_id signer;
 	struct trailer t;
 	uint32_t generation;
+	bool bad = false;
 	size_t len;
 
 	if (!object_name_parse(name, &n) || (n.type != OBJECT_DATA_SEGMENT && n.type != OBJECT_NODE_SEGMENT))
 		return err_set(e, ERR_INVALID, "%s: not the name of a pack", name);
-	if (read_tail(r, name, size, envelope_off, envelope_len, &sealed, &t, e) < 0)
+	if (read_tail(r, name, size, envelope_off, envelope_len, &sealed, &t, &bad, e) < 0)
 		return e->code;
 	if (envelope_open(r, OBJECT_DIRECTORY, sealed, t.envelope_len, &payload, &len, &signer, &generation, e) < 0 ||
-	    directory_decode(payload, len, t.envelope_off, &d, e) < 0 || check_directory(d, &n, &t, &signer, e) < 0)
+	    directory_decode(payload, len, t.envelope_off, &d, e) < 0)
+		return err_ctx(e, "%s: directory", name);
+	d->trailer_bad = bad;
+	if (check_directory(d, &n, &t, &signer, e) < 0)
 		return err_ctx(e, "%s: directory", name);
 	d->generation = generation;
 	d->envelope_len = t.envelope_len;

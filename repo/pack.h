@@ -42,6 +42,7 @@ struct directory {
 	struct slot_id slot;
 	struct session_id session;
 	uint8_t salt[SALT_BYTES];
+	bool trailer_bad;	/* read from its known place; the trailer behind it is damaged or cut off */
 	VEC(struct dir_key) keys;
 	VEC(struct dir_segment) segments;
 	VEC(struct dir_frame) frames;
@@ -66,7 +67,8 @@ void trailer_encode(const struct trailer *t, uint8_t out[TRAILER_BYTES]);
 MUST_CHECK int trailer_decode(const uint8_t in[TRAILER_BYTES], uint64_t object_len, struct trailer *ret, struct err *e);
 
 /* Reads a pack's directory from the store: from its known place, or (envelope_len 0, or nothing good there) by way of
- * its trailer.  Checks kind, slot and session against the name, and the signer. */
+ * its trailer.  Checks kind, slot and session against the name, and the signer.  A damaged trailer behind an envelope
+ * whose place is known costs nothing: trailer_bad. */
 MUST_CHECK int pack_read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off,
 				   uint32_t envelope_len, struct directory **ret, struct err *e);
 

@@ -268,8 +268,8 @@ bool protocol_explains_missing(const struct protocol_view *v, const struct slot_
 {
 	struct object_name n;
 
-	for (size_t i = 0; i < v->tombstones.p.n; i++)
-		if (object_name_parse(v->tombstones.p.p[i]->manifest, &n) && slot_eq(&n.slot, slot) && id_eq(&n.hash, hash))
+	for (size_t i = 0; i < v->forgotten.n; i++)	/* what was brought back may not be missing */
+		if (object_name_parse(v->forgotten.p[i], &n) && slot_eq(&n.slot, slot) && id_eq(&n.hash, hash))
 			return true;
 	for (size_t i = 0; i < v->evictions.p.n; i++)
 		if (slot_eq(&v->evictions.p.p[i]->evicted_slot, slot))

@@ -126,7 +126,15 @@ static int load_config(struct repo *r, const uint8_t cipher_id[CIPHER_ID_BYTES],
 	if (rc == 0 && memcmp(c.cipher_id, cipher_id, CIPHER_ID_BYTES) != 0)
 		rc = err_set(e, ERR_CORRUPT, "it belongs to another repository than the key slot");
 	if (rc < 0)
-		return err_ctx(e, "%s: " CONFIG_NAME, r->store->location);
+		err_ctx(e, "%s: " CONFIG_NAME, r->store->location);
+	if (rc == ERR_CORRUPT)
+		return err_hint(e, "nothing opens without it: bring that object back from a copy of the storage; what is "
+				   "beside it is not touched by that");
+	if (rc == ERR_UNSUPPORTED && !e->hint[0])
+		return err_hint(e, "a newer kedge may know it; if this one made it, the object is damaged: bring it back "
+				   "from a copy of the storage");
+	if (rc < 0)
+		return rc;
 	r->cfg = c;
 	return 0;
 }
@@ -138,8 +146,13 @@ static int check_own_slot(struct repo *r, struct err *e)
 	char hex[2 * SLOT_BYTES + 1], when[32];
 
 	text_hex(r->own.b, SLOT_BYTES, hex);
-	if (!s)
-		return err_set(e, ERR_CORRUPT, "%s: the record of key slot %s is missing", r->store->location, hex);
+	if (!s) {
+		err_set(e, ERR_CORRUPT, "%s: slots/%s: the record of this key slot is missing or damaged",
+			r->store->location, hex);
+		return err_hint(e, "bring what is in that folder back from a copy of the storage; what other key slots wrote "
+				   "opens with their secrets, or with the recovery key, where `kedge check` says what is "
+				   "damaged");
+	}
 	if (s->removed)
 		return err_set(e, ERR_AUTH, "%s: key slot %s, which this secret opens, was removed at %s",
 			       r->store->location, hex, clock_local_text(s->time_ns, when));
@@ -289,6 +302,9 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 			*e = config.code ? config : damage;
 			rc = e->code;
 		}
+		if (!config.code && damage.code)
+			(void)err_hint(e, "a key object is damaged: if it is the one of this secret, bring it back from a copy "
+					  "of the storage, or open with another key or the recovery key");
 	}
 	name_list_free(&keys);
 	return rc < 0 ? rc : 0;

@@ -266,8 +266,8 @@ static void test_check__damage_that_touches_nothing(void **state)
 	r = check(&x.fx, CHECK_READ_ALL, &x.f);
 	assert_int_equal(x.f.n, 1);
 	assert_string_equal(x.f.what[0], "pack-altered");
-	assert_int_equal(r.warnings, 1);
-	assert_int_equal(r.damages, 0);
+	assert_int_equal(r.damages, 1);
+	assert_int_equal(r.points_damaged, 0);
 	mend(&x.fx, &l, p);
 	teardown(&x);
 }
@@ -331,10 +331,10 @@ static void test_check__damaged_runs(void **state)
 	assert_int_equal(r.chunks_lost, 0);
 	assert_int_equal(r.points_damaged, 0);
 	mend(&x.fx, &l, p);
-	p = damage(&x.fx, &l, UINT64_MAX);	/* gone: the packs are there, and nobody names them */
+	p = damage(&x.fx, &l, UINT64_MAX);	/* gone: the packs are there, nobody names them, and they serve */
 	r = check(&x.fx, CHECK_READ_NONE, &x.f);
-	assert_true(has(&x.f, "pack-unnamed"));
-	assert_true(r.packs_unnamed > 0 && r.points_damaged == 1);
+	assert_true(has(&x.f, "run-missing"));
+	assert_true(r.packs_unnamed > 0 && r.points_damaged == 0 && r.chunks_lost == 0);
 	mend(&x.fx, &l, p);
 	teardown(&x);
 }
@@ -399,7 +399,7 @@ static void test_check__manifests_stray_objects_and_stopping(void **state)
 	l = largest(&x.fx, "manifests/");
 	p = damage(&x.fx, &l, 200);
 	r = check(&x.fx, CHECK_READ_NONE, &x.f);
-	assert_true(has(&x.f, "manifests-unusable"));
+	assert_true(has(&x.f, "manifest-unusable"));
 	assert_int_equal(r.backups, 1);
 	mend(&x.fx, &l, p);
 	cancel_request(&x.fx.cancel);
