@@ -131,6 +131,31 @@ static int by_date(const void *a, const void *b)
 	return x->index < y->index ? -1 : x->index > y->index;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct plan_state *const *)a)->name, (*(struct plan_state *const *)b)->name);
+}
+
+/* Images can hold 65536 snapshots: they are sorted by name for it, not compared with each other. */
+static int find_unique_names(struct plan_state *p, size_t n, struct err *e)
+{
+	CLEANUP(free_ptr) struct plan_state **sorted = calloc(n + 1, sizeof(*sorted));
+
+	if (!sorted)
+		return err_set(e, ERR_NOMEM, "no memory for %zu snapshots", n);
+	for (size_t i = 0; i < n; i++)
+		sorted[i] = &p[i];
+	qsort(sorted, n, sizeof(struct plan_state *), by_name);
+	for (size_t i = 0; i < n; i++) {
+		bool same = i > 0 && !strcmp(sorted[i - 1]->name, sorted[i]->name);
+
+		sorted[i]->name_unique = !same && sorted[i]->name[0];
+		if (same)
+			sorted[i - 1]->name_unique = false;
+	}
+	return 0;
+}
+
 static int add_snapshots(struct plan_disk *d, struct err *e)
 {
 	struct image *im = d->d->chain->image;
@@ -141,14 +166,11 @@ static int add_snapshots(struct plan_disk *d, struct err *e)
 
 		if (!st || state_name(st, image_state(im, i)->name, e) < 0)
 			return e->code;
-		st->name_unique = st->name[0];
-		for (size_t k = first; k < d->states.n - 1; k++)
-			if (!strcmp(d->states.p[k].name, st->name))
-				d->states.p[k].name_unique = st->name_unique = false;
 	}
-	if (d->states.n > first)
-		qsort(d->states.p + first, d->states.n - first, sizeof(*d->states.p), by_date);
-	return 0;
+	if (d->states.n == first)
+		return 0;
+	qsort(d->states.p + first, d->states.n - first, sizeof(*d->states.p), by_date);
+	return find_unique_names(d->states.p + first, d->states.n - first, e);
 }
 
 /* --- selecting ------------------------------------------------------------------------------------------------- */
@@ -210,34 +232,42 @@ static int select_all(struct ingest_plan *p, struct err *e)
 
 /* --- bases ----------------------------------------------------------------------------------------------------- */
 
-/* It will have a tree when state i is at its turn. */
-static bool is_base_for(const struct plan_disk *d, size_t base, size_t i)
-{
-	const struct plan_state *st = &d->states.p[base];
+/*
+ * The bases that a state may have.  At most one of each sort is tried, because each try walks two maps; they are
+ * carried along from state to state, because there may be many.
+ */
+struct bases {
+	size_t older;		/* the nearest snapshot before it that will have a tree when it is its turn */
+	size_t newer;		/* the nearest state behind it that is proven */
+	size_t layer;		/* the nearest layer below it: they come deepest first */
+};
 
-	return st->proof || (st->selected && base < i && !st->failed.code);
+static size_t candidates(const struct plan_disk *d, size_t i, struct bases *b, size_t ret[3])
+{
+	size_t n = 0;
+
+	for (b->newer = b->newer > i ? b->newer : i + 1; b->newer < d->states.n && !d->states.p[b->newer].proof; b->newer++)
+		;
+	if (b->older != NO_BASE)
+		ret[n++] = b->older;
+	if (b->newer < d->states.n && d->states.p[i].kind != STATE_LAYER)
+		ret[n++] = b->newer;
+	if (b->layer != NO_BASE)
+		ret[n++] = b->layer;
+	return n;
 }
 
-/* At most one of each sort is tried, because each try walks two maps: the nearest older snapshot, the nearest newer
- * one that is proven, the nearest layer. */
-static size_t candidates(const struct plan_disk *d, size_t i, size_t ret[3])
+/* State i may be the base of those behind it. */
+static void note_base(const struct plan_disk *d, size_t i, struct bases *b)
 {
-	size_t n = 0, k;
+	const struct plan_state *st = &d->states.p[i];
 
-	for (k = i; k > 0 && !(d->states.p[k - 1].kind != STATE_LAYER && is_base_for(d, k - 1, i)); k--)
-		;
-	if (k > 0)
-		ret[n++] = k - 1;
-	for (k = i + 1; k < d->states.n && !(d->states.p[i].kind != STATE_LAYER && is_base_for(d, k, i)); k++)
-		;
-	if (k < d->states.n)
-		ret[n++] = k;
-	/* Layers come deepest first: the last one before i is the nearest below it. */
-	for (k = i; k > 0 && !(d->states.p[k - 1].kind == STATE_LAYER && is_base_for(d, k - 1, i)); k--)
-		;
-	if (k > 0)
-		ret[n++] = k - 1;
-	return n;
+	if (!st->proof && (!st->selected || st->failed.code))
+		return;
+	if (st->kind == STATE_LAYER)
+		b->layer = i;
+	else
+		b->older = i;
 }
 
 static enum read_how how_of(const struct plan_state *base)
@@ -245,10 +275,10 @@ static enum read_how how_of(const struct plan_state *base)
 	return !base ? READ_FULL : base->kind == STATE_LAYER ? READ_LAYER : READ_SNAPSHOT;
 }
 
-static int choose_base(struct ingest_plan *p, struct plan_disk *d, size_t i, struct err *e)
+static int choose_base(struct ingest_plan *p, struct plan_disk *d, size_t i, struct bases *b, struct err *e)
 {
 	struct plan_state *st = &d->states.p[i];
-	size_t c[3], n = candidates(d, i, c);
+	size_t c[3], n = candidates(d, i, b, c);
 
 	st->how = READ_FULL;
 	for (size_t k = 0; k < n; k++) {
@@ -298,18 +328,19 @@ static int prove_states(struct ingest_plan *p, struct plan_disk *d, struct err *
 static int plan_disk(struct ingest_plan *p, struct plan_disk *d, struct err *e)
 {
 	const struct manifest *last = proof_last(p);
+	struct bases bases = { .older = NO_BASE, .layer = NO_BASE };
 
 	for (size_t i = 0; last && i < last->disks.n; i++)
 		if (!strcmp(last->disks.p[i].name, d->d->name))
 			d->owed = last->disks.p[i].audit_owed;
 	if (prove_states(p, d, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < d->states.n; i++) {
+	for (size_t i = 0; i < d->states.n; note_base(d, i++, &bases)) {
 		struct plan_state *st = &d->states.p[i];
 
 		if (!st->selected || st->proof)
 			continue;
-		if (choose_base(p, d, i, e) < 0)
+		if (choose_base(p, d, i, &bases, e) < 0)
 			return e->code;
 		if (!add_u64(st->bytes_max, image_state(st->image, st->index)->vm_state_bytes, &st->bytes_max))
 			st->bytes_max = UINT64_MAX;

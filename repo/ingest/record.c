@@ -135,13 +135,14 @@ struct states {
 	VEC(bool) shared;	/* per state: other disks' of the same name may join */
 };
 
-static struct manifest_state *state_for(struct states *s, const struct plan_state *st, struct err *e)
+/* The first `others` of the states are other disks': only those can be of the same name. */
+static struct manifest_state *state_for(struct states *s, const struct plan_state *st, size_t others, struct err *e)
 {
 	struct manifest *m = s->run->m;
 	struct manifest_state *ms;
 	bool *shared;
 
-	for (size_t i = 0; st->name_unique && i < m->states.n; i++)
+	for (size_t i = 0; st->name_unique && i < others; i++)
 		if (s->shared.p[i] && m->states.p[i].kind == st->kind && !strcmp(m->states.p[i].name, st->name))
 			return &m->states.p[i];
 	shared = VEC_PUSH(&s->shared, e);
@@ -160,6 +161,7 @@ static int add_states(struct states *s, enum state_kind kind, struct err *e)
 
 	for (uint32_t i = 0; i < p->o->ndisks; i++) {
 		const struct plan_disk *d = &p->disks[i];
+		size_t others = s->run->m->states.n;
 
 		for (size_t k = 0; k < d->states.n; k++) {
 			const struct plan_state *st = &d->states.p[kind == STATE_LAYER ? d->states.n - 1 - k : k];
@@ -167,7 +169,7 @@ static int add_states(struct states *s, enum state_kind kind, struct err *e)
 
 			if (st->kind != kind || !st->selected || !st->done)
 				continue;
-			ms = state_for(s, st, e);
+			ms = state_for(s, st, others, e);
 			if (!ms || add_row(ms, i, st, e) < 0)
 				return e->code;
 		}

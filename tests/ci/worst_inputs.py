@@ -1,0 +1,324 @@
+"""worst_inputs.py FOLDER: inputs of 1 MiB that cost a parser as much as they can, FOLDER/TARGET/NAME for tests/fuzz/fuzz_TARGET.c."""
+import json, os, struct, sys, zlib
+import zstandard
+
+MIB = 1 << 20
+HASH, SLOT, SESSION = "0123456789abcdef" * 4, "0123456789abcdef", "0123456789abcdef" * 2
+out = sys.argv[1]
+
+
+def put(target, name, data):
+    """The input, cut to 1 MiB and what a target takes from its head."""
+    os.makedirs(f"{out}/{target}", exist_ok=True)
+    with open(f"{out}/{target}/{name}", "wb") as f:
+        f.write((data.encode() if isinstance(data, str) else data)[: MIB + 8])
+
+
+def rows(row, size=MIB):
+    """As many rows as have room: row(i) is text."""
+    made, length, i = [], 0, 0
+    while True:
+        r = row(i)
+        length += len(r) + 1
+        if length > size:
+            return ",".join(made)
+        made.append(r)
+        i += 1
+
+
+# --- JSON of any kind, for all who take it ---------------------------------------------------------------------------------
+def any_json():
+    yield "deep-arrays", '{"a":' + "[" * MIB
+    yield "deep-objects", '{"a":' * (MIB // 5)
+    yield "deep-closed", '{"a":' + "[" * (MIB // 2 - 5) + "]" * (MIB // 2 - 5) + "}"
+    yield "duplicates", "{" + rows(lambda i: '"a":1') + "}"
+    yield "members", "{" + rows(lambda i: f'"{i:x}":1') + "}"
+    yield "empty-objects", '{"a":[' + rows(lambda i: "{}", MIB - 9) + "]}"
+    yield "empty-arrays", '{"a":[' + rows(lambda i: "[]", MIB - 9) + "]}"
+    yield "numbers", '{"a":[' + rows(lambda i: "1", MIB - 9) + "]}"
+    yield "long-number", '{"format":' + "1" * (MIB - 20) + "}"
+    yield "long-real", '{"format":0.' + "1" * (MIB - 20) + "}"
+    yield "exponents", '{"a":[' + rows(lambda i: "1e308", MIB - 9) + "]}"
+    yield "long-text", '{"vm":"' + "a" * (MIB - 20) + '"}'
+    yield "escapes", '{"vm":"' + "\\u00e4" * (MIB // 6 - 4) + '"}'
+    yield "percents", '{"host":"' + "%41" * (MIB // 3 - 4) + '"}'
+    yield "spaces", " " * MIB + "{}"
+    yield "unclosed-text", '{"' + "x" * MIB
+
+
+for name, text in any_json():
+    put("config", name, text)
+    put("manifest", name, text)
+    put("slot", name, text)
+    put("protocol", name, b"\0" + text.encode())
+
+# --- a config, slot records and what a client has seen ----------------------------------------------------------------------
+head = {"slot": SLOT, "session": SESSION, "time": 1}
+put("config", "heads", '{"heads":[' + rows(lambda i: json.dumps(
+    {"slot": SLOT, "session": SESSION, "hash": HASH, "sequence": i + 1, "end": i, "vm": "v" * 64}), MIB - 30) + '],"slots":[]}')
+put("config", "slots", '{"heads":[],"slots":[' + rows(lambda i: f'{{"slot":"{i:016x}","serial":1}}', MIB - 30) + "]}")
+config = {"format": 1, "draft": True, "repository": SESSION, "instance": SESSION, "created": 1, "incompatible": [], "compatible": [],
+          "chunk_size": 65536, "segment_size": 262144, "pack_size": 1 << 25, "lease": 86400, "skew": 1, "settling": 1, "grace": 1,
+          "delta": "off", "domains": [], "lock": None}
+for member in "incompatible", "compatible", "domains":
+    put("config", member, json.dumps(config).replace(f'"{member}": []', f'"{member}":[' + rows(lambda i: f'"{i:x}"', MIB - 600) + "]"))
+record = {"slot": SLOT, "sign": HASH, "role": "full", "label": "l" * 100, "kdf": "keyfile", "vms": [], "trusted": True,
+          "status": "active", "serial": 1, "time": 1}
+put("slot", "vms", json.dumps(record).replace('"vms": []', '"vms":[' + rows(lambda i: f'"{i:x}"', 770000) + "]"))
+put("slot", "label", json.dumps({**record, "label": "%ff" * 340000}))
+
+# --- manifests: each array as long as it can be -------------------------------------------------------------------------------
+layer = {"path": "", "format": "", "dev": 1, "ino": 1, "size": 1, "mtime": 1, "ctime": 1, "block_device": False, "metadata": HASH,
+         "virtual_size": 1}
+read = {"how": "full", "bytes_read": 0, "bytes_unchanged": 0, "bytes_audited": 0, "audit_owed": 0}
+
+
+def disk(i, layers=None):
+    return {"name": f"{i:x}", "format": "", "path": "", "domain": "d", "cluster_size": 0, "features": [], "dropped": [],
+            "layers": layers if layers is not None else [layer], "read": read}
+
+
+def state_disk(i):
+    return {"disk": i, "root": None, "height": 1, "size": 1, "layer": 0, "date": 0, "vm_clock": 0, "digest": None, "vm_state": None,
+            "read": {"how": "full", "bytes_read": 0}}
+
+
+def manifest(name, **members):
+    m = {"format": 1, "vm": "v", "host": "", "start": 1, "end": 1, "writer": SLOT, "session": SESSION, "sequence": 1,
+         "previous": None, "complete": True, "problems": [], "machine": {"uuid": None, "kind": None, "source": ""}, "disks": [],
+         "states": [], "attachments": [], "tags": [], "pins": [],
+         "statistics": {"bytes_read": 0, "bytes_hashed": 0, "bytes_new": 0, "bytes_stored": 0, "milliseconds": 0}}
+    m.update(members)
+    text = json.dumps(m, separators=(",", ":"))
+    assert len(text) <= MIB, (name, len(text))
+    put("manifest", name, text)
+
+
+manifest("disks", disks=[disk(i) for i in range(2400)])
+manifest("disks-same-name", disks=[disk(i % 2399) for i in range(2400)])
+manifest("layers", disks=[disk(i, [layer] * 1024) for i in range(5)])
+manifest("state-of-disks", disks=[disk(i) for i in range(1700)], states=[{"kind": "current", "name": "", "disks": [state_disk(i) for i in range(1700)]}])
+manifest("states", disks=[disk(0)], states=[{"kind": "snapshot", "name": "s", "disks": []}] * 20000)
+manifest("states-same-disk", disks=[disk(0)] , states=[{"kind": "snapshot", "name": f"{i}", "disks": [state_disk(0)]} for i in range(5500)])
+manifest("problems", problems=[{"disk": "", "state": "", "text": ""}] * 27000)
+manifest("attachments", attachments=[{"name": "a", "root": None, "height": 1, "size": 1, "mode": 0}] * 4096)
+manifest("words", disks=[{**disk(0), "features": ["f"] * 4096, "dropped": ["d"] * 4096}], tags=["t"] * 4096, pins=["p"] * 4096)
+manifest("tags", tags=["%41" * 80] * 4000)
+
+# --- protocol objects ------------------------------------------------------------------------------------------------------------
+types = ["session", "renewal", "reading", "end", "collector", "epoch", "eviction", "sweep", "doomed", "tombstone", "restore", "extension"]
+
+
+def name_of(prefix, i):
+    return f"{prefix}/{SLOT}/{SESSION}/{i * 0x9e3779b97f4a7c15f39cc0605cedc835 % (1 << 256):064x}"
+
+
+def names(prefix, size, order=1):
+    n = size // (len(name_of(prefix, 0)) + 3)
+    return [name_of(prefix, i) for i in range(n)][::order]
+
+
+def protocol(name, of, **members):
+    put("protocol", name, bytes([types.index(of)]) + json.dumps({**head, **members}, separators=(",", ":")).encode())
+
+
+room = MIB - 2000
+protocol("session-epochs", "session", kind="backup", host="h", vm=None, epochs=names("epoch", room))
+protocol("reading-points", "reading", purpose="p", points=names("manifests", room, -1))
+protocol("epoch-condemned", "epoch", condemned=names("data", room))
+protocol("epoch-condemned-same", "epoch", condemned=[name_of("data", 1)] * 8000)
+part = room // 4
+protocol("sweep-all", "sweep", epoch=name_of("epoch", 1), evictions=names("eviction", part), accepted=names("manifests", part),
+         doomed=names("data", part), reprieved=names("nodes", part))
+protocol("sweep-evictions", "sweep", epoch=name_of("epoch", 1), evictions=names("eviction", room), accepted=[], doomed=[], reprieved=[])
+protocol("sweep-accepted", "sweep", epoch=name_of("epoch", 1), evictions=[], accepted=names("sweep", room), doomed=[], reprieved=[])
+protocol("doomed", "doomed", sweeps=names("sweep", room // 2), doomed=names("index", room // 2))
+protocol("restore", "restore", manifest=name_of("manifests", 1), tombstones=names("tombstone", room))
+protocol("extension", "extension", until=1, objects=names("data", room))
+
+# --- directories: keys, segments, frames, chunks, bases -----------------------------------------------------------------------------
+def directory(keys, segments, chunks):
+    return (struct.pack("<BBHIII", 1, 1, 0, keys, len(segments), chunks) + bytes(8 + 16 + 16) + bytes(84) * keys + b"".join(segments))
+
+
+def segment(off, frames, chunks, nchunks):
+    stored = 40 + sum(f[0] for f in frames)
+    return (struct.pack("<QIIQ", off, stored, 0, 0) + bytes(8) + struct.pack("<BBHHH", 0, 0, len(frames), nchunks, 0) +
+            b"".join(struct.pack("<IIB3x", *f) for f in frames) + chunks)
+
+
+def chunk(i, frame, bases=0, off=0, length=1):
+    return struct.pack(">Q", i) + bytes(24) + struct.pack("<HBBII", frame, bases, 1 if bases else 0, off, length) + bytes(32 * bases)
+
+
+put("directory", "keys", directory(12400, [segment(0, [(1, 1, 0)], chunk(0, 0), 1)], 1))
+put("directory", "segments", directory(1, [segment(41 * i, [(1, 1, 0)], chunk(i, 0), 1) for i in range(10900)], 10900))
+put("directory", "segments-backwards", directory(1, [segment(41 * i, [(1, 1, 0)], chunk(i, 0), 1) for i in range(10900)][::-1], 10900))
+put("directory", "segments-overlap", directory(1, [segment(0, [(1, 1, 0)], chunk(i, 0), 1) for i in range(10900)], 10900))
+put("directory", "frames", directory(1, [segment(i * 9000, [(1, 1, 0)] * 4096, chunk(i, 0), 1) for i in range(21)], 21))
+put("directory", "chunks", directory(1, [segment(i * 99, [(1, 1, 0)], b"".join(chunk(k, 0) for k in range(4096)), 4096) for i in range(5)], 5 * 4096))
+put("directory", "same-chunks", directory(1, [segment(i * 99, [(1, 1, 0)], chunk(0, 0) * 4096, 4096) for i in range(5)], 5 * 4096))
+put("directory", "bases", directory(1, [segment(0, [(1, 1, 2)] * 4096, b"".join(chunk(k, k, 4) for k in range(4096)), 4096)], 4096))
+put("directory", "counts", struct.pack("<BBHIII", 1, 1, 0, 65536, 0xffffffff, 0xffffffff) + bytes(MIB))
+
+# --- segments: what decoding can be made to cost ---------------------------------------------------------------------------------------
+CHUNK = 4096
+frame = zstandard.ZstdCompressor(level=19).compress(bytes(4 * MIB))
+far = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27, write_content_size=0)).compressobj()
+far = far.compress(b"x" * CHUNK) + far.flush()
+
+
+def fuzz_segment(name, directory_bytes, frames):
+    put("segment", name, struct.pack("<H", len(directory_bytes)) + directory_bytes + frames)
+
+
+fuzz_segment("bomb", directory(1, [segment(0, [(len(frame), 4 * MIB, 1)], b"".join(chunk(i, 0, 0, i * CHUNK, CHUNK) for i in range(1000)), 1000)], 1000), frame)
+fuzz_segment("window", directory(1, [segment(0, [(len(far), CHUNK, 1)], chunk(0, 0, 0, 0, CHUNK), 1)], 1), far)
+small = zstandard.ZstdCompressor().compress(bytes(1024))
+fuzz_segment("frames", directory(1, [segment(0, [(len(small), 1024, 1)] * 3500, chunk(0, 0, 0, 0, 1024), 1)], 1), small * 3500)
+deltas = [(len(frame), 4 * MIB, 1)][:0] + [(CHUNK, CHUNK, 0)] + [(len(far), CHUNK, 2)] * 300
+fuzz_segment("deltas", directory(1, [segment(0, deltas, chunk(0, 0, 0, 0, CHUNK) + b"".join(
+    struct.pack(">Q", 0) + bytes(24) + struct.pack("<HBBII", k, 4, 8, 0, CHUNK) + bytes(128) for k in range(1, 301)), 301)], 301), bytes(CHUNK) + far * 300)
+
+# --- index runs: slots, packs, segments, blocks ------------------------------------------------------------------------------------------
+def tail(slots, packs, segments, blocks, entries):
+    return bytes([0]) + (struct.pack("<IIIIIIQ", 1, 1, slots, packs, blocks, 0, entries) + b"".join(struct.pack("<Q", i) for i in range(slots)) +
+        b"".join(struct.pack("<BBHIII", 1, 0, 0, 1, slots - 1, segments) + bytes(48) + struct.pack("<QQIIQ", 1000, 900, 52, 0, 0) for _ in range(packs)) +
+        bytes(4) * (packs * segments) + b"".join(struct.pack(">Q", i) + bytes(56) for i in range(blocks)))
+
+
+put("run", "slots", tail(65536, 1, 1, 1, 1))
+put("run", "slots-and-packs", tail(65536, 5200, 1, 1, 1))
+put("run", "packs", tail(1, 10400, 1, 1, 1))
+put("run", "segments", tail(1, 1, 262000, 1, 1))
+put("run", "blocks", tail(1, 1, 1, 4096, 4096))
+put("run", "blocks-too-many", tail(1, 1, 1, 16000, 16000))
+put("run", "block", bytes([1]) + struct.pack("<I", 1488) + b"".join(struct.pack(">Q", i) + bytes(24) + struct.pack("<IIHBB", 2, 0, 0, 0, 0) for i in range(1488)))
+put("run", "block-of-deltas", bytes([1]) + struct.pack("<I", 380) + b"".join(
+    struct.pack(">Q", i) + bytes(24) + struct.pack("<IIHBB", 2, 0, 0, 4, 8) + bytes(128) for i in range(380)))
+
+# --- key objects ---------------------------------------------------------------------------------------------------------------------------
+def keys(generations, domains):
+    p = struct.pack("<BBHI", 1, 3, domains, generations) + bytes([1]) * 96
+    p += b"".join(struct.pack("<I", i + 1) + bytes([1]) * 192 for i in range(generations))
+    p += b"".join(bytes([len(n)]) + n + bytes(32) for n in [b"default"] + [b"%064x" % i for i in range(domains - 1)])
+    return p + bytes(-len(p) % 256)
+
+
+put("slot", "generations", keys(1024, 1))
+put("slot", "domains", keys(1, 4096))
+put("slot", "both", keys(1024, 4096))
+put("slot", "counts", struct.pack("<BBHI", 1, 3, 65535, 0xffffffff) + bytes(MIB))
+
+# --- sealed objects --------------------------------------------------------------------------------------------------------------------------
+def plain(encoding, stored, decoded):
+    return struct.pack("<III", encoding, len(stored), decoded) + bytes(72) + stored
+
+
+big = zstandard.ZstdCompressor(level=1).compress(bytes(64 * MIB))
+for t, kind in (8, "manifest"), (9, "session"), (0, "config"):
+    for mode in 1, 2:
+        put("envelope", f"bomb-{kind}-{mode}", bytes([t, mode]) + plain(1, big, 64 * MIB))
+        put("envelope", f"bomb-claims-little-{kind}-{mode}", bytes([t, mode]) + plain(1, big, MIB))
+        put("envelope", f"claims-{kind}-{mode}", bytes([t, mode]) + plain(1, zstandard.compress(b"x"), 64 * MIB))
+        put("envelope", f"padding-{kind}-{mode}", bytes([t, mode]) + plain(0, b"{}", 2) + bytes(MIB - 100))
+    put("envelope", f"payload-{kind}", bytes([t, 3]) + os.urandom(MIB))
+    put("envelope", f"zeros-{kind}", bytes([t, 3]) + bytes(MIB))
+put("envelope", "many-frames", bytes([9, 2]) + plain(1, zstandard.compress(b"") * (MIB // 10), 0))
+
+# --- text, points, names of files ---------------------------------------------------------------------------------------------------------------
+long = {"a": "a", "percent": "%41", "bad-percent": "%", "control": "\x01", "quote": "'", "digit": "9", "space": " ", "slash": "/", "colon": ":",
+        "at": "@", "bidi": "\u202e", "dash": "-", "dots": "../", "zeros": "0"}
+for name, piece in long.items():
+    text = (piece * MIB)[: MIB // len(piece.encode())]
+    put("text", name, text)
+    put("point", name, text)
+    put("chain", name, text)
+    put("point", f"web-{name}", "web/" + text)
+    put("point", f"state-{name}", "web@latest/snap:" + text)
+put("text", "not-utf8", b"\xff" * MIB)
+put("text", "recovery", "kedge-" + "01234-" * (MIB // 6))
+put("chain", "lines", "\n" * MIB)
+put("chain", "long-lines", ("a/" * 511 + "\n") * 1025)
+put("chain", "vmdk", " " * 4000 + "# Disk DescriptorFile")
+
+# --- XML ------------------------------------------------------------------------------------------------------------------------------------------
+put("libvirt", "deep", "<domain>" * (MIB // 8))
+put("libvirt", "wide", "<domain>" + "<a/>" * (MIB // 4 - 10) + "</domain>")
+put("libvirt", "uuids", "<domain>" + "<uuid>x</uuid>" * (MIB // 14 - 10) + "</domain>")
+put("libvirt", "attributes", "<domain " + " ".join(f"a{i:x}=''" for i in range(100000)) + "/>")
+put("libvirt", "long-attribute", "<domain a='" + "x" * (MIB - 30) + "'/>")
+put("libvirt", "long-name", "<" + "d" * MIB)
+put("libvirt", "comment", "<!--" + "-" * MIB)
+put("libvirt", "text", "<domain><uuid>" + " " * (MIB - 60) + "</uuid></domain>")
+put("libvirt", "entity-of-text", "<domain><uuid>" + "&amp;" * (MIB // 5 - 20) + "</uuid></domain>")
+put("libvirt", "entities", "<!DOCTYPE d [<!ENTITY a '" + "x" * 1000 + "'>" + "".join(
+    f"<!ENTITY b{i} '{'&a;' * 100}'>" for i in range(3000)) + "]><domain>" + "".join(f"&b{i};" for i in range(3000)) + "</domain>")
+put("libvirt", "namespaces", "<domain " + " ".join(f"xmlns:a{i:x}='u'" for i in range(50000)) + "/>")
+
+# --- qcow2 ------------------------------------------------------------------------------------------------------------------------------------------
+def qcow2(bits, size, l1, clusters, version=3, snapshots=(), incompat=0, header_more=b""):
+    """An image: header, L1 of the offsets given, refcount table (empty), then clusters as they are, then the snapshot table."""
+    c = 1 << bits
+    l1_clusters = (len(l1) * 8 + c - 1) // c or 1
+    start = (1 + l1_clusters + 1) * c
+    body = b"".join(clusters)
+    table = b"".join(snapshots)
+    head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", version, 0, 0, bits, size, 0, len(l1), c, (1 + l1_clusters) * c, 1, len(snapshots), start + len(body) if table else 0)
+    if version == 3:
+        head += struct.pack(">QQQII", incompat, 0, 0, 4, 104) + header_more
+    data = head + bytes(c - len(head)) + b"".join(struct.pack(">Q", (start + o) | 1 << 63 if o is not None else 0) for o in l1)
+    data += bytes((1 + l1_clusters) * c - len(data)) + bytes(c) + body + table
+    return data
+
+
+def entry(l1_offset, l1_size, ident=b"1", name=b"s", extra=b"", vm_state=0):
+    e = struct.pack(">QIHHIIQII", l1_offset, l1_size, len(ident), len(name), 1, 1, 1, vm_state, len(extra)) + extra + ident + name
+    return e + bytes(-len(e) % 8)
+
+
+C = 512
+n = 1500	# L2 tables of 64 entries, no two of which are one run: data and hole in turn, or data far apart
+first = (1 + (n * 8 + C - 1) // C + 1 + n) * C	# the first data cluster
+tables = [struct.pack(">64Q", *[first | 1 << 63 if i % 2 else 0 for i in range(64)]) for _ in range(n)]
+blocks = [bytes([1]) * C] * 64
+put("qcow2", "alternating", qcow2(9, n * 64 * C, [i * C for i in range(n)], tables + blocks))
+put("qcow2", "same-table", qcow2(9, 60000 * 64 * C, [0] * 60000, tables[:1]))
+data = [struct.pack(">64Q", *[(first + k * 7 % 60 * C) | 1 << 63 for k in range(64)]) for _ in range(n)]
+put("qcow2", "same-clusters", qcow2(9, n * 64 * C, [i * C for i in range(n)], data + blocks))
+put("qcow2", "empty-l1", qcow2(9, 130000 * 64 * C, [None] * 130000, []))
+put("qcow2", "large-l1", qcow2(16, 65536 << 29, [None] * 65536, []))
+packed = zlib.compressobj(9, zlib.DEFLATED, -12)
+packed = packed.compress(bytes([1]) * (1 << 16)) + packed.flush()
+packed += bytes(-len(packed) % 65536)
+# one compressed cluster named by all entries of 12 tables: 6 GiB of guest bytes
+at = (1 + 1 + 1 + 12) << 16
+comp = struct.pack(">Q", 1 << 62 | at)
+put("qcow2", "compressed-same", qcow2(16, 12 << 29, [i << 16 for i in range(12)], [comp * 8192] * 12 + [packed]))
+# each entry names the same stream 512 bytes on: none is in the cache
+put("qcow2", "compressed-each", qcow2(16, 11 << 29, [i << 16 for i in range(11)], [b"".join(
+    struct.pack(">Q", 1 << 62 | 127 << 54 | (((1 + 1 + 1 + 11) << 16) + k % 100 * 512)) for k in range(8192))] * 11 + [packed, packed]))
+put("qcow2", "snapshots-v2", qcow2(9, 0, [], [], 2, [entry(0, 0, b"", b"") for _ in range(26000)]))
+put("qcow2", "snapshots-v3", qcow2(9, 0, [], [], 3, [entry(0, 0, b"", b"", bytes(16)) for _ in range(18000)]))
+put("qcow2", "snapshots-named", qcow2(9, 0, [], [], 2, [entry(0, 0, b"%d" % i, b"s%d" % i) for i in range(18500)]))
+put("qcow2", "snapshots-same-name", qcow2(9, 0, [], [], 2, [entry(0, 0, b"1", b"same") for _ in range(21000)]))
+put("qcow2", "snapshots-long-names", qcow2(9, 0, [], [], 2, [entry(0, 0, b"i" * 65535, b"n" * 65535) for _ in range(7)]))
+# every snapshot says that the image's own L1 table is its too (force tolerates it): tables times snapshots
+put("qcow2", "snapshots-on-one-l1", qcow2(9, 64 * 64000 * C, [None] * 64000, [], 2, [entry(512, 64000, b"", b"") for _ in range(12000)]))
+# each with a table of its own that names the same L2 tables
+m = 850
+shared = [struct.pack(">64Q", *[i % 2 for i in range(64)])] * 64
+put("qcow2", "snapshots-share-l2", qcow2(9, 64 * 64 * C, [k * C for k in range(64)], shared + [
+    struct.pack(">64Q", *[(3 + k) * C for k in range(64)])] * m, 3,
+    [entry((3 + 64 + i) * C, 64, b"%d" % i, b"s%d" % i, struct.pack(">QQ", 0, 64 * 64 * C)) for i in range(m)]))
+put("qcow2", "extensions", qcow2(18, 0, [], [], 3, (), 0, struct.pack(">II", 0x12345678, 0) * 32000))
+put("qcow2", "feature-names", qcow2(18, 0, [], [], 3, (), 1 << 63, struct.pack(">II", 0x6803f857, 48 * 5400) + bytes(48 * 5400)))
+put("qcow2", "claims", qcow2(9, (1 << 63) - 1, [None] * 10, [], 3, (), 0)[:MIB] + bytes(MIB // 2))
+bitmaps = b"".join(struct.pack(">QIIBBHI", 0, 0, 0, 1, 9, 1, 0) + bytes([97 + i % 26]) + bytes(7) for i in range(30000))
+put("qcow2", "bitmaps", qcow2(9, 0, [], [bitmaps], 3, (), 0, struct.pack(">IIIIQQ", 0x23852875, 24, 30000, 0, len(bitmaps), 3 * C)))
+# a bitmap extension that counts needs its autoclear bit
+b = bytearray(open(f"{out}/qcow2/bitmaps", "rb").read())
+b[88:96] = struct.pack(">Q", 1)
+put("qcow2", "bitmaps-valid", bytes(b))
+ext = struct.pack(">QQ", (3 + 55) << 14 | 1 << 63, 0x55555555) * (16384 // 16)
+put("qcow2", "subclusters", qcow2(14, 55 * (16384 // 16) * 16384, [i << 14 for i in range(55)], [ext] * 55 + [bytes([1]) * 16384], 3, (), 16))
