@@ -362,8 +362,11 @@ static int name_tmp(struct fs_atomic *a, struct err *e)
 
 	if (!tmp)
 		return e->code;
-	if (name_fd(a->fd, tmp) < 0)
-		return err_sys(e, "%s: temporary name of the finished file", a->path);
+	if (name_fd(a->fd, tmp) < 0) {
+		err_sys(e, "%s: temporary name of the finished file", a->path);
+		unlink(tmp);	/* in case only the answer was lost */
+		return e->code;
+	}
 	a->tmp = STEAL(tmp);
 	return 0;
 }

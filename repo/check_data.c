@@ -29,6 +29,7 @@ struct pack_job {
 	VEC(struct bad_place) bad;
 	uint64_t bad_chunks, chunks;
 	char first[ERR_CAUSE_BYTES]; /* the first thing that was wrong */
+	char unread[ERR_CAUSE_BYTES]; /* why it could not be read as a whole, or "" */
 };
 
 static void job_free(void *p)
@@ -47,6 +48,7 @@ struct stream {
 	size_t cap, len;
 	uint64_t start; /* offset of p[0] */
 	bool broken; /* could not be read to its end: no hash */
+	char why[ERR_CAUSE_BYTES]; /* broken: the first failure */
 	crypto_generichash_state h;
 };
 
@@ -106,6 +108,8 @@ static int stream_get(struct stream *s, uint64_t off, size_t len, const uint8_t 
 	}
 	if (!s->broken && (check_is_final(e->code) || e->code == ERR_NOTFOUND))
 		return e->code;
+	if (!s->broken)
+		err_text(e, s->why, sizeof(s->why));
 	s->broken = true;
 	s->len = 0;
 	if (stream_room(s, len, e) < 0 || store_read(repo_store(s->r), s->pack->name, s->p, len, off, e) < 0)
@@ -237,10 +241,10 @@ static int check_hash(struct pack_job *j, struct stream *st, struct err *e)
 		if (check_is_final(e->code))
 			return e->code;
 		st->broken = true;
-		if (!j->first[0])
-			err_text(e, j->first, sizeof(j->first));
+		err_text(e, st->why, sizeof(st->why));
 		err_clear(e);
 	}
+	memcpy(j->unread, st->why, sizeof(j->unread));
 	crypto_generichash_final(&st->h, is.b, ID_BYTES);
 	j->hash_bad = st->broken || !id_eq(&is, &j->hash);
 	return 0;
@@ -291,10 +295,15 @@ static int report_job(struct check *c, const struct pack_job *j, struct err *e)
 	if (j->bad.n)
 		return check_find(c, CHECK_DAMAGE, "pack-damaged", j->pack->name, e,
 				  "%" PRIu64 " of its chunks can't be read; the first: %s", j->bad_chunks, j->first);
+	if (!may_open(c, j->pack->kind) && j->unread[0])
+		return check_find(c, CHECK_DAMAGE, "pack-damaged", j->pack->name, e, "it can't be read: %s", j->unread);
 	if (!may_open(c, j->pack->kind))
 		return check_find(
 			c, CHECK_DAMAGE, "pack-damaged", j->pack->name, e,
 			"its bytes are not those that its name promises; what that touches only a full key can tell");
+	if (j->unread[0])
+		return check_find(c, CHECK_WARNING, "pack-unread", j->pack->name, e,
+				  "its chunks could be read and are good, but not all of it in one go: %s", j->unread);
 	return check_find(c, CHECK_DAMAGE, "pack-altered", j->pack->name, e,
 			  "its bytes are not those that its name promises, but every chunk in it is good%s%s",
 			  j->first[0] ? ": " : "", j->first);

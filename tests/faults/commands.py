@@ -340,6 +340,15 @@ class Output(Command):
             raise Failed(f'exit 0, but other output: {got[:3000]!r}, not {self.want[:3000]!r}')
 
 
+class Check(Output):
+    """A pack that could be read only at the second try may be told of by a warning that names the cause."""
+
+    def success(self, world, result):
+        if b'"damages": 0,' in result.out and b'Input/output error' in result.out:
+            return
+        super().success(world, result)
+
+
 class Dump(Output):
     """Also writes a file, which has all bytes or is not there."""
 
@@ -369,11 +378,12 @@ def no_times(out):
     return re.sub(rb'[0-9.]+ s\b|"se(?:ed|conds)": [0-9.e-]+|[0-9.]+ [KMG]iB/s', b'', out)
 
 
-def all_commands(t):
-    """t: the template."""
+def all_commands(t, device=None):
+    """t: the template; device: a block device to restore to."""
     new, small = sha_file(t.dir + '/new.raw'), sha_file(t.dir + '/small.raw')
     old, q = t.committed['old'], t.committed['q']
-    return [
+    to_device = [RestoreDevice(t, 'restore device', device, 'q', q, 2 << 20)] if device else []
+    return to_device + [
         Init(t, 'init'),
         Backup(t, 'backup small', 'small', {'small': small}, 'raw:@/small.raw'),
         Backup(t, 'backup first', 'new', {'new': new}, 'raw:@/new.raw'),
@@ -390,8 +400,8 @@ def all_commands(t):
         RestoreFolder(t, 'restore folder', {'': q}, 'q', out='to/all/disk0.raw'),
         RestoreOver(t, 'restore over', {'': old}, 'old', '-o', 'to/out', '-f', out='to/out'),
         Output(t, 'cat', 'cat', '--no-progress', 'q/snap:s1', codes=(1, 4)),
-        Output(t, 'check', 'check', '--json', '--no-progress', same=no_times, codes=(1, 6)),
-        Output(t, 'check data', 'check', '--read-data', '--no-progress', '--json', same=no_times, codes=(1, 6)),
+        Check(t, 'check', 'check', '--json', '--no-progress', same=no_times, codes=(1, 6)),
+        Check(t, 'check data', 'check', '--read-data', '--no-progress', '--json', same=no_times, codes=(1, 6)),
         Output(t, 'list', 'list'),
         Output(t, 'list json', 'list', '--json'),
         Output(t, 'show', 'show', 'q'),

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""fail.py PART [COMMAND...]: in each command the Nth call of each class fails; see fail.sh.
+"""fail.py [--part N] [--classes A,B] [--device PATH] [COMMAND...]: in each command the Nth call of each class fails.
 
-PART limits the cases of one command, class and fault (0: all; else they are spread evenly).  COMMAND: only these.
+--part: at most N cases of one command, class and fault, spread evenly (SEED says where they begin).  COMMAND: only these.
+All messages go to the file `messages`, with how often each came, to be read by people.
 """
+import argparse
 import collections
 import errno
 import multiprocessing
 import os
+import shutil
 import re
 import sys
+import zlib
 
 from commands import all_commands
-from world import Failed, Template, World
+from world import Failed, Template, World, run, spread
 
 # Class of calls: the faults.  Those in RETRIED must not be noticed at all.
 FAULTS = {
@@ -39,6 +43,7 @@ SAID = {   # what the message says
 }
 NEVER = r'Bad address|Success|\(null\)|Interrupted system call|Bad file descriptor|Invalid argument|internal'
 TOP = os.getcwd()
+SEED = os.environ.get('SEED', '1')
 
 
 def told(command, fault, r):
@@ -73,9 +78,9 @@ def plain(text):
 def one(case):
     index, cls, fault, nth = case
     command = commands[index]
-    world = World(template, f'{TOP}/world-{os.getpid()}', command.empty)
     what, action, number, on = '?', *fault
     try:
+        world = World(template, f'{TOP}/world-{os.getpid()}', command.empty)
         command.prepare(world)
         world.may_leave = cls == 'remove'
         f = {'CLASS': cls, 'NTH': nth, 'DO': action, 'ERRNO': getattr(errno, number)}
@@ -97,10 +102,32 @@ def one(case):
         text = plain(told(command, fault, r))
         command.broken(world, r)
         return 'error', '', text
-    except Failed as e:
-        return 'FAILED', f'{command.name} {cls} {action} {number}{" on" if on else ""} {nth} ({what}): {e}', ''
+    except Exception as e:  # a case that can't be judged has failed, too
+        text = e if isinstance(e, Failed) else repr(e)
+        return 'FAILED', f'{command.name}, {cls} {action} {number}{" on" if on else ""} {nth} ({what}): {text}', ''
+
+
+def full(case):
+    """Standard output on a full disk: whoever prints anything says so."""
+    command = commands[case]
+    try:
+        world = World(template, f'{TOP}/world-{os.getpid()}', command.empty)
+        command.prepare(world)
+        with open('/dev/full', 'wb') as f:
+            r = run([*command.options(), *command.args(world)], world.dir, stdout=f)
+        if r.rc == 0:
+            prints = command.run(World(template, world.dir, command.empty), ok=False) if command.kill is False else None
+            if prints is not None and prints.rc == 0 and prints.out:
+                raise Failed('exit 0, though nothing of the output was written')
+            return 'right', '', ''
+        if command.refused and command.refused in r.err:
+            return 'right', '', ''
+        if r.rc != 1 or 'No space left' not in r.err:
+            raise Failed(f'exit {r.rc}: {r.err.strip()}')
+        command.broken(world, r)
+        return 'error', '', plain(r.err)
     except Exception as e:
-        return 'FAILED', f'{command.name} {cls} {action} {number}{" on" if on else ""} {nth} ({what}): {e!r}', ''
+        return 'FAILED', f'{command.name}, output to /dev/full: {e if isinstance(e, Failed) else repr(e)}', ''
 
 
 def measure(command, cls):
@@ -112,45 +139,57 @@ def measure(command, cls):
     return r.calls
 
 
-def points(total, part):
-    return range(1, total + 1) if not part or total <= part else sorted({1 + i * (total - 1) // (part - 1) for i in range(part)})
+def every(pool, index, cls, fault, total, part):
+    """All calls of one command and class with one fault, until a run has no fault left."""
+    offset = zlib.crc32(f'{SEED} {index} {cls} {fault}'.encode()) % max(total, 1)
+    results = list(pool.imap_unordered(one, [(index, cls, fault, n) for n in spread(total, part, offset)], 4))
+    while not part and (not results or results[-1][0] != 'none'):
+        total += 1
+        results.append(one((index, cls, fault, total)))
+    return [r for r in results if r[0] != 'none']
+
+
+def tell(name, results, total):
+    """Prints one line, and all failures; how many there were of each."""
+    n = collections.Counter(r[0] for r in results)
+    for verdict, text, _ in results:
+        if verdict == 'FAILED':
+            print(text, flush=True)
+    print(f'{name}: {len(results)} faults in {total} calls: {n["right"]} right all the same, {n["error"]} clear errors, '
+          f'{n["FAILED"]} failed', flush=True)
+    return len(results), n['FAILED']
 
 
 def main():
     global template, commands
-    part, names = int(sys.argv[1]), sys.argv[2:]
-    classes = os.environ.get('CLASSES', ','.join(FAULTS)).split(',')
+    p = argparse.ArgumentParser()
+    p.add_argument('--part', type=int, default=0)
+    p.add_argument('--classes', default=','.join(FAULTS))
+    p.add_argument('--device')
+    p.add_argument('commands', nargs='*')
+    a = p.parse_args()
+    shutil.rmtree(TOP + '/template', ignore_errors=True)
     template = Template(TOP + '/template')
-    commands = [c for c in all_commands(template) if not names or c.name in names]
-    totals = {(i, cls): measure(c, cls) for i, c in enumerate(commands) for cls in classes}
-    failures, total = 0, 0
-    messages = collections.Counter()
+    commands = [c for c in all_commands(template, a.device) if not a.commands or c.name in a.commands]
+    totals = {(i, cls): measure(c, cls) for i, c in enumerate(commands) for cls in a.classes.split(',')}
+    sums, messages = [], collections.Counter()
+    alone = collections.namedtuple('Pool', 'imap_unordered')(lambda f, cases, _: map(f, cases))
     with multiprocessing.Pool(int(os.environ.get('WORKERS', '2'))) as pool:
         for i, c in enumerate(commands):
-            for cls in classes:
-                verdicts = collections.Counter()
+            for cls in a.classes.split(','):
+                results = []
                 for fault in FAULTS[cls]:
-                    cases = [(i, cls, fault, n) for n in points(totals[i, cls], part)]
-                    results = list(pool.imap_unordered(one, cases, 4))
-                    n = totals[i, cls]
-                    while not part and (not results or results[-1][0] != 'none'):   # until a run has no fault left
-                        n += 1
-                        results.append(one((i, cls, fault, n)))
-                    for verdict, text, message in results:
-                        verdicts[verdict] += 1
-                        if message:
-                            messages[c.name, cls, fault[1], message] += 1
-                        if verdict == 'FAILED':
-                            print(text, flush=True)
-                ran = sum(n for v, n in verdicts.items() if v != 'none')
-                total += ran
-                failures += verdicts['FAILED']
-                print(f'{c.name}: {cls}: {ran} faults in {totals[i, cls]} calls: {verdicts["right"]} right all the same, '
-                      f'{verdicts["error"]} clear errors, {verdicts["FAILED"]} failed', flush=True)
+                    some = every(alone if c.name == 'restore device' else pool, i, cls, fault, totals[i, cls], a.part)
+                    messages.update((c.name, cls, fault[1], message) for _, _, message in some if message)
+                    results += some
+                if results:
+                    sums.append(tell(f'{c.name}: {cls}', results, totals[i, cls]))
+        sums.append(tell('output to /dev/full', list(pool.imap_unordered(full, range(len(commands)))), len(commands)))
     with open('messages', 'w') as f:
         for (name, cls, number, message), n in sorted(messages.items()):
             f.write(f'{n} {name}, {cls} {number}:\n    ' + message.replace('\n', '\n    ') + '\n')
-    print(f'fail matrix: {total} faults, {failures} failures')
+    failures = sum(n for _, n in sums)
+    print(f'fail matrix: {sum(n for n, _ in sums)} faults, {failures} failures')
     sys.exit(1 if failures else 0)
 
 

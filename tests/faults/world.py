@@ -164,6 +164,13 @@ class Template:
         self.backups = {b['id'] for b in self.k('list', '--json').json()}
 
 
+def spread(total, part, offset=0):
+    """Which of the calls 1 to total: all, or part of them, spread evenly."""
+    if not part or total <= part:
+        return range(1, total + 1)
+    return sorted({1 + (offset + i * total // part) % total for i in range(part)})
+
+
 class World:
     """A copy of the template's repository and state, for one case.  Images and keys stay where they are."""
 

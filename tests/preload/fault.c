@@ -366,15 +366,15 @@ EXPORT void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 
 /* --- files -------------------------------------------------------------------------------------------------------------- */
 
-static mode_t mode_of(int flags, va_list ap)
-{
-	return flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
-}
-
 /* Of a new file, or of what is there. */
 static enum class opening(int flags)
 {
-	return flags & (O_CREAT | __O_TMPFILE) ? CREATE : OPEN;
+	return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? CREATE : OPEN;
+}
+
+static mode_t mode_of(int flags, va_list ap)
+{
+	return opening(flags) == CREATE ? va_arg(ap, mode_t) : 0;
 }
 
 #define MODE(flags)                                \

@@ -1,0 +1,7 @@
+# A call that fails is told of clearly, with the right exit code, and nothing is lost: a part of the cases, others with another SEED.
+# tests/long/fail.sh is the whole matrix.
+. "$TOP/tests/lib.sh"
+need qemu-img qemu-utils
+need python3 python3
+python3 "$TOP/tests/faults/fail.py" --part 1 init 'backup incremental' 'backup chain' 'key add' 'key remove' 'restore snapshots' \
+	'restore over' 'check data' 'list json' stats info dump 'dump file'
