@@ -24,7 +24,7 @@ def versions(kedge, peers):
 
 def main():
     p = argparse.ArgumentParser()
-    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "only", "rounds", "tools", "report"):
+    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "only", "rounds", "tools", "vms", "report"):
         p.add_argument("--" + name, default="")
     p.add_argument("--add", action="store_true")
     a = p.parse_args()
@@ -40,13 +40,16 @@ def main():
         if name not in SECTIONS:
             sys.exit(f"no section {name}; there are {' '.join(SECTIONS)}")
         print(f"{name}:", flush=True)
-        c = Context(runner, corpus, chosen, int(a.rounds), a.results, a.kedge)
+        c = Context(runner, corpus, chosen, int(a.rounds), a.kedge, a.vms.split() or list(corpus.vms()))
         SECTIONS[name](c)
         path = os.path.join(a.results, name + ".json")
         old = []
-        if a.add and os.path.exists(path):
+        if os.path.exists(path):
             with open(path) as f:
                 old = json.load(f)
+        new = {r["case"] for r in c.records}
+        if not a.add:
+            old = [r for r in old if r["case"] not in new]
         with open(path, "w") as f:
             json.dump(old + c.records, f, indent=1)
     text = report.make(a.results, versions(a.kedge, a.peers), a.work, tools.Borg.encryption)

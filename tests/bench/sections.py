@@ -10,14 +10,14 @@ from measure import Failed, warm
 
 
 class Context:
-    """What sections share: runner, corpus, tools, rounds, and where results go."""
+    """What sections share: runner, corpus, tools, rounds, and which VMs to measure."""
 
-    def __init__(self, runner, corpus, tools, rounds, results, kedge):
+    def __init__(self, runner, corpus, tools, rounds, kedge, vms):
         self.r = runner
         self.corpus = corpus
         self.tools = tools
         self.rounds = rounds
-        self.results = results
+        self.vms = vms
         self.kedge = kedge
         self.work = runner.work
         self.records = []
@@ -87,7 +87,7 @@ class Context:
 def first(c):
     """First backups into an empty repository."""
     for vm, nights in c.corpus.vms().items():
-        if vm not in ("vm-db", "vm-web") or not nights:
+        if vm not in ("vm-db", "vm-web") or vm not in c.vms:
             continue
         night = c.corpus.place(nights[0])
         for i, t in c.turns():
@@ -105,7 +105,7 @@ def first(c):
 def nights(c):
     """The nights after the first, each stored on top of the one before; then one where nothing changed."""
     for vm, list_ in c.corpus.vms().items():
-        if vm in ("vm-db", "vm-web"):
+        if vm in ("vm-db", "vm-web") and vm in c.vms:
             one_vm(c, list_)
 
 
@@ -267,6 +267,9 @@ def prepare(c):
         for night in list_:
             c.corpus.place(night)
             print(f"  {night.text}: {night.sha256[:12]}", flush=True)
+    base = c.corpus.place(c.corpus.vms()["vm-db"][0])
+    for kind in ("zlib", "zstd"):
+        c.corpus.compressed(base, kind)
 
 
 SECTIONS = {"prepare": prepare, "first": first, "nights": nights, "restore": restore, "dump": dump,
