@@ -3,6 +3,7 @@
 #
 # From the top folder: CORPUS=DIR [ROUNDS=n] [ONLY="SECTION..."] [TOOLS="NAME..."] [VMS="NAME..."] [ADD=1] [SYNC=own] tests/bench/run.sh
 set -euo pipefail
+{	# read whole before it runs: it may be edited in the meantime
 export LC_ALL=C.UTF-8
 top=$PWD
 here=$top/tests/bench
@@ -25,3 +26,5 @@ trap 'rm -f "$out/kedge.$$"' EXIT
 python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
 	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
 	--tools "${TOOLS:-}" --vms "${VMS:-}" ${ADD:+--add} --report "$out/benchmarks.md"
+exit
+}
