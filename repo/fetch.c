@@ -1,5 +1,6 @@
 /*
- * fetch.c - many chunks at once: sorted by pack, neighbouring segments read together, decoded in parallel.
+ * fetch.c - many chunks at once: sorted by pack, neighbouring segments read together, decoded in parallel
+ * (fetch_decode.c).
  *
  *	located items --> fetchers --> queue of ranges --> decoders --> sink
  *	(by pack, segment)  read          (bytes)          open, verify
@@ -14,7 +15,6 @@
 #include "base/cancel.h"
 #include "base/log.h"
 #include "base/num.h"
-#include "base/queue.h"
 #include "base/workers.h"
 #include "repo/fetch_internal.h"
 #include "transport/store.h"
@@ -24,58 +24,17 @@
 #define GAP_MAX_BYTES 131072u		/* reading over so much costs less than another request */
 #define FETCHERS_MAX 4u
 #define CAREFUL_ITEMS 64u		/* items of a range without bytes: small, so that decoders share them */
-#define NOWHERE UINT32_MAX
 
-/* Where an item is. */
-struct located {
-	uint32_t item;
-	uint32_t pack;		/* NOWHERE: no run names it */
-	uint32_t segment;
-	uint32_t chunk;
-};
-
-/* Items [first, end) of located, all in one pack, and the bytes that hold their segments. */
-struct range {
-	struct repo_reader *rd;
-	size_t first, end;
-	struct read_ref *dir;	/* NULL: the careful way */
-	uint8_t *bytes;
-	uint64_t off;		/* of bytes in the pack */
-	size_t len;
-};
-
-struct engine {
-	struct repo_reader *rd;
-	const char *domain;
-	const struct fetch_item *items;
-	struct located *loc;
-	size_t n;
-	struct read_index *ri;
-	size_t range_max;
-	/* Sink and failed get the item's number; from several threads, failed from one at a time. */
-	int (*sink)(void *opaque, uint32_t item, const uint8_t *plain, struct err *e);
-	int (*failed)(void *opaque, uint32_t item, struct err *e);
-	void *opaque;
-	atomic_bool *stop;		/* set: finish early, without an error */
-	struct queue *q;
-	pthread_mutex_t failed_lock;	/* held while failed is called, and nothing else */
-	pthread_mutex_t lock;		/* guards what follows */
-	size_t next;			/* first located item that no fetcher has taken */
-	unsigned fetching;		/* fetchers at work */
-	struct err first;		/* first error; code 0 = none */
-	uint64_t stored;
-};
-
-static void range_free(void *p)
+void fetch_range_free(void *p)
 {
-	struct range *g = p;
+	struct fetch_range *g = p;
 
 	read_cache_unref(g->rd->cache, g->dir);
 	free(g->bytes);
 	free(g);
 }
 
-static void engine_fail(struct engine *g, const struct err *e)
+void fetch_fail(struct fetch_engine *g, const struct err *e)
 {
 	pthread_mutex_lock(&g->lock);
 	if (g->first.code == 0)
@@ -84,7 +43,7 @@ static void engine_fail(struct engine *g, const struct err *e)
 	queue_abort(g->q);
 }
 
-static bool engine_stopped(struct engine *g)
+bool fetch_stopped(struct fetch_engine *g)
 {
 	bool stop = atomic_load_explicit(g->stop, memory_order_relaxed);
 
@@ -105,7 +64,7 @@ static int cmp_item(const void *a, const void *b, void *opaque)
 
 static int cmp_located(const void *pa, const void *pb)
 {
-	const struct located *a = pa, *b = pb;
+	const struct fetch_located *a = pa, *b = pb;
 
 	if (a->pack != b->pack)
 		return a->pack < b->pack ? -1 : 1;
@@ -117,7 +76,7 @@ static int cmp_located(const void *pa, const void *pb)
 }
 
 /* Looks ids up in their order, which is the order of index blocks, and sorts by place. */
-static int locate(struct engine *g, struct err *e)
+static int locate(struct fetch_engine *g, struct err *e)
 {
 	CLEANUP(free_ptr) uint32_t *order = malloc(g->n * sizeof(*order));
 	struct chunk_place place;
@@ -130,11 +89,11 @@ static int locate(struct engine *g, struct err *e)
 		order[i] = (uint32_t)i;
 	qsort_r(order, g->n, sizeof(*order), cmp_item, (void *)(uintptr_t)g->items);
 	for (size_t i = 0; i < g->n; i++) {
-		struct located *l = &g->loc[i];
+		struct fetch_located *l = &g->loc[i];
 		int r;
 
 		l->item = order[i];
-		l->pack = NOWHERE;
+		l->pack = FETCH_NOWHERE;
 		if (i && id_eq(&g->items[order[i]].id, &g->items[order[i - 1]].id)) {
 			*l = g->loc[i - 1];
 			l->item = order[i];
@@ -160,9 +119,9 @@ static int locate(struct engine *g, struct err *e)
 
 /* --- fetching ----------------------------------------------------------------------------------------------------- */
 
-static int push(struct engine *g, const struct range *proto, struct err *e)
+static int push(struct fetch_engine *g, const struct fetch_range *proto, struct err *e)
 {
-	struct range *range = malloc(sizeof(*range));
+	struct fetch_range *range = malloc(sizeof(*range));
 
 	if (!range) {
 		read_cache_unref(g->rd->cache, proto->dir);
@@ -176,10 +135,10 @@ static int push(struct engine *g, const struct range *proto, struct err *e)
 }
 
 /* Items that have to go the careful way. */
-static int push_careful(struct engine *g, size_t first, size_t end, struct err *e)
+static int push_careful(struct fetch_engine *g, size_t first, size_t end, struct err *e)
 {
 	while (first < end) {
-		struct range range = { .rd = g->rd,
+		struct fetch_range range = { .rd = g->rd,
 				       .first = first,
 				       .end = first + min_size(end - first, CAREFUL_ITEMS) };
 
@@ -191,10 +150,10 @@ static int push_careful(struct engine *g, size_t first, size_t end, struct err *
 }
 
 /* Reads what want says of the pack and hands it on; what can't be read goes the careful way. */
-static int push_range(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct range *want,
+static int push_range(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack, const struct fetch_range *want,
 		      struct err *e)
 {
-	struct range range = *want;
+	struct fetch_range range = *want;
 	struct err lost = ERR_INIT;
 
 	if (read_directory(c, pack, &range.dir, &lost) == 0)	/* in use by our caller: it comes from the cache */
@@ -210,7 +169,7 @@ static int push_range(struct engine *g, struct read_ctx *c, const struct pack_in
 }
 
 /* True when the segment can be read together with range: it is in it, or begins shortly behind. */
-static bool fits_range(const struct engine *g, const struct range *range, const struct dir_segment *s)
+static bool fits_range(const struct fetch_engine *g, const struct fetch_range *range, const struct dir_segment *s)
 {
 	uint64_t end = range->off + range->len;
 
@@ -220,10 +179,10 @@ static bool fits_range(const struct engine *g, const struct range *range, const 
 }
 
 /* Items [first, end) are in one pack with directory d. */
-static int fetch_pack(struct engine *g, struct read_ctx *c, const struct pack_info *pack, const struct directory *d,
+static int fetch_pack(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack, const struct directory *d,
 		      size_t first, size_t end, struct err *e)
 {
-	struct range range = { .rd = g->rd, .first = first, .end = first };
+	struct fetch_range range = { .rd = g->rd, .first = first, .end = first };
 
 	for (size_t i = first; i < end; i++) {
 		const struct dir_segment *s;
@@ -232,7 +191,7 @@ static int fetch_pack(struct engine *g, struct read_ctx *c, const struct pack_in
 			break;
 		s = &d->segments.p[g->loc[i].segment];
 		if (range.len && !fits_range(g, &range, s)) {
-			if (engine_stopped(g))
+			if (fetch_stopped(g))
 				return 0;
 			if (push_range(g, c, pack, &range, e) < 0)
 				return e->code;
@@ -250,7 +209,7 @@ static int fetch_pack(struct engine *g, struct read_ctx *c, const struct pack_in
 }
 
 /* Takes the items of the next pack; false: there are none. */
-static bool take_pack(struct engine *g, size_t *ret_first, size_t *ret_end)
+static bool take_pack(struct fetch_engine *g, size_t *ret_first, size_t *ret_end)
 {
 	pthread_mutex_lock(&g->lock);
 	*ret_first = g->next;
@@ -261,11 +220,11 @@ static bool take_pack(struct engine *g, size_t *ret_first, size_t *ret_end)
 	return *ret_first < *ret_end;
 }
 
-static int fetch_all(struct engine *g, struct read_ctx *c, struct err *e)
+static int fetch_all(struct fetch_engine *g, struct read_ctx *c, struct err *e)
 {
 	size_t first, end;
 
-	while (!engine_stopped(g) && take_pack(g, &first, &end)) {
+	while (!fetch_stopped(g) && take_pack(g, &first, &end)) {
 		struct err lost = ERR_INIT;
 		struct read_ref *dir = NULL;
 		struct pack_info pack;
@@ -273,7 +232,7 @@ static int fetch_all(struct engine *g, struct read_ctx *c, struct err *e)
 
 		if (cancel_check(repo_cancel(g->rd->r), e) < 0)
 			return e->code;
-		if (g->loc[first].pack != NOWHERE) {
+		if (g->loc[first].pack != FETCH_NOWHERE) {
 			pack = *index_pack(g->ri->x, g->loc[first].pack);
 			r = read_directory(c, &pack, &dir, &lost);
 			if (r < 0 && read_is_final(r)) {
@@ -291,13 +250,13 @@ static int fetch_all(struct engine *g, struct read_ctx *c, struct err *e)
 
 static void *fetcher_main(void *arg)
 {
-	struct engine *g = arg;
+	struct fetch_engine *g = arg;
 	struct err e = ERR_INIT;
 	struct read_ctx c = { 0 };
 	bool last;
 
 	if (read_begin(g->rd, PACK_DATA, g->domain, &c, &e) < 0 || fetch_all(g, &c, &e) < 0)
-		engine_fail(g, &e);
+		fetch_fail(g, &e);
 	pthread_mutex_lock(&g->lock);
 	g->stored += c.stored;
 	last = --g->fetching == 0;
@@ -308,141 +267,9 @@ static void *fetcher_main(void *arg)
 	return NULL;
 }
 
-/* --- decoding ----------------------------------------------------------------------------------------------------- */
-
-struct decoder {
-	struct engine *g;
-	struct read_ctx c;
-	uint8_t *scratch;	/* one chunk */
-};
-
-/* One item by way of other copies and a newer index. */
-static int careful(struct decoder *d, uint32_t item, struct err *e)
-{
-	struct engine *g = d->g;
-	size_t len;
-	int r = read_item(&d->c, &g->items[item].id, d->scratch, g->rd->chunk_size, &len, e);
-
-	if (r == 0)
-		return g->sink(g->opaque, item, d->scratch, e);
-	if (!g->failed || read_is_final(r))
-		return r;
-	pthread_mutex_lock(&g->failed_lock);
-	r = g->failed(g->opaque, item, e);
-	pthread_mutex_unlock(&g->failed_lock);
-	if (r == 0)
-		err_clear(e);
-	return r;
-}
-
-/* The verified content of an item of an opened segment; NULL: it is not good. */
-static const uint8_t *plain_of(struct decoder *d, const struct segment *s, const struct located *l)
-{
-	struct engine *g = d->g;
-	const struct id *id = &g->items[l->item].id;
-	struct segment_others others = { 0 };
-	struct segment_bases bases = read_bases(&d->c);
-	struct err lost = ERR_INIT;
-	const uint8_t *plain;
-
-	if (l->chunk >= segment_nchunks(s) || !id_eq(segment_chunk_id(s, l->chunk), id) ||
-	    segment_chunk_len(s, l->chunk) != g->rd->chunk_size)
-		return NULL;
-	plain = segment_chunk_peek(s, l->chunk);
-	if (!plain) {
-		if (segment_chunk(d->c.codec, s, l->chunk, &bases, DELTA_DEPTH_MAX, &others, d->scratch, &lost) < 0)
-			return NULL;
-		plain = d->scratch;
-	}
-	if (segment_verify(g->rd->r, PACK_DATA, g->domain, id, plain, g->rd->chunk_size, &lost) < 0)
-		return NULL;
-	return plain;
-}
-
-static bool same_item(const struct engine *g, const struct located *a, const struct located *b)
-{
-	return a->chunk == b->chunk && id_eq(&g->items[a->item].id, &g->items[b->item].id);
-}
-
-/* Items [first, end) are in one segment; s NULL: it could not be opened. */
-static int deliver(struct decoder *d, const struct segment *s, size_t first, size_t end, struct err *e)
-{
-	struct engine *g = d->g;
-	const uint8_t *plain = NULL;
-	int r = 0;
-
-	for (size_t i = first; r >= 0 && i < end; i++) {
-		const struct located *l = &g->loc[i];
-
-		if (atomic_load_explicit(g->stop, memory_order_relaxed))
-			return 0;
-		/* The same again was verified a moment ago; two ids at one place are not the same, whatever an index
-		 * says. */
-		if (s && !(plain && same_item(g, l, &g->loc[i - 1])))
-			plain = plain_of(d, s, l);
-		r = plain ? g->sink(g->opaque, l->item, plain, e) : careful(d, l->item, e);
-	}
-	return r;
-}
-
-static int decode_range(struct decoder *d, struct range *range, struct err *e)
-{
-	const struct directory *dir = range->dir ? read_ref_value(range->dir) : NULL;
-	size_t end;
-	int r = 0;
-
-	for (size_t i = range->first; r >= 0 && i < range->end; i = end) {
-		CLEANUP(segment_free_cleanup) struct segment *s = NULL;
-		uint32_t index = d->g->loc[i].segment;
-		struct err lost = ERR_INIT;
-
-		for (end = i + 1; end < range->end && d->g->loc[end].segment == index; end++)
-			;
-		if (dir) {
-			const struct dir_segment *row = &dir->segments.p[index];
-
-			r = segment_open(d->c.codec, d->g->rd->r, dir, index, range->bytes + (row->off - range->off),
-					 row->stored, &s, &lost);
-			if (r == ERR_NOMEM) {
-				*e = lost;
-				return r;
-			}
-		}
-		r = deliver(d, s, i, end, e);
-	}
-	return r;
-}
-
-static void *decoder_main(void *arg)
-{
-	struct engine *g = arg;
-	struct decoder d = { .g = g };
-	struct err e = ERR_INIT;
-	struct range *range;
-	int r = read_begin(g->rd, PACK_DATA, g->domain, &d.c, &e);
-
-	d.scratch = malloc(g->rd->chunk_size);
-	if (r == 0 && !d.scratch)
-		r = err_set(&e, ERR_NOMEM, "no memory for a chunk");
-	while (r >= 0 && (range = queue_pop(g->q)) != NULL) {
-		r = cancel_check(repo_cancel(g->rd->r), &e);
-		if (r == 0 && !engine_stopped(g))
-			r = decode_range(&d, range, &e);
-		range_free(range);
-	}
-	if (r < 0)
-		engine_fail(g, &e);
-	pthread_mutex_lock(&g->lock);
-	g->stored += d.c.stored;
-	pthread_mutex_unlock(&g->lock);
-	free(d.scratch);
-	read_end(&d.c);
-	return NULL;
-}
-
 /* --- running ------------------------------------------------------------------------------------------------------ */
 
-static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct engine *g)
+static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct fetch_engine *g)
 {
 	sigset_t all, before;
 	unsigned started = 0;
@@ -455,21 +282,21 @@ static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct eng
 	return started;
 }
 
-static unsigned fetchers_for(const struct engine *g)
+static unsigned fetchers_for(const struct fetch_engine *g)
 {
 	unsigned n = store_caps(repo_store(g->rd->r))->parallel;
 
 	return n < 1 ? 1 : n < FETCHERS_MAX ? n : FETCHERS_MAX;
 }
 
-static int run_threads(struct engine *g, unsigned decoders, struct err *e)
+static int run_threads(struct fetch_engine *g, unsigned decoders, struct err *e)
 {
 	CLEANUP(free_ptr) pthread_t *t = calloc(decoders + FETCHERS_MAX, sizeof(*t));
 	unsigned nfetch = fetchers_for(g), ndecode, got;
 
 	if (!t)
 		return err_set(e, ERR_NOMEM, "no memory for threads");
-	ndecode = start(t, decoders, decoder_main, g);
+	ndecode = start(t, decoders, fetch_decoder, g);
 	g->fetching = nfetch;
 	got = ndecode ? start(t + ndecode, nfetch, fetcher_main, g) : 0;
 	pthread_mutex_lock(&g->lock);
@@ -480,7 +307,7 @@ static int run_threads(struct engine *g, unsigned decoders, struct err *e)
 	if (got == 0)
 		(void)err_set(e, ERR_NOMEM, "threads could not be started");
 	if (got == 0)
-		engine_fail(g, e);
+		fetch_fail(g, e);
 	else if (nfetch == 0)
 		queue_close(g->q);
 	for (unsigned i = 0; i < ndecode + got; i++)
@@ -492,7 +319,7 @@ static int run_threads(struct engine *g, unsigned decoders, struct err *e)
 
 int fetch_run(struct fetch_job *j, struct err *e)
 {
-	struct engine g = { .rd = j->rd,
+	struct fetch_engine g = { .rd = j->rd,
 			    .domain = j->domain,
 			    .items = j->items,
 			    .n = j->n,
@@ -507,7 +334,7 @@ int fetch_run(struct fetch_job *j, struct err *e)
 	if (j->n == 0)
 		return 0;
 	g.range_max = each < RANGE_MIN_BYTES ? RANGE_MIN_BYTES : min_size(each, RANGE_MAX_BYTES);
-	if (queue_new(g.range_max * FETCHERS_MAX, range_free, &g.q, e) < 0)
+	if (queue_new(g.range_max * FETCHERS_MAX, fetch_range_free, &g.q, e) < 0)
 		return e->code;
 	pthread_mutex_init(&g.lock, NULL);	/* cannot fail with default attributes */
 	pthread_mutex_init(&g.failed_lock, NULL);

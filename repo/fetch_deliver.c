@@ -9,6 +9,7 @@
 #include "repo/fetch_internal.h"
 
 #define DEFAULT_BYTES ((size_t)64 << 20)
+#define TOGETHER_MAX 16u	/* chunks handed out in order in one go: somebody may want to stop in between */
 
 struct caller {
 	const struct fetch_item *items;
@@ -18,11 +19,11 @@ struct caller {
 	void *opaque;
 };
 
-static int sink_caller(void *opaque, uint32_t item, const uint8_t *plain, struct err *e)
+static int sink_caller(void *opaque, uint32_t item, size_t n, const uint8_t *plain, struct err *e)
 {
 	struct caller *c = opaque;
 
-	return c->fn(c->opaque, &c->items[item], plain, c->chunk_size, e);
+	return c->fn(c->opaque, &c->items[item], n, plain, e);
 }
 
 static int failed_caller(void *opaque, uint32_t item, struct err *e)
@@ -43,13 +44,13 @@ struct window {
 	struct err e;
 };
 
-static int sink_window(void *opaque, uint32_t item, const uint8_t *plain, struct err *e)
+static int sink_window(void *opaque, uint32_t item, size_t n, const uint8_t *plain, struct err *e)
 {
 	struct window *w = opaque;
 
 	(void)e;
-	memcpy(w->plain + (size_t)item * w->job.rd->chunk_size, plain, w->job.rd->chunk_size);
-	w->have[item] = 1;
+	memcpy(w->plain + (size_t)item * w->job.rd->chunk_size, plain, n * w->job.rd->chunk_size);
+	memset(w->have + item, 1, n);
 	return 0;
 }
 
@@ -116,12 +117,14 @@ static int window_deliver(struct window *w, struct read_ctx *c, const struct cal
 {
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < w->job.n; i++) {
+	for (size_t i = 0, n; r >= 0 && i < w->job.n; i += n) {
+		n = 1;
 		if (!w->have[i])
 			r = window_lost(w, c, call, (uint32_t)i, e);
+		while (n < TOGETHER_MAX && i + n < w->job.n && w->have[i] && w->have[i + n])
+			n++;
 		if (r >= 0 && w->have[i])
-			r = call->fn(call->opaque, &w->job.items[i], w->plain + i * call->chunk_size, call->chunk_size,
-				     e);
+			r = call->fn(call->opaque, &w->job.items[i], n, w->plain + i * call->chunk_size, e);
 		if (r >= 0)
 			r = cancel_check(repo_cancel(w->job.rd->r), e);
 	}

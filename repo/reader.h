@@ -48,9 +48,9 @@ struct fetch_opts {
 	 * NULL: stop. */
 	int (*failed)(void *opaque, const struct fetch_item *it, struct err *e);
 };
-/* Called once per item with chunk_size verified bytes, valid during the call; from several threads at once unless
- * in_order. */
-typedef int (*fetch_fn)(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e);
+/* Called with n >= 1 items that follow each other and their verified chunks, one behind the other in plain, which is
+ * valid during the call; from several threads at once unless in_order.  Each item comes once. */
+typedef int (*fetch_fn)(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e);
 /* items is reordered.  n up to a million or so at a time: the caller's window.  *ret_stored (may be NULL): bytes read
  * from the store. */
 MUST_CHECK int repo_fetch(struct repo_reader *rd, const char *domain, struct fetch_item *items, size_t n,

@@ -156,25 +156,40 @@ static uint64_t item_range(const struct tree_job *j, const struct fetch_item *it
 	return off;
 }
 
+size_t restore_together(const struct restore *rs, const struct fetch_item *it, size_t n, uint64_t size,
+			uint64_t *ret_off, uint64_t *ret_len)
+{
+	size_t k = 1;
+
+	while (k < n && it[k].tag == it[0].tag + k)
+		k++;
+	*ret_off = it->tag * rs->chunk_size;
+	*ret_len = min_u64(k * rs->chunk_size, size - *ret_off);
+	return k;
+}
+
 /* A writer that takes one write at a time is written under the job's lock: there is no other way to serve it. */
-static int deliver(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)
+static int deliver(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
 {
 	struct tree_job *j = opaque;
-	uint64_t n, off = item_range(j, it, &n);
-	int r;
+	int r = 0;
 
-	(void)len;	/* always the chunk size; n is what lies inside the disk */
-	if (j->w->ops->concurrent) {
-		r = writer_write(j->w, plain, (size_t)n, off, e);
-		pthread_mutex_lock(&j->lock);
-	} else {
-		pthread_mutex_lock(&j->lock);
-		r = writer_write(j->w, plain, (size_t)n, off, e);
+	for (size_t k; r >= 0 && n > 0; it += k, n -= k, plain += k * j->rs->chunk_size) {
+		uint64_t off, len;
+
+		k = restore_together(j->rs, it, n, j->size, &off, &len);
+		if (j->w->ops->concurrent) {
+			r = writer_write(j->w, plain, (size_t)len, off, e);
+			pthread_mutex_lock(&j->lock);
+		} else {
+			pthread_mutex_lock(&j->lock);
+			r = writer_write(j->w, plain, (size_t)len, off, e);
+		}
+		j->res->bytes_written += len;
+		j->rs->done += len;
+		restore_progress(j->rs, NULL);
+		pthread_mutex_unlock(&j->lock);
 	}
-	j->res->bytes_written += n;
-	j->rs->done += n;
-	restore_progress(j->rs, NULL);
-	pthread_mutex_unlock(&j->lock);
 	return r < 0 ? r : cancel_check(j->rs->opts.cancel, e);
 }
 

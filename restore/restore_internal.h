@@ -41,6 +41,10 @@ MUST_CHECK int restore_walk_next(struct restore *rs, struct restore_result *res,
 				 uint64_t *ret_index, struct id *ret_id, struct err *e);
 /* Notes a chunk that can't be had; returns 0 when salvaging, else e's code with the guest range in its context. */
 int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t off, uint64_t len, struct err *e);
+/* How many of the n items (>= 1) follow each other on the disk too, and the bytes of a disk of that size that they
+ * cover. */
+size_t restore_together(const struct restore *rs, const struct fetch_item *it, size_t n, uint64_t size,
+			uint64_t *ret_off, uint64_t *ret_len);
 void restore_progress(struct restore *rs, const char *what);
 
 #endif

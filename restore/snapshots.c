@@ -156,16 +156,20 @@ static int flush_share(struct share_job *j, struct err *e)
 	return len ? writer_share(j->w, j->from, j->share_off, len, e) : 0;
 }
 
-static int share_deliver(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)
+static int share_deliver(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
 {
 	struct share_job *j = opaque;
-	uint64_t off = it->tag * j->rs->chunk_size, n = min_u64(len, j->size - off);
-	int r;
+	int r = 0;
 
-	pthread_mutex_lock(&j->lock);
-	r = writer_write(j->w, plain, (size_t)n, off, e);
-	j->res->bytes_written += n;
-	pthread_mutex_unlock(&j->lock);
+	for (size_t k; r >= 0 && n > 0; it += k, n -= k, plain += k * j->rs->chunk_size) {
+		uint64_t off, len;
+
+		k = restore_together(j->rs, it, n, j->size, &off, &len);
+		pthread_mutex_lock(&j->lock);
+		r = writer_write(j->w, plain, (size_t)len, off, e);
+		j->res->bytes_written += len;
+		pthread_mutex_unlock(&j->lock);
+	}
 	return r < 0 ? r : cancel_check(j->rs->opts.cancel, e);
 }
 

@@ -30,21 +30,26 @@ static int zeros_to(struct stream_job *j, uint64_t to, struct err *e)
 	return 0;
 }
 
-static int deliver(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)
+static int deliver(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
 {
 	struct stream_job *j = opaque;
-	uint64_t start = it->tag * j->rs->chunk_size, n;
-	int r = zeros_to(j, start, e);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	/* at lies inside this chunk: the range may begin in its middle */
-	n = min_u64(start + len, j->end) - j->at;
-	r = j->out->data(j->out->opaque, plain + (j->at - start), (size_t)n, e);
-	j->at += n;
-	j->res->bytes_written += n;
-	j->rs->done += n;
-	restore_progress(j->rs, NULL);
+	for (size_t k; r >= 0 && n > 0; it += k, n -= k, plain += k * j->rs->chunk_size) {
+		uint64_t start, len, part;
+
+		k = restore_together(j->rs, it, n, j->end, &start, &len);
+		r = zeros_to(j, start, e);
+		if (r < 0)
+			return r;
+		/* at lies inside the first chunk: the range may begin in its middle */
+		part = start + len - j->at;
+		r = j->out->data(j->out->opaque, plain + (j->at - start), (size_t)part, e);
+		j->at += part;
+		j->res->bytes_written += part;
+		j->rs->done += part;
+		restore_progress(j->rs, NULL);
+	}
 	return r < 0 ? r : cancel_check(j->rs->opts.cancel, e);
 }
 

@@ -21,19 +21,18 @@ struct sink {
 	pthread_mutex_t lock;	/* guards all below */
 	uint8_t seen[CHUNKS];
 	size_t n, failed, at;	/* at: of both */
+	size_t most;		/* items that came in one go */
 	bool ordered;
 	const struct fetch_item *order;	/* ordered: what must come next */
 	size_t stop_at;		/* fails at this item; 0 = never */
 	struct cancel *cancel_at_first;
 };
 
-static int take(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)
+static int take_one(struct sink *s, const struct fetch_item *it, const uint8_t *plain, struct err *e)
 {
-	struct sink *s = opaque;
 	uint8_t want[RUN_CHUNK];
 	int r = 0;
 
-	assert_int_equal(len, RUN_CHUNK);
 	run_chunk(s->seed, it->tag, want);
 	assert_memory_equal(plain, want, RUN_CHUNK);
 	pthread_mutex_lock(&s->lock);
@@ -47,6 +46,20 @@ static int take(void *opaque, const struct fetch_item *it, const uint8_t *plain,
 	if (s->stop_at && s->n >= s->stop_at)
 		r = err_set(e, ERR_NOSPACE, "sink is full");
 	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static int take(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
+{
+	struct sink *s = opaque;
+	int r = 0;
+
+	assert_true(n >= 1);
+	pthread_mutex_lock(&s->lock);
+	s->most = n > s->most ? n : s->most;
+	pthread_mutex_unlock(&s->lock);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = take_one(s, it + i, plain + i * RUN_CHUNK, e);
 	return r;
 }
 
@@ -159,6 +172,24 @@ static void test_fetch__every_item_once(void **state)
 		assert_ok(fetch(f, &o, &s, &stored, &e), &e);
 		assert_int_equal(s.n, f->n);
 		assert_true(stored > 1 << 20);
+	}
+	teardown(f);
+}
+
+/* What follows each other in a segment and among the items comes in one go. */
+static void test_fetch__neighbours_come_together(void **state)
+{
+	struct fixture *f = fixture_new();
+
+	(void)state;
+	for (unsigned in_order = 0; in_order < 2; in_order++) {
+		struct fetch_opts o = { .threads = 2, .in_order = in_order };
+		struct sink s = { 0 };
+		struct err e = ERR_INIT;
+
+		assert_ok(fetch(f, &o, &s, NULL, &e), &e);
+		assert_int_equal(s.n, f->n);
+		assert_true(s.most >= 4);
 	}
 	teardown(f);
 }
@@ -487,13 +518,13 @@ static void put_chain(struct run_fx *fx, unsigned n, uint8_t (*plain)[RUN_CHUNK]
 	session_free(ses);
 }
 
-static int take_chain(void *opaque, const struct fetch_item *it, const uint8_t *plain, size_t len, struct err *e)
+static int take_chain(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
 {
 	uint8_t (*want)[RUN_CHUNK] = opaque;
 
 	(void)e;
-	assert_int_equal(len, RUN_CHUNK);
-	assert_memory_equal(plain, want[it->tag], RUN_CHUNK);
+	for (size_t i = 0; i < n; i++)
+		assert_memory_equal(plain + i * RUN_CHUNK, want[it[i].tag], RUN_CHUNK);
 	return 0;
 }
 
@@ -545,6 +576,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fetch__every_item_once),
+		cmocka_unit_test(test_fetch__neighbours_come_together),
 		cmocka_unit_test(test_fetch__reads_each_pack_about_once),
 		cmocka_unit_test(test_fetch__unknown_ids_are_reported),
 		cmocka_unit_test(test_fetch__the_sink_and_cancel_stop_it),
