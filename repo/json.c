@@ -26,9 +26,10 @@ static size_t count_values(const char *p, size_t len)
 	return n;
 }
 
-/* Whether an allocation of the parse at hand failed.  jansson has no other way to tell: of some failures it makes
- * syntax errors, and strings for which there is no room it cuts short without a word. */
+/* Whether an allocation of the parse or dump at hand failed.  jansson has no other way to tell: of some failures it makes
+ * syntax errors, strings for which there is no room it cuts short, and keys it leaves out, without a word. */
 static _Thread_local bool starved;
+static pthread_once_t malloc_once = PTHREAD_ONCE_INIT;
 
 static void *counted_malloc(size_t n)
 {
@@ -43,7 +44,11 @@ static void take_over_malloc(void)
 	json_set_alloc_funcs(counted_malloc, free);
 }
 
-static pthread_once_t malloc_once = PTHREAD_ONCE_INIT;
+void js_begin(void)
+{
+	pthread_once(&malloc_once, take_over_malloc);
+	starved = false;
+}
 
 int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 {
@@ -53,8 +58,7 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 
 	if (len > PAYLOAD_MAX_BYTES || count_values(text, len) > VALUES_MAX)
 		return err_set(e, ERR_CORRUPT, "JSON of %zu bytes has more values than an object can have", len);
-	pthread_once(&malloc_once, take_over_malloc);
-	starved = false;
+	js_begin();
 	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
 	if (starved) {
 		json_decref(j);
@@ -73,11 +77,15 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 
 int js_dump(json_t *j, char **ret, size_t *ret_len, struct err *e)
 {
-	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	char *text;
 
+	js_begin();
+	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
-	if (!text)
+	if (!text || starved) {
+		free(text);
 		return err_set(e, ERR_NOMEM, "no memory to build JSON");
+	}
 	*ret_len = strlen(text);
 	*ret = text;
 	return 0;

@@ -19,6 +19,9 @@
 
 static inline void js_decref(json_t **j) { json_decref(*j); }	/* for CLEANUP; NULL is fine */
 
+/* Makes jansson's allocations counted; js_parse and js_dump do it themselves, but it must have been done before several
+ * threads use jansson. */
+void js_begin(void);
 /* One object; no duplicate members, a bounded number of values. */
 MUST_CHECK int js_parse(const void *text, size_t len, json_t **ret, struct err *e);
 /* The text of j, malloc'ed.  Takes ownership of j (may be NULL: out of memory while it was built). */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "repo/json_internal.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
@@ -64,6 +65,7 @@ int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret,
 {
 	struct repo *r;
 
+	js_begin();
 	if (sodium_init() < 0)
 		return err_set(e, ERR_INTERNAL, "the cryptographic library does not start");
 	r = calloc(1, sizeof(*r));

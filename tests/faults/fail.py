@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""fail.py [--part N] [--classes A,B] [--device PATH] [COMMAND...]: in each command the Nth call of each class fails.
+"""fail.py [--part N] [--classes A,B] [--first] [--device PATH] [COMMAND...]: in each command the Nth call of each class fails.
 
---part: at most N cases of one command, class and fault, spread evenly (SEED says where they begin).  COMMAND: only these.
+--first: of each class only the first fault.  --part: at most N cases of one command, class and fault, spread evenly (SEED says where they begin).  COMMAND: only these.
 All messages go to the file `messages`, with how often each came, to be read by people.
 """
 import argparse
@@ -165,6 +165,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument('--part', type=int, default=0)
     p.add_argument('--classes', default=','.join(FAULTS))
+    p.add_argument('--first', action='store_true')
     p.add_argument('--device')
     p.add_argument('commands', nargs='*')
     a = p.parse_args()
@@ -178,7 +179,7 @@ def main():
         for i, c in enumerate(commands):
             for cls in a.classes.split(','):
                 results = []
-                for fault in FAULTS[cls]:
+                for fault in FAULTS[cls][:1 if a.first else None]:
                     some = every(alone if c.name == 'restore device' else pool, i, cls, fault, totals[i, cls], a.part)
                     messages.update((c.name, cls, fault[1], message) for _, _, message in some if message)
                     results += some
