@@ -34,7 +34,10 @@ struct loading {
 	struct name_list names;		/* manifests that the store lists */
 	VEC(struct backup) found;
 	VEC(struct link) links;
+	struct seen before;		/* what was remembered before the store was asked */
 	struct seen seen;		/* newest of each writer, to be remembered */
+	bool quiet;			/* only count what is missing */
+	uint32_t missing;
 	uint32_t bad;
 	backup_problem_fn fn;		/* may be NULL */
 	void *opaque;
@@ -46,6 +49,7 @@ static void loading_done(struct loading *l)
 
 	backup_list_free(&rest);
 	VEC_DONE(&l->links);
+	seen_done(&l->before);
 	seen_done(&l->seen);
 	name_list_free(&l->names);
 	protocol_free(l->view);
@@ -178,16 +182,19 @@ static int report_missing(struct loading *l, const char *name, const char *vm, c
 {
 	char hex[2 * SLOT_BYTES + 1], when[32], text[200];
 
+	l->missing++;
+	if (l->quiet)
+		return 0;
 	snprintf(text, sizeof(text), "backup %" PRIu64 "%s%s%s%s of %s by slot %s is missing", sequence, vm ? " (" : "",
 		 vm ? vm : "", vm ? ")" : "", which, clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
 	repo_notice(l->r, "the storage shows less than it did: %s", text);
 	return tell(l, "backup-missing", name, vm, text, e);
 }
 
-static int check_heads(struct loading *l, const struct seen *before, struct err *e)
+static int check_heads(struct loading *l, struct err *e)
 {
-	for (size_t i = 0; i < before->heads.n; i++) {
-		const struct seen_head *h = &before->heads.p[i];
+	for (size_t i = 0; i < l->before.heads.n; i++) {
+		const struct seen_head *h = &l->before.heads.p[i];
 		struct object_name n = {
 			.type = OBJECT_MANIFEST, .slot = h->slot, .session = h->session, .hash = h->hash
 		};
@@ -214,7 +221,7 @@ static int report_gap(struct loading *l, const struct link *k, struct err *e)
 }
 
 /* Each manifest names its writer's previous one: a gap that neither a tombstone nor an eviction explains is a loss. */
-static int check_links(struct loading *l, const struct seen *before, struct err *e)
+static int check_links(struct loading *l, struct err *e)
 {
 	VEC(struct id) there = { 0 };
 	struct object_name n;
@@ -235,8 +242,8 @@ static int check_links(struct loading *l, const struct seen *before, struct err 
 		const struct link *k = &l->links.p[i];
 		bool reported = false;
 
-		for (size_t s = 0; s < before->heads.n; s++)
-			reported |= id_eq(&before->heads.p[s].hash, &k->hash);
+		for (size_t s = 0; s < l->before.heads.n; s++)
+			reported |= id_eq(&l->before.heads.p[s].hash, &k->hash);
 		if (reported || bsearch(&k->hash, there.p, there.n, sizeof(*there.p), by_hash) ||
 		    protocol_explains_missing(l->view, &k->slot, &k->hash))
 			continue;
@@ -251,6 +258,9 @@ static int report_record(struct loading *l, const struct slot_id *slot, struct e
 {
 	char hex[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES], text[80];
 
+	l->missing++;
+	if (l->quiet)
+		return 0;
 	text_hex(slot->b, SLOT_BYTES, hex);
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_SLOT), hex);
 	snprintf(text, sizeof(text), "the newest record of key slot %s is missing", hex);
@@ -258,7 +268,21 @@ static int report_record(struct loading *l, const struct slot_id *slot, struct e
 	return tell(l, "slot-record-missing", name, NULL, text, e);
 }
 
-static int check_slots(struct loading *l, const struct seen *before, struct err *e)
+static int check_slots(struct loading *l, struct err *e)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < l->before.slots.n && rc == 0; i++) {
+		const struct slot_info *s = repo_slot(l->r, &l->before.slots.p[i].slot);
+
+		if (!s || s->serial < l->before.slots.p[i].serial)
+			rc = report_record(l, &l->before.slots.p[i].slot, e);
+	}
+	return rc;
+}
+
+/* The newest records that we know are to be remembered. */
+static int note_slots(struct loading *l, struct err *e)
 {
 	int rc = 0;
 
@@ -272,31 +296,48 @@ static int check_slots(struct loading *l, const struct seen *before, struct err 
 			rc = e->code;
 	}
 	pthread_mutex_unlock(&l->r->lock);
-	for (size_t i = 0; i < before->slots.n && rc == 0; i++) {
-		const struct slot_info *s = repo_slot(l->r, &before->slots.p[i].slot);
-
-		if (s && s->serial >= before->slots.p[i].serial)
-			continue;
-		rc = report_record(l, &before->slots.p[i].slot, e);
-	}
 	return rc;
 }
 
+static int check_all(struct loading *l, struct err *e)
+{
+	return check_heads(l, e) < 0 || check_links(l, e) < 0 || check_slots(l, e) < 0 ? e->code : 0;
+}
+
+/* Asks the store anew. */
+static int look_again(struct loading *l, struct err *e)
+{
+	struct protocol_view *view;
+	struct name_list names;
+
+	if (slots_load(l->r, e) < 0 || object_list(l->r, OBJECT_MANIFEST, &names, e) < 0)
+		return e->code;
+	name_list_free(&l->names);
+	l->names = names;
+	if (protocol_load(l->r, false, &view, e) < 0)
+		return e->code;
+	protocol_free(l->view);
+	l->view = view;
+	return 0;
+}
+
+/*
+ * Others commit, and change key slots, while we list: a listing is no moment, it can show a backup and not the one
+ * before it.  So what seems to be missing is looked for once more, now that everything that we know of is older than
+ * the listing.
+ */
 static int check_seen(struct loading *l, struct err *e)
 {
-	struct seen before = { 0 };
-	int rc = state_load(l->r, &before, e);
-
-	if (rc == 0)
-		rc = check_heads(l, &before, e);
-	if (rc == 0)
-		rc = check_links(l, &before, e);
-	if (rc == 0)
-		rc = check_slots(l, &before, e);
-	if (rc == 0)
-		state_merge(l->r, &l->seen);
-	seen_done(&before);
-	return rc;
+	l->quiet = true;
+	if (check_all(l, e) < 0)
+		return e->code;
+	l->quiet = false;
+	if (l->missing && (look_again(l, e) < 0 || check_all(l, e) < 0))
+		return e->code;
+	if (note_slots(l, e) < 0)
+		return e->code;
+	state_merge(l->r, &l->seen);
+	return 0;
 }
 
 /* --- listing ------------------------------------------------------------------------------------------------------ */
@@ -313,11 +354,14 @@ static int by_vm_and_time(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-/* Manifests are listed before the protocol objects: what those say then holds for every manifest that was there. */
+/* What we remember is read before the store is asked: another process of this client may remember more meanwhile.
+ * Manifests are listed before the protocol objects: what those say then holds for every manifest that was there. */
 static int load_all(struct loading *l, struct err *e)
 {
-	int rc = object_list(l->r, OBJECT_MANIFEST, &l->names, e);
+	int rc = state_load(l->r, &l->before, e);
 
+	if (rc == 0)
+		rc = object_list(l->r, OBJECT_MANIFEST, &l->names, e);
 	if (rc == 0)
 		rc = protocol_load(l->r, false, &l->view, e);
 	for (size_t i = 0; i < l->names.n && rc == 0; i++) {

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "base/text.h"
 #include "repo/check_internal.h"
@@ -17,6 +18,7 @@
 #include "transport/store.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
+#define ADDING_NS ((int64_t)3600 * 1000000000)	/* `key add` is not thought to take longer */
 
 enum { HAS_SESSION = 1, HAS_MANIFEST = 2, HAS_RUN = 4, HAS_OTHER = 8, HAS_DONE = 16, IS_BACKUP = 32 };
 
@@ -300,21 +302,53 @@ static int judge_session(struct check *c, const struct check_session *s, struct 
 	return check_report(c, &f, e);
 }
 
-/* Slots and their key objects belong together.  A record is stored first: one that was never used may be what an
- * interrupted `key add` left. */
+/*
+ * Slots and their key objects belong together.  A record is stored first: one that was never used may be what an
+ * interrupted `key add` left, or, while it is young, one that is at it now.
+ */
 static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)
 {
 	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
 	bool used = s->kind == SECRET_RECOVERY;
 
-	if (s->removed || s->present)
-		return 0;
 	for (size_t i = 0; i < c->sessions.p.n && !used; i++)
 		used = slot_eq(&c->sessions.p.p[i].slot, &s->id);
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
-	return check_find(c, used ? CHECK_DAMAGE : CHECK_WARNING, "key-missing", name, e,
+	return check_find(c, used ? CHECK_DAMAGE : clock_wall_ns() - s->time_ns < ADDING_NS ? CHECK_INFO : CHECK_WARNING,
+			  "key-missing", name, e,
 			  "key slot \"%s\" has no key object, so its secret opens nothing%s", s->label ? s->label : "",
 			  used ? "" : "; an interrupted `kedge key add` leaves that, too");
+}
+
+static const struct slot_info *find_slot(const struct slot_list *l, const struct slot_id *id)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (slot_eq(&l->p[i].id, id))
+			return &l->p[i];
+	return NULL;
+}
+
+static bool lacks_key(const struct slot_info *s) { return s && !s->removed && !s->present; }
+
+/* Records and key objects are not read at one moment, and others add and remove slots: what seems to be without a key
+ * is looked at once more. */
+static int judge_slots(struct check *c, const struct slot_list *l, struct err *e)
+{
+	struct slot_list again = { 0 };
+	bool looked = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < l->n && rc == 0; i++) {
+		if (!lacks_key(&l->p[i]))
+			continue;
+		if (!looked)
+			rc = repo_slots(c->r, &again, e);
+		looked = true;
+		if (rc == 0 && lacks_key(find_slot(&again, &l->p[i].id)))
+			rc = judge_slot(c, &l->p[i], e);
+	}
+	slot_list_free(&again);
+	return rc;
 }
 
 static int check_slots(struct check *c, struct err *e)
@@ -327,17 +361,12 @@ static int check_slots(struct check *c, struct err *e)
 	if (object_list(c->r, OBJECT_KEY, &keys, e) < 0)
 		return e->code;
 	rc = repo_slots(c->r, &l, e);
-	for (size_t i = 0; i < l.n && rc == 0; i++)
-		rc = judge_slot(c, &l.p[i], e);
-	for (size_t i = 0; i < keys.n && rc == 0; i++) {
-		bool known = !object_name_parse(keys.p[i], &n);
-
-		for (size_t k = 0; k < l.n && !known; k++)
-			known = slot_eq(&l.p[k].id, &n.slot);
-		if (!known)
+	if (rc == 0)
+		rc = judge_slots(c, &l, e);
+	for (size_t i = 0; i < keys.n && rc == 0; i++)
+		if (object_name_parse(keys.p[i], &n) && !find_slot(&l, &n.slot))
 			rc = check_find(c, CHECK_DAMAGE, "slot-record-missing", keys.p[i], e,
 					"there is no record of its slot: it opens nothing");
-	}
 	slot_list_free(&l);
 	name_list_free(&keys);
 	return rc;

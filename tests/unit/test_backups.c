@@ -348,6 +348,60 @@ static void test_seen__older_slot_record(void **state)
 	name_list_free(&after);
 }
 
+/* Another process of this client, which shares its state folder and works while this one lists. */
+struct other {
+	struct repo *repo;
+	struct slot_id spare;
+	struct id head;
+	bool done;
+};
+
+static int work_meanwhile(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	char name[OBJECT_NAME_BYTES];
+	struct other *o = opaque;
+	struct backup_list l;
+
+	if (o->done || c->when != STORE_FAULT_AFTER || strcmp(c->op, "list") || strncmp(c->name, "manifests", 9))
+		return 0;
+	o->done = true;
+	commit_as(o->repo, "web", 2, &o->head, true, &o->head, name);
+	assert_ok(repo_slot_remove(o->repo, &o->spare, false, e), e);
+	assert_ok(repo_backups(o->repo, NULL, &l, NULL, e), e);	/* remembers both */
+	backup_list_free(&l);
+	return 0;
+}
+
+static void test_seen__others_work_meanwhile(void **state)
+{
+	struct slot_new_opts so = { .label = "spare", .role = ROLE_FULL, .argon_passes = 1, .argon_kib = 8192 };
+	struct repo_open_opts oo = { .state_dir = state_dir };
+	struct secret *spare = test_secret("spare"), *own = test_secret(TEST_PASSWORD);
+	struct other o = { .done = false };
+	struct err e = ERR_INIT;
+	char a[OBJECT_NAME_BYTES];
+	struct backup_list l;
+	uint32_t bad;
+
+	(void)state;
+	commit("web", 1, NULL, &o.head, a);
+	assert_ok(repo_slot_add(t.repo, spare, &so, &o.spare, &e), &e);
+	assert_ok(repo_open(t.store, own, &oo, &o.repo, &e), &e);
+	assert_ok(store_fault_new(t.store, work_meanwhile, &o, &t.store, &e), &e);
+	t.repo->store = t.store;
+	(void)list(NULL, &l, &bad);
+	assert_true(o.done);
+	assert_string_equal(t.notices, "");
+	assert_int_equal(bad, 0);
+	backup_list_free(&l);
+	assert_int_equal(list(NULL, &l, &bad), 2);
+	assert_int_equal(bad, 0);
+	backup_list_free(&l);
+	secret_free(spare);
+	secret_free(own);
+	repo_close(o.repo);
+}
+
 static void test_seen__damaged_state_file(void **state)
 {
 	CLEANUP(free_ptr) char *path = NULL;
@@ -614,6 +668,7 @@ int main(void)
 		T(test_seen__forgotten_and_gone_is_no_loss),
 		T(test_seen__gap_in_the_chain),
 		T(test_seen__older_slot_record),
+		T(test_seen__others_work_meanwhile),
 		T(test_seen__damaged_state_file),
 		T(test_own_head__from_store_and_memory),
 		T(test_cache__far_stores_are_read_once),
