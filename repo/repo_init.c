@@ -91,6 +91,17 @@ static int init_config(const struct repo_init_opts *o, struct repo_config *c, st
 	return 0;
 }
 
+/* What is there may be what we put, of which the reply was lost. */
+static bool is_ours(struct repo *r, const struct buf *config)
+{
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct err e = ERR_INIT;
+	size_t len;
+
+	return store_get(r->store, CONFIG_NAME, ENVELOPE_MAX_BYTES, &p, &len, &e) == 0 && len == config->len &&
+	       !memcmp(p, config->p, len);
+}
+
 /* Two inits at once: the later config is refused where the store can tell. */
 static int put_config(struct repo *r, struct err *e)
 {
@@ -105,6 +116,10 @@ static int put_config(struct repo *r, struct err *e)
 	rc = envelope_seal(r, OBJECT_CONFIG, json, len, &out, e);
 	if (rc == 0)
 		rc = store_put(r->store, CONFIG_NAME, out.p, out.len, STORE_PUT_IF_ABSENT, e);
+	if (rc == ERR_EXISTS && is_ours(r, &out)) {
+		err_clear(e);
+		rc = 0;
+	}
 	buf_done(&out);
 	if (rc == ERR_EXISTS)
 		(void)err_hint(e, "another init made a repository there meanwhile; its keys are the ones that count");
@@ -112,10 +127,11 @@ static int put_config(struct repo *r, struct err *e)
 }
 
 /*
- * Our config is in place, so no other init's slots can ever open anything.  They go, lest every opening stumbles over
- * them; what can't be removed is passed over for ever.
+ * One config is in place, so the other inits' slots can never open anything.  They go, lest every opening stumbles over
+ * them: who won removes what was left there (ours: false), who lost what it has put itself.  What can't be removed is
+ * passed over for ever.
  */
-static void remove_leftovers(struct repo *r, const struct slot_id own[2])
+static void remove_slots(struct repo *r, const struct slot_id own[2], bool ours)
 {
 	static const enum object_type kinds[] = { OBJECT_KEY, OBJECT_SLOT };
 
@@ -128,11 +144,11 @@ static void remove_leftovers(struct repo *r, const struct slot_id own[2])
 		if (object_list(r, kinds[k], &l, &e) < 0)
 			return;
 		for (size_t i = 0; i < l.n; i++)
-			if (object_name_parse(l.p[i], &n) && !slot_eq(&n.slot, &own[0]) && !slot_eq(&n.slot, &own[1]))
+			if (object_name_parse(l.p[i], &n) && (slot_eq(&n.slot, &own[0]) || slot_eq(&n.slot, &own[1])) == ours)
 				rest += store_remove(r->store, l.p[i], &e) < 0;
 		name_list_free(&l);
 		if (rest)
-			LOG_DEBUG("%zu objects of an interrupted init stay: %s", rest, e.cause);
+			LOG_DEBUG("%zu objects of an init that made no repository stay: %s", rest, e.cause);
 	}
 }
 
@@ -153,10 +169,13 @@ int repo_init(struct store *s, const struct secret *secret, const struct repo_in
 		return e->code;
 	if (o->show && o->show(o->opaque, recovery, e) < 0)
 		return e->code;
-	if (put_config(r, e) < 0)
+	if (put_config(r, e) < 0) {
+		if (e->code == ERR_EXISTS)
+			remove_slots(r, own, true);
 		return e->code;
+	}
 	if (unfinished)
-		remove_leftovers(r, own);
+		remove_slots(r, own, false);
 	*ret_recovery = STEAL(recovery);
 	return 0;
 }
