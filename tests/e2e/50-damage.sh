@@ -11,7 +11,10 @@ pack=$(k list --json a >/dev/null; ls -S repo/data/*/*/* | tail -1)
 packs=$(ls repo/data/*/*/*)
 for p in $packs; do
 	chmod u+w "$p"; cp "$p" saved
-	printf '\xff' | dd of="$p" bs=1 seek=100000 conv=notrunc status=none
+	# another byte than the one that is there, whatever that is
+	was=$(od -An -tu1 -j100000 -N1 "$p")
+	printf "\\x$(printf %02x $((was ^ 255)))" | dd of="$p" bs=1 seek=100000 conv=notrunc status=none
+	! cmp -s "$p" saved || die "the pack was not damaged"
 	expect 6 k check --read-data
 	grep -q "$(basename "$p" | cut -c1-16)" out err || { cat out err; die "check does not name the pack"; }
 	grep -Eq '\b(a|b)\b' out err || die "check does not name the VM"
