@@ -57,12 +57,16 @@ struct seal_job {
 	struct segment_sealed sealed;
 };
 
+struct crypto_generichash_blake2b_state;
+
 /* A pack that is being filled; the assembler's. */
 struct open_pack {
 	enum pack_kind kind;
 	struct buf bytes;
 	struct directory *dir;		/* NULL: empty */
 	size_t payload;			/* length of the directory, encoded */
+	struct crypto_generichash_blake2b_state *hash;	/* of the first `hashed` bytes; aligned, so on its own */
+	size_t hashed;
 };
 
 /* A finished pack on its way. */

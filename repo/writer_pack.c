@@ -30,6 +30,27 @@ void open_pack_done(struct open_pack *p)
 	buf_done(&p->bytes);
 	directory_free(p->dir);
 	p->dir = NULL;
+	free(STEAL(p->hash));
+}
+
+static int hash_begin(struct open_pack *p, struct err *e)
+{
+	size_t align = _Alignof(crypto_generichash_blake2b_state);
+
+	p->hashed = 0;
+	p->hash = aligned_alloc(align, round_up(sizeof(*p->hash), align));
+	if (!p->hash)
+		return err_set(e, ERR_NOMEM, "no memory for a pack");
+	(void)crypto_generichash_blake2b_init(p->hash, NULL, 0, ID_BYTES);	/* fails for lengths only */
+	return 0;
+}
+
+/* Takes in what has been appended.  A pack is hashed as it grows: hashed at its end, it would hold up the sealers for
+ * as long as that takes. */
+static void hash_more(struct open_pack *p)
+{
+	(void)crypto_generichash_blake2b_update(p->hash, p->bytes.p + p->hashed, p->bytes.len - p->hashed);
+	p->hashed = p->bytes.len;
 }
 
 static size_t row_bytes(const struct segment_sealed *s)
@@ -64,7 +85,11 @@ static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind
 	randombytes_buf(p->dir->salt, SALT_BYTES);
 	p->payload = DIR_HEAD_BYTES;
 	buf_init(&p->bytes, PACK_MAX_BYTES);
-	return buf_room(&p->bytes, w->plan.pack_target[kind - 1], e) ? 0 : e->code;
+	if (hash_begin(p, e) < 0 || !buf_room(&p->bytes, w->plan.pack_target[kind - 1], e)) {
+		open_pack_done(p);	/* there is nothing in it to be saved */
+		return e->code;
+	}
+	return 0;
 }
 
 /* The row of a key, added when it is new.  Keys come in order, so the last rows are the likely ones. */
@@ -105,6 +130,7 @@ static int append(struct repo_writer *w, const struct seal_job *job, struct err 
 	    segment_add_row(p->dir, &job->sealed, p->bytes.len, key, repo_own_slot(w->r), e) < 0 ||
 	    buf_add(&p->bytes, job->sealed.bytes, job->sealed.len, e) < 0)
 		return e->code;
+	hash_more(p);
 	p->payload += row_bytes(&job->sealed);
 	return 0;
 }
@@ -158,10 +184,12 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 		return err_ctx(e, "closing a pack");
 	}
 	d->dir = STEAL(p->dir);
+	hash_more(p);
+	(void)crypto_generichash_blake2b_final(p->hash, n.hash.b, ID_BYTES);
+	free(STEAL(p->hash));
 	d->bytes = buf_take(&p->bytes, &d->len);
 	n.slot = *repo_own_slot(w->r);
 	n.session = *session_id_of(w->session);
-	hash_bytes(d->bytes, d->len, &n.hash);
 	object_name_text(&n, d->name);
 	*ret = d;
 	return 0;
