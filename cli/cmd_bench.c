@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "cli/msg.h"
 #include "repo/limits.h"
+#include "repo/writer.h"
 
 struct bench_opts {
 	const char *dir;
@@ -16,7 +17,7 @@ struct bench_opts {
 
 static const struct opt bench_options[] = {
 	OPT(struct bench_opts, dir, 0, OPT_TEXT, "dir", "DIR", "measure writing there too, with fsync"),
-	OPT(struct bench_opts, level, 0, OPT_NUMBER, "level", "N", "zstd level (default 3)", .min = 1, .max = 19),
+	OPT(struct bench_opts, level, 0, OPT_NUMBER, "level", "N", "zstd level (default 1)", .min = 1, .max = 19),
 	OPT(struct bench_opts, size, 0, OPT_SIZE, "size", "SIZE", "how much to measure on, 2M to 1G (default 64M)",
 	    .min = 2 * MIB, .max = GIB),
 	{ .name = NULL },
@@ -114,10 +115,11 @@ static int run(struct cli *c, void *opts, struct err *e)
 {
 	const struct bench_opts *o = opts;
 	CLEANUP(limits_data_done) struct limits_data d = { .max = (size_t)(o->size ? o->size : 64 * MIB) };
+	int level = o->level ? (int)o->level : COMPRESS_DEFAULT_LEVEL;
 	struct limits l;
 
 	if ((c->nargs ? limits_data_add(&d, c->args[0], &c->cancel, e) : add_self(&d, &c->cancel, e)) < 0 ||
-	    limits_measure(&d, o->level ? (int)o->level : 3, o->dir, (unsigned)c->g.threads, &c->cancel, &l, e) < 0)
+	    limits_measure(&d, level, o->dir, (unsigned)c->g.threads, &c->cancel, &l, e) < 0)
 		return e->code;
 	return c->g.json ? report_json(&l, &d, e) : report(c, &l, &d, e);
 }

@@ -57,7 +57,8 @@ static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 static int level_of(const struct repo_writer_opts *o)
 {
 	static const int levels[] = {
-		[COMPRESS_DEFAULT] = 3, [COMPRESS_FAST] = 1, [COMPRESS_MAX] = 15, [COMPRESS_OFF] = 0
+		[COMPRESS_DEFAULT] = COMPRESS_DEFAULT_LEVEL, [COMPRESS_FAST] = -1, [COMPRESS_MAX] = 15,
+		[COMPRESS_OFF] = 0
 	};
 
 	return o->zstd_level ? o->zstd_level : levels[o->compression];

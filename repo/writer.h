@@ -18,7 +18,8 @@
 
 struct repo_writer;
 
-enum compression { COMPRESS_DEFAULT = 0, COMPRESS_FAST, COMPRESS_MAX, COMPRESS_OFF };	/* zstd 3, 1, 15, none */
+enum compression { COMPRESS_DEFAULT = 0, COMPRESS_FAST, COMPRESS_MAX, COMPRESS_OFF };	/* zstd 1, -1, 15, none */
+#define COMPRESS_DEFAULT_LEVEL 1
 
 struct repo_writer_opts {
 	const char *vm;			/* for the session object; may be NULL */

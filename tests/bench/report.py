@@ -224,7 +224,7 @@ class Report:
                             + [mib(median(x[f] for x in mine)) for f in fields])
         return ("## Limits\n\nWhat `kedge bench` measured beside the runs, MiB a second of one core while all work; the limits above "
                 "follow from\nthese and from how much of the data is not zero, and new.\n\n" + table(
-                    ["", "read, MiB", "not zero", "new", "ratio", "BLAKE2b", "zstd -3", "decoding", "sealing", "opening",
+                    ["", "read, MiB", "not zero", "new", "ratio", "BLAKE2b", "zstd -1", "decoding", "sealing", "opening",
                      "writing a file", "reading it"], rows)) if rows else ""
 
 

@@ -183,6 +183,7 @@ default=$(stored c1) off=$(stored c2 --compression off) max=$(stored c3 --compre
 alone=$(stored c5 --no-shared-compression)
 [ "$off" -gt 4000000 ] || fail "--compression off stored $off"
 [ "$default" -lt $((off / 2)) ] || fail "default compression stored $default"
+[ "$default" -lt "$fast" ] || fail "default stored $default, fast $fast"
 [ "$max" -lt "$fast" ] || fail "max stored $max, fast $fast"
 [ "$alone" -gt "$default" ] || fail "single chunks stored $alone, shared $default"
 exits 2 k --compression zip web.qcow2
