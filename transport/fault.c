@@ -94,6 +94,15 @@ static int fault_stat(struct store *s, const char *name, struct store_stat *ret,
 	return 0;
 }
 
+static int fault_sync(struct store *s, const char *prefix, struct err *e)
+{
+	struct fault *f = (struct fault *)s;
+
+	if (ask(f, STORE_FAULT_BEFORE, "sync", prefix, NULL, 0, e) < 0)
+		return e->code;
+	return reply(f, "sync", prefix, NULL, 0, store_sync(f->inner, prefix, e), e);
+}
+
 static const struct store_ops fault_ops = {
 	.kind = "fault",
 	.close = fault_close,
@@ -102,6 +111,7 @@ static const struct store_ops fault_ops = {
 	.list = fault_list,
 	.remove = fault_remove,
 	.stat = fault_stat,
+	.sync = fault_sync,
 };
 
 int store_fault_new(struct store *inner, store_fault_fn hook, void *opaque, struct store **ret, struct err *e)

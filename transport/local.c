@@ -170,6 +170,7 @@ static const struct store_ops local_ops = {
 	.list = local_list,
 	.remove = local_remove,
 	.stat = local_stat,
+	.sync = local_sync,
 };
 
 static void close_dir(DIR **d)
@@ -220,7 +221,15 @@ static int make_root(const char *path, struct err *e)
 {
 	if (mkdir(path, 0700) == 0)
 		return fs_sync_parent(path, e);
-	return errno == EEXIST ? 0 : err_sys(e, "new folder %s", path);
+	if (errno != EEXIST)
+		return err_sys(e, "new folder %s", path);
+	/* Made a moment ago, by hand or by an init that died; somebody else vouches for it where we may not read. */
+	if (fs_sync_parent(path, e) == 0)
+		return 0;
+	if (e->os_errno != EACCES)
+		return e->code;
+	err_clear(e);
+	return 0;
 }
 
 int store_local_open(const char *path, bool create, struct store **ret, struct err *e)

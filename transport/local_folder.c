@@ -1,4 +1,4 @@
-/* local_folder.c - the folder store's way down to a folder, and its listing. */
+/* local_folder.c - the folder store's way down to a folder, its syncing of what others put, and its listing. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -139,13 +139,7 @@ static int open_folder(struct local *l, const char *name, int *ret_fd, struct er
 	return walk(l, name, strlen(name), false, ret_fd, e);
 }
 
-/* ---- listing ---- */
-
-struct listing {
-	store_list_fn fn;
-	void *opaque;
-	char name[STORE_NAME_MAX + 1];	/* of the folder or object at hand */
-};
+/* ---- making durable what others put ---- */
 
 static void close_dir(DIR **d)
 {
@@ -159,6 +153,78 @@ static bool is_part(const char *s)
 {
 	return s[0] != '\0' && s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-")] == '\0';
 }
+
+/* Takes fd over: fsync of it and of all folders below.  The depth is bounded by the length of a name. */
+static int sync_tree(int fd, size_t len, struct err *e)
+{
+	CLEANUP(close_dir) DIR *d = fdopendir(fd);
+	struct dirent *de;
+
+	if (!d) {
+		err_sys(e, "folder");
+		close_fd(&fd);
+		return e->code;
+	}
+	/* first what is in it, so that it is read before it is synced: what shows later is not meant */
+	while (errno = 0, (de = readdir(d)) != NULL) {
+		size_t n = strlen(de->d_name);
+		int sub;
+
+		if (!is_part(de->d_name) || n + 1 > STORE_NAME_MAX - len)
+			continue;
+		sub = openat(dirfd(d), de->d_name, FOLDER_FLAGS);
+		if (sub < 0 && (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
+			continue;
+		if (sub < 0)
+			return err_sys(e, "folder %s", de->d_name);
+		if (sync_tree(sub, len + n + 1, e) < 0)
+			return e->code;
+	}
+	return errno ? err_sys(e, "folder") : local_sync_folder(dirfd(d), e);
+}
+
+int local_sync(struct store *s, const char *prefix, struct err *e)
+{
+	struct local *l = (struct local *)s;
+	CLEANUP(close_fd) int dir = openat(l->root_fd, ".", FOLDER_FLAGS);
+	char part[STORE_NAME_MAX + 1];
+	size_t at = 0, len = strlen(prefix);
+	int root;
+
+	if (dir < 0)
+		return err_sys(e, "folder");
+	while (at < len) {
+		size_t n = strcspn(prefix + at, "/");
+		int next;
+
+		memcpy(part, prefix + at, n);
+		part[n] = '\0';
+		next = openat(dir, part, FOLDER_FLAGS);
+		if (next < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+			return err_sys(e, "folder %s", part);
+		if (next < 0)		/* nothing is shown there: that is to stay so */
+			return local_sync_folder(dir, e);
+		if (!is_durable(l, prefix, at + n) && local_sync_folder(dir, e) < 0) {
+			close_fd(&next);
+			return e->code;
+		}
+		note_durable(l, prefix, at + n);
+		close_fd(&dir);
+		dir = next;
+		at += n + 1;
+	}
+	root = dir;
+	dir = -1;
+	return sync_tree(root, len, e);
+}
+
+/* ---- listing ---- */
+
+struct listing {
+	store_list_fn fn;
+	void *opaque;
+	char name[STORE_NAME_MAX + 1];	/* of the folder or object at hand */
+};
 
 static int list_folder(struct listing *li, int fd, size_t len, struct err *e);
 

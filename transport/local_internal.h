@@ -42,6 +42,7 @@ MUST_CHECK int local_tmp_open(struct local *l, struct local_tmp *ret, struct err
 MUST_CHECK int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool absent, struct err *e);
 void local_tmp_done(struct local_tmp *t);
 
+MUST_CHECK int local_sync(struct store *s, const char *prefix, struct err *e);
 MUST_CHECK int local_list(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 void local_stat_from(const struct stat *st, struct store_stat *ret);
 

@@ -20,7 +20,7 @@ MUST_CHECK int store_mem_new(struct store **ret, struct err *e);
 enum store_fault_when { STORE_FAULT_BEFORE, STORE_FAULT_AFTER };
 struct store_fault_call {
 	enum store_fault_when when;
-	const char *op;			/* "put", "read", "list", "remove", "stat" */
+	const char *op;			/* "put", "read", "list", "remove", "stat", "sync" */
 	const char *name;
 	void *buf;			/* put: the bytes (before); read: the result (after); else NULL */
 	size_t len;

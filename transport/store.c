@@ -182,3 +182,15 @@ int store_stat(struct store *s, const char *name, struct store_stat *ret, struct
 		return e->code;
 	return answer(s, name, s->ops->stat(s, name, ret, e), e);
 }
+
+int store_sync(struct store *s, const char *prefix, struct err *e)
+{
+	if (!prefix_ok(prefix)) {
+		err_set(e, ERR_INVALID, "a sync cannot have the prefix \"%.*s\"", STORE_NAME_MAX, prefix);
+		return err_ctx(e, "%s", s->location);
+	}
+	if (!s->ops->sync)
+		return 0;
+	LOG_DEBUG("sync %s", prefix);
+	return answer(s, prefix, s->ops->sync(s, prefix, e), e);
+}

@@ -56,6 +56,8 @@ struct store_ops {
 	int (*list)(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 	int (*remove)(struct store *s, const char *name, struct err *e);	/* absent: ERR_NOTFOUND */
 	int (*stat)(struct store *s, const char *name, struct store_stat *ret, struct err *e);
+	/* Makes durable what a list of prefix shows now; NULL: whatever is shown is. */
+	int (*sync)(struct store *s, const char *prefix, struct err *e);
 };
 
 /* First member of every implementation. */
@@ -75,6 +77,14 @@ MUST_CHECK int store_get(struct store *s, const char *name, size_t max, uint8_t 
 MUST_CHECK int store_list(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 MUST_CHECK int store_remove(struct store *s, const char *name, struct err *e);
 MUST_CHECK int store_stat(struct store *s, const char *name, struct store_stat *ret, struct err *e);
+/*
+ * What others put may be shown before their put returns, and be gone after a power cut.  When this returns 0, every object
+ * that a list of prefix showed when it was called is durable, and every removal that it showed is too.  For what is built
+ * upon and was not put by oneself.
+ */
+MUST_CHECK int store_sync(struct store *s, const char *prefix, struct err *e);
+/* False: store_sync does nothing, so there is no need to find out what for. */
+static inline bool store_needs_sync(const struct store *s) { return s->ops->sync != NULL; }
 bool store_name_ok(const char *name);
 
 #endif

@@ -709,6 +709,25 @@ static void test_local__full_disk(void **state)
 	assert_int_equal(umount(mnt), 0);
 }
 
+static void test_store__sync(void **state)
+{
+	struct store *s = ((struct fixture *)*state)->s;
+	struct err e = ERR_INIT;
+
+	put(s, "a/b/1", "1");
+	put(s, "a/c/d/2", "2");
+	assert_ok(store_sync(s, "", &e), &e);
+	assert_ok(store_sync(s, "a/", &e), &e);
+	assert_ok(store_sync(s, "a/b/", &e), &e);
+	assert_ok(store_sync(s, "a/x/y/", &e), &e);	/* that nothing is there is made durable too */
+	assert_ok(store_sync(s, "a/b/1/", &e), &e);
+	assert_err(store_sync(s, "../", &e), ERR_INVALID, &e);
+	err_clear(&e);
+	assert_err(store_sync(s, "a", &e), ERR_INVALID, &e);
+	err_clear(&e);
+	expect_list(s, "", "a/b/1 a/c/d/2 ");
+}
+
 /* ---- fault injection ---- */
 
 static void test_fault__each_op(void **state)
@@ -794,6 +813,7 @@ static void test_mem__shares_nothing(void **state)
 	cmocka_unit_test_setup_teardown(test_store__stat, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__list, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__list_stops, setup, teardown), \
+	cmocka_unit_test_setup_teardown(test_store__sync, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__list_while_removing, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__bad_names, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__large, setup, teardown), \
