@@ -299,6 +299,44 @@ static int note_slots(struct loading *l, struct err *e)
 	return rc;
 }
 
+static bool remembers_head(const struct seen *s, const struct seen_head *h)
+{
+	for (size_t i = 0; i < s->heads.n; i++)
+		if (slot_eq(&s->heads.p[i].slot, &h->slot) && s->heads.p[i].sequence >= h->sequence)
+			return true;
+	return false;
+}
+
+static bool remembers_slot(const struct seen *s, const struct seen_slot *p)
+{
+	for (size_t i = 0; i < s->slots.n; i++)
+		if (slot_eq(&s->slots.p[i].slot, &p->slot) && s->slots.p[i].serial >= p->serial)
+			return true;
+	return false;
+}
+
+/*
+ * Remembers what was seen for the first time.  It may be something whose put has not come back, or never did: a power cut
+ * would take it away again, and be reported as a loss for ever.  So it is made durable first.
+ */
+static void remember(struct loading *l)
+{
+	const struct seen *s = &l->seen;
+	struct err e = ERR_INIT;
+	int rc = 0;
+
+	for (size_t i = 0; i < s->heads.n && rc == 0; i++)
+		if (!remembers_head(&l->before, &s->heads.p[i]))
+			rc = object_sync(l->r, OBJECT_MANIFEST, &s->heads.p[i].slot, &s->heads.p[i].session, &e);
+	for (size_t i = 0; i < s->slots.n && rc == 0; i++)
+		if (!remembers_slot(&l->before, &s->slots.p[i]))
+			rc = object_sync(l->r, OBJECT_SLOT, &s->slots.p[i].slot, NULL, &e);
+	if (rc == 0)
+		state_merge(l->r, s);
+	else
+		repo_notice_err(l->r, &e, "what was seen of this storage is not remembered, since it may not be durable");
+}
+
 static int check_all(struct loading *l, struct err *e)
 {
 	return check_heads(l, e) < 0 || check_links(l, e) < 0 || check_slots(l, e) < 0 ? e->code : 0;
@@ -336,7 +374,8 @@ static int check_seen(struct loading *l, struct err *e)
 		return e->code;
 	if (note_slots(l, e) < 0)
 		return e->code;
-	state_merge(l->r, &l->seen);
+	if (l->r->state_dir)
+		remember(l);
 	return 0;
 }
 
@@ -445,15 +484,21 @@ int repo_own_head(struct repo *r, uint64_t *ret_sequence, struct id *ret_hash, s
 {
 	struct seen_head head = { 0 };
 	struct seen seen;
+	int rc = 0;
 
 	if (r->keys->role != ROLE_PUT && newest_listed(r, &head, e) < 0)
 		return e->code;
 	if (state_load(r, &seen, e) < 0)
 		return e->code;
+	/* The next manifest names it, and it may be one whose put never came back. */
+	if (head.sequence > 0 && !remembers_head(&seen, &head))
+		rc = object_sync(r, OBJECT_MANIFEST, &head.slot, &head.session, e);
 	for (size_t i = 0; i < seen.heads.n; i++)
 		if (slot_eq(&seen.heads.p[i].slot, &r->own) && seen.heads.p[i].sequence > head.sequence)
 			head = seen.heads.p[i];
 	seen_done(&seen);
+	if (rc < 0)
+		return rc;
 	*ret_sequence = head.sequence;
 	*ret_hash = head.hash;
 	return 0;

@@ -152,19 +152,28 @@ static int list_one(void *opaque, const char *name, const struct store_stat *st,
 	return name_list_add(&l->names, name, e);
 }
 
+/* "kind/", "kind/SLOT/" or "kind/SLOT/SESSION/". */
+static void prefix_of(enum object_type type, const struct slot_id *slot, const struct session_id *session,
+		      char prefix[static OBJECT_NAME_BYTES])
+{
+	char slot_hex[2 * SLOT_BYTES + 1], session_hex[2 * SESSION_BYTES + 1];
+
+	assert(object_prefix(type));
+	snprintf(prefix, OBJECT_NAME_BYTES, "%s", object_prefix(type));
+	if (slot)
+		snprintf(prefix, OBJECT_NAME_BYTES, "%s%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex));
+	if (slot && session)
+		snprintf(prefix, OBJECT_NAME_BYTES, "%s%s/%s/", object_prefix(type),
+			 text_hex(slot->b, SLOT_BYTES, slot_hex), text_hex(session->b, SESSION_BYTES, session_hex));
+}
+
 int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session,
 		   struct name_list *ret, struct err *e)
 {
 	struct listing l = { .r = r, .type = type, .session = session };
-	char prefix[OBJECT_NAME_BYTES], slot_hex[2 * SLOT_BYTES + 1], session_hex[2 * SESSION_BYTES + 1];
+	char prefix[OBJECT_NAME_BYTES];
 
-	assert(object_prefix(type));
-	snprintf(prefix, sizeof(prefix), "%s", object_prefix(type));
-	if (slot)
-		snprintf(prefix, sizeof(prefix), "%s%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex));
-	if (slot && session)
-		snprintf(prefix, sizeof(prefix), "%s%s/%s/", object_prefix(type),
-			 text_hex(slot->b, SLOT_BYTES, slot_hex), text_hex(session->b, SESSION_BYTES, session_hex));
+	prefix_of(type, slot, session, prefix);
 	if (store_list(r->store, prefix, list_one, &l, e) < 0) {
 		name_list_free(&l.names);
 		return e->code;
@@ -177,4 +186,13 @@ int object_list_of(struct repo *r, enum object_type type, const struct slot_id *
 int object_list(struct repo *r, enum object_type type, struct name_list *ret, struct err *e)
 {
 	return object_list_of(r, type, NULL, NULL, ret, e);
+}
+
+int object_sync(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session,
+		struct err *e)
+{
+	char prefix[OBJECT_NAME_BYTES];
+
+	prefix_of(type, slot, session, prefix);
+	return store_sync(r->store, prefix, e);
 }

@@ -67,6 +67,9 @@ MUST_CHECK int object_list(struct repo *r, enum object_type type, struct name_li
 /* As object_list, below one slot and session only (either may be NULL = any). */
 MUST_CHECK int object_list_of(struct repo *r, enum object_type type, const struct slot_id *slot,
 			      const struct session_id *session, struct name_list *ret, struct err *e);
+/* store_sync of the objects of a type, of one slot, of one of its sessions (NULL: all; a session needs its slot). */
+MUST_CHECK int object_sync(struct repo *r, enum object_type type, const struct slot_id *slot,
+			   const struct session_id *session, struct err *e);
 void name_list_free(struct name_list *l);
 bool name_list_has(const struct name_list *l, const char *name);	/* binary search */
 

@@ -47,8 +47,10 @@ bool session_is_evicted(const struct session *s);
 /* Posts the end marker. */
 MUST_CHECK int session_end(struct session *s, bool done, struct err *e);
 void session_free(struct session *s);
-/* Sessions (slot, session) of the own slot without an end marker, not this one: their orphaned packs may be used. */
-MUST_CHECK int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n, struct err *e);
+/* The session objects, sorted, of sessions without an end marker but this one; all: of any slot, else of the own.  The
+ * orphaned packs of the own slot's may be used.  What a session with an end marker put is durable, what one without has
+ * put may not be yet. */
+MUST_CHECK int session_unfinished(struct session *s, bool all, struct name_list *ret, struct err *e);
 
 /* Posts a read session that pins the points named; a store that can't be written to is reported by notice, not an
  * error. */

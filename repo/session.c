@@ -206,47 +206,55 @@ int session_end(struct session *s, bool done, struct err *e)
 	return 0;
 }
 
+/* An end marker's name up to its hash, which is what a session and its end have in common. */
 static int by_session(const void *key, const void *name)
 {
 	struct object_name n;
+	const struct object_name *k = key;
+	int c;
 
-	return object_name_parse(*(char *const *)name, &n) ? memcmp(key, n.session.b, SESSION_BYTES) : 1;
+	if (!object_name_parse(*(char *const *)name, &n))
+		return 1;
+	c = memcmp(k->slot.b, n.slot.b, SLOT_BYTES);
+	return c ? c : memcmp(k->session.b, n.session.b, SESSION_BYTES);
 }
 
-/* The names are of one slot, so they are sorted by session. */
-static bool has_session(const struct name_list *l, const struct session_id *id)
+static bool has_ended(const struct name_list *ends, const struct object_name *n)
 {
-	return l->n && bsearch(id->b, l->p, l->n, sizeof(*l->p), by_session);
+	return ends->n && bsearch(n, ends->p, ends->n, sizeof(*ends->p), by_session);
 }
 
-int session_unfinished(struct session *s, struct session_id **ret, size_t *ret_n, struct err *e)
+/* Takes out of l what has ended, and s itself. */
+static void keep_unfinished(const struct session *s, struct name_list *l, const struct name_list *ends)
 {
-	struct name_list begun = { 0 }, ended = { 0 };
-	struct session_id *out = NULL;
 	size_t n = 0;
-	int rc;
 
-	rc = object_list_of(s->r, OBJECT_SESSION, &s->r->own, NULL, &begun, e);
-	if (rc == 0)
-		rc = object_list_of(s->r, OBJECT_END, &s->r->own, NULL, &ended, e);
-	if (rc == 0) {
-		out = calloc(begun.n + 1, sizeof(*out));
-		if (!out)
-			rc = err_set(e, ERR_NOMEM, "no memory for %zu sessions", begun.n);
-	}
-	for (size_t i = 0; i < begun.n && rc == 0; i++) {
+	for (size_t i = 0; i < l->n; i++) {
 		struct object_name name;
 
-		if (object_name_parse(begun.p[i], &name) && !session_eq(&name.session, &s->id) &&
-		    !has_session(&ended, &name.session))
-			out[n++] = name.session;
+		if (!object_name_parse(l->p[i], &name) || has_ended(ends, &name) ||
+		    (session_eq(&name.session, &s->id) && slot_eq(&name.slot, &s->r->own)))
+			free(l->p[i]);
+		else
+			l->p[n++] = l->p[i];
 	}
-	name_list_free(&begun);
-	name_list_free(&ended);
-	if (rc < 0)
-		return rc;
-	*ret = out;
-	*ret_n = n;
+	l->n = n;
+}
+
+int session_unfinished(struct session *s, bool all, struct name_list *ret, struct err *e)
+{
+	const struct slot_id *slot = all ? NULL : &s->r->own;
+	struct name_list begun = { 0 }, ends = { 0 };
+
+	if (object_list_of(s->r, OBJECT_SESSION, slot, NULL, &begun, e) < 0)
+		return e->code;
+	if (object_list_of(s->r, OBJECT_END, slot, NULL, &ends, e) < 0) {
+		name_list_free(&begun);
+		return e->code;
+	}
+	keep_unfinished(s, &begun, &ends);
+	name_list_free(&ends);
+	*ret = begun;
 	return 0;
 }
 

@@ -468,7 +468,8 @@ static int remove_keys_of(struct repo *r, const struct slot_id *id, const char *
 		}
 	}
 	name_list_free(&keys);
-	return rc;
+	/* what is not listed any more may have been removed by a run that died before that was durable */
+	return rc < 0 ? rc : object_sync(r, OBJECT_KEY, id, NULL, e);
 }
 
 int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e)
@@ -494,6 +495,8 @@ int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struc
 		s->serial++;
 		s->time_ns = clock_wall_ns();
 		rc = put_record(r, s, e);
+	} else if (rc == 0) {
+		rc = object_sync(r, OBJECT_SLOT, id, NULL, e);
 	}
 	if (rc == 0)
 		rc = remove_keys_of(r, id, NULL, e);

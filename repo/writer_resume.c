@@ -4,6 +4,7 @@
  */
 #include "repo/pack.h"
 #include "repo/protocol.h"
+#include "repo/repo_internal.h"
 #include "repo/writer_internal.h"
 #include "transport/store.h"
 
@@ -56,27 +57,60 @@ static int use_orphan(struct repo_writer *w, const char *name, struct err *e)
 	return 0;
 }
 
-int writer_resume(struct repo_writer *w, struct err *e)
+static int use_orphans(struct repo_writer *w, const struct object_name *of, struct err *e)
 {
 	static const enum object_type kinds[] = { OBJECT_DATA_SEGMENT, OBJECT_NODE_SEGMENT };
-	CLEANUP(free_ptr) struct session_id *unfinished = NULL;
-	size_t n = 0;
-	int r;
+	struct name_list names;
+	int r = 0;
 
-	if (session_unfinished(w->session, &unfinished, &n, e) < 0)
-		return e->code;
-	for (size_t i = 0; i < 2 * n; i++) {
-		struct name_list names = { 0 };
-
-		r = object_list_of(w->r, kinds[i % 2], repo_own_slot(w->r), &unfinished[i / 2], &names, e);
+	for (size_t i = 0; i < 2 && r >= 0; i++) {
+		r = object_list_of(w->r, kinds[i], &of->slot, &of->session, &names, e);
+		if (r < 0)
+			break;
 		for (size_t k = 0; r >= 0 && k < names.n; k++) {
 			r = cancel_check(repo_cancel(w->r), e);
 			if (r == 0)
 				r = use_orphan(w, names.p[k], e);
 		}
 		name_list_free(&names);
-		if (r < 0)
-			return err_ctx(e, "packs of an interrupted run");
 	}
+	return r;
+}
+
+/*
+ * What the index and the orphans of an unfinished session give us is shown by the store, and that is all we know: its
+ * put may not have come back yet, or never, because its process died.  The manifest of this run will rest on it.
+ */
+static int make_durable(struct repo_writer *w, const struct object_name *of, struct err *e)
+{
+	static const enum object_type kinds[] = { OBJECT_DATA_SEGMENT, OBJECT_NODE_SEGMENT, OBJECT_RUN_TAIL };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (object_sync(w->r, kinds[i], &of->slot, &of->session, e) < 0)
+			return e->code;
 	return 0;
+}
+
+/* The index has been loaded. */
+int writer_resume(struct repo_writer *w, struct err *e)
+{
+	bool needs_sync = store_needs_sync(repo_store(w->r));
+	struct name_list unfinished;
+	int r;
+
+	r = session_unfinished(w->session, needs_sync, &unfinished, e);
+	if (r < 0)
+		return err_ctx(e, "packs of an interrupted run");
+	for (size_t i = 0; r >= 0 && i < unfinished.n; i++) {
+		struct object_name n;
+
+		if (!object_name_parse(unfinished.p[i], &n))
+			continue;
+		if (slot_eq(&n.slot, repo_own_slot(w->r)))
+			r = use_orphans(w, &n, e);
+		if (r >= 0 && needs_sync)
+			r = make_durable(w, &n, e);
+	}
+	name_list_free(&unfinished);
+	return r < 0 ? err_ctx(e, "packs of an interrupted run") : 0;
 }

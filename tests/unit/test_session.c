@@ -301,17 +301,25 @@ static void test_session__unfinished(void **state)
 	struct session *a = begin(), *b = begin(), *c = begin();
 	struct repo *other = test_repo_as(&t, ROLE_FULL, "other");
 	struct session *foreign = NULL;
-	struct session_id *ids = NULL;
+	struct object_name name;
+	struct name_list l;
 	struct err e = ERR_INIT;
-	size_t n = 99;
 
 	(void)state;
 	assert_ok(session_begin(other, SESSION_BACKUP, NULL, &foreign, &e), &e);
 	assert_ok(session_end(b, false, &e), &e);
-	assert_ok(session_unfinished(c, &ids, &n, &e), &e);
-	assert_int_equal(n, 1);
-	assert_true(session_eq(&ids[0], session_id_of(a)));
-	free(ids);
+	assert_ok(session_unfinished(c, false, &l, &e), &e);
+	assert_int_equal(l.n, 1);
+	assert_true(object_name_parse(l.p[0], &name));
+	assert_true(session_eq(&name.session, session_id_of(a)));
+	name_list_free(&l);
+	assert_ok(session_unfinished(c, true, &l, &e), &e);	/* of other slots too */
+	assert_int_equal(l.n, 2);
+	name_list_free(&l);
+	assert_ok(session_end(foreign, true, &e), &e);
+	assert_ok(session_unfinished(c, true, &l, &e), &e);
+	assert_int_equal(l.n, 1);
+	name_list_free(&l);
 	session_free(a);
 	session_free(b);
 	session_free(c);

@@ -336,6 +336,52 @@ static void test_writer__orphans_are_used_again(void **state)
 	run_fx_done(&fx);
 }
 
+/* What an interrupted run put may be shown without being durable: a run that builds upon it makes it so first. */
+static void test_writer__what_is_built_upon_is_synced(void **state)
+{
+	static const char *const prefixes[] = { "data/", "nodes/", "index/" };
+	struct repo_writer_opts o = { .vm = "vm" };
+	struct repo_writer_stats st;
+	struct run_fx fx;
+	struct repo_writer *w;
+	struct tree_ref t;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	run_fx_new(&fx);
+	fx.op = "sync";
+	fx.prefix = "data/";
+	fx.fail_at = 1;
+	fx.fail_code = ERR_IO;
+	for (int i = 0; i < 2; i++)	/* runs that ended left nothing to sync */
+		assert_ok(run_backup(&fx, 2, 10, false, &t, &st, &e), &e);
+	run_fx_calm(&fx);
+	fx.op = "put";
+	fx.prefix = "index/";
+	fx.when = STORE_FAULT_AFTER;
+	fx.fail_at = 1;
+	fx.fail_code = ERR_IO;
+	w = open_writer(&fx, 2);
+	assert_ok(run_disk(&fx, w, 1, CHUNKS, &t, &e), &e);
+	assert_err(repo_writer_flush(w, &e), ERR_IO, &e);
+	err_clear(&e);
+	repo_writer_close(w, false);
+	assert_int_equal(run_count(&fx, "end/"), 2);
+	for (size_t i = 0; i < 3; i++) {
+		run_fx_calm(&fx);
+		fx.op = "sync";
+		fx.prefix = prefixes[i];
+		fx.fail_at = 1;
+		fx.fail_code = ERR_IO;
+		assert_err(repo_writer_open(fx.repo, &o, &w, &e), ERR_IO, &e);
+		err_clear(&e);
+	}
+	run_fx_calm(&fx);
+	recover(&fx, &st);
+	assert_int_equal(st.chunks_new, 0);
+	run_fx_done(&fx);
+}
+
 /* Damages one byte of every object with the prefix. */
 static int damage_one(void *opaque, const char *name, const struct store_stat *st, struct err *e)
 {
@@ -618,6 +664,7 @@ int main(void)
 		cmocka_unit_test(test_writer__small_budget_is_enough),
 		cmocka_unit_test(test_writer__every_put_may_fail),
 		cmocka_unit_test(test_writer__orphans_are_used_again),
+		cmocka_unit_test(test_writer__what_is_built_upon_is_synced),
 		cmocka_unit_test(test_writer__damaged_orphans_are_left_alone),
 		cmocka_unit_test(test_writer__cancel_saves_what_is_durable),
 		cmocka_unit_test(test_writer__close_without_commit_keeps_all),
