@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/num.h"
@@ -253,13 +255,21 @@ static int name_fd(int fd, const char *path)
 	return linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
 }
 
+bool fs_unnamed_lasts(int fd)
+{
+	struct statfs st;
+
+	return FS_RETRY(fstatfs(fd, &st)) == 0 && (st.f_type == EXT4_SUPER_MAGIC || st.f_type == XFS_SUPER_MAGIC ||
+						   st.f_type == TMPFS_MAGIC);
+}
+
 /* A file without a name in dir, which is gone when we are, however we go; -1 where there is none that could be named
  * later: that is tried with another one first. */
 static int open_unnamed(const char *dir, mode_t mode)
 {
 	struct err unheard = ERR_INIT;	/* there is another way */
 	CLEANUP(close_fd) int trial = FS_RETRY(open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
-	CLEANUP(free_ptr) char *name = trial >= 0 ? tmp_name(dir, &unheard) : NULL;
+	CLEANUP(free_ptr) char *name = trial >= 0 && fs_unnamed_lasts(trial) ? tmp_name(dir, &unheard) : NULL;
 	bool named;
 
 	if (!name)

@@ -82,7 +82,7 @@ static bool has_unnamed(int dir)
 	char name[TMP_HEX + 1];
 	bool named;
 
-	if (fd < 0 || random_name(name, &unheard) < 0)
+	if (fd < 0 || !fs_unnamed_lasts(fd) || random_name(name, &unheard) < 0)
 		return false;
 	named = name_fd(fd, dir, name) == 0;
 	return (unlinkat(dir, name, 0) == 0 || errno == ENOENT) && named;
@@ -142,16 +142,13 @@ int local_tmp_open(struct local *l, struct local_tmp *ret, struct err *e)
 	return 0;
 }
 
-/*
- * The file gets its first name.  Some file systems (btrfs) do not carry over what was synced when it had none: so it is
- * synced again, which costs others nothing that the fsync of the folder does not.
- */
+/* The file gets its first name; what was synced stays so (fs_unnamed_lasts). */
 static int name_unnamed(struct local_tmp *t, int folder_fd, const char *leaf, struct err *e)
 {
 	if (name_fd(t->fd, folder_fd, leaf) < 0)
 		return errno == EEXIST ? store_err_exists(e) : err_sys(e, "name of the finished object");
 	t->unnamed = false;
-	return FS_RETRY(fsync(t->fd)) < 0 ? err_sys(e, "fsync") : 0;
+	return 0;
 }
 
 /* The name is taken only if it is free, whatever the file system can do. */
