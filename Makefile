@@ -180,12 +180,13 @@ check-asan check-tsan: check-%:
 	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(UNIT:build/$(VARIANT)/%=build/$*/%) $(REPLAY:build/$(VARIANT)/%=build/$*/%) \
 		$(SCENARIOS:%=$*:%)
 
-# The second tier: what `make check` runs is run again only under sanitizers.
+# The second tier: what `make check` runs is run again only under sanitizers; under TSan what has many threads.
 # The long ones first, so that both CPUs are busy to the end.
+TSAN_SCENARIOS := tests/ci/concurrent.sh tests/ci/threads.sh
 check-ci: all tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
-	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(UNIT:build/$(VARIANT)/%=build/tsan/%) \
+	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(TSAN_SCENARIOS:%=tsan:%) $(UNIT:build/$(VARIANT)/%=build/tsan/%) \
 		$(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) $(SCENARIOS:%=asan:%)
 
 # The third tier takes hours; what passed is not run again until the program or the script changes.

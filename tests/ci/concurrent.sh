@@ -3,6 +3,7 @@
 . "$TOP/tests/e2e/lib.sh"
 needs qemu-img
 SEED=${SEED:-1} ROUNDS=${ROUNDS:-3}
+case $BUILD in */tsan) export THREADS=4 SLOWER=15 ;; esac
 mkdir stress
 ( cd stress && /usr/bin/python3 "$TOP/tests/ci/concurrent.py" "$SEED" "$ROUNDS" 2 4 8 ) || die "seed $SEED"
 rm -rf stress
