@@ -96,7 +96,7 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 		return cli_usage(c, e, "--backing-format: no format \"%s\"",
 				 text_quote(o->image.backing_format, q, sizeof(q)));
 	if (format_parse_source(arg, &d->name, &prefix, &d->path, e) < 0)
-		return cli_exit(c, EXIT_USAGE, e);
+		return e->code == ERR_INVALID ? cli_exit(c, EXIT_USAGE, e) : e->code;
 	if (!d->name)
 		d->name = text_printf(e, "disk%zu", s->disks.n - 1);
 	if (!d->name)
@@ -153,11 +153,23 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	return 0;
 }
 
+/* A libvirt description tells which machine it is. */
+static int take_uuid(struct sources *s, const struct source_file *f, struct err *e)
+{
+	char uuid[MACHINE_UUID_BYTES];
+	int found = libvirt_uuid(f->p, f->len, uuid);
+
+	if (found < 0)
+		return err_set(e, ERR_NOMEM, "attachment %s: no memory to parse it", f->name);
+	if (found)
+		s->uuid = text_printf(e, "%s", uuid);
+	return found && !s->uuid ? e->code : 0;
+}
+
 static int open_file(struct sources *s, const char *path, struct err *e)
 {
 	struct source_file *f = VEC_PUSH(&s->files, e);
 	size_t left = ATTACHMENTS_MAX_BYTES;
-	char uuid[MACHINE_UUID_BYTES];
 	struct stat st;
 
 	if (!f)
@@ -179,9 +191,7 @@ static int open_file(struct sources *s, const char *path, struct err *e)
 	for (size_t i = 0; i + 1 < s->files.n; i++)
 		if (!strcmp(s->files.p[i].name, f->name))
 			return err_set(e, ERR_INVALID, "two attachments are named %s", f->name);
-	if (!s->uuid && libvirt_uuid(f->p, f->len, uuid))
-		s->uuid = text_printf(e, "%s", uuid);
-	return 0;
+	return s->uuid ? 0 : take_uuid(s, f, e);
 }
 
 /* "snap:a,current": commas separate; a selector of a name with a comma is given by its snapid. */

@@ -32,7 +32,7 @@ int image_args_name(struct cli *c, const struct image_args *a, const char *arg, 
 	    check_format(c, "backing-format", a->backing_format, &backing, e) < 0)
 		return e->code;
 	if (format_parse_source(arg, &disk, &prefix, &path, e) < 0)
-		return cli_exit(c, EXIT_USAGE, e);
+		return e->code == ERR_INVALID ? cli_exit(c, EXIT_USAGE, e) : e->code;
 	if (disk)
 		return cli_usage(c, e,
 				 "\"%s\": %s works on one image, which has no disk name; a file of that name is ./%s",

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -80,7 +81,8 @@ static int compress_payload(const void *payload, size_t len, uint8_t **ret, size
 		return err_set(e, ERR_NOMEM, "no memory to compress %zu bytes", len);
 	n = ZSTD_compress(out, bound, payload, len, ZSTD_LEVEL);
 	if (ZSTD_isError(n))
-		return err_set(e, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(n));
+		return err_set(e, ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? ERR_NOMEM : ERR_INTERNAL,
+			       "zstd: %s", ZSTD_getErrorName(n));
 	*ret_len = n;
 	*ret = n < len ? STEAL(out) : NULL;
 	return 0;
@@ -244,6 +246,8 @@ static int decode_payload(const struct plaintext *t, uint8_t **ret, struct err *
 		if (ZSTD_isError(n) || n != t->stored)
 			return err_set(e, ERR_CORRUPT, "the payload is not one zstd frame");
 		n = ZSTD_decompress(msg + SIGNED_PREFIX, t->decoded, t->payload, t->stored);
+		if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+			return err_set(e, ERR_NOMEM, "decompression of %" PRIu32 " bytes", t->stored);
 		if (ZSTD_isError(n) || n != t->decoded)
 			return err_set(e, ERR_CORRUPT, "the payload does not decompress to %" PRIu32 " bytes",
 				       t->decoded);

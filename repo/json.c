@@ -1,6 +1,7 @@
 /* json.c - JSON from storage, member by member. */
 #include <inttypes.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdlib.h>
 
 #include "base/text.h"
@@ -26,28 +27,60 @@ static size_t count_values(const char *p, size_t len)
 	return n;
 }
 
-/* Whether an allocation of the parse or dump at hand failed.  jansson has no other way to tell: of some failures it makes
- * syntax errors, strings for which there is no room it cuts short, and keys it leaves out, without a word. */
-static _Thread_local bool starved;
+/*
+ * Where to go when an allocation of jansson fails in a parse or a dump; NULL: nowhere, it returns NULL.  jansson can't be
+ * left to itself: of some failures it makes syntax errors, strings for which there is no room it cuts short, keys it
+ * leaves out, without a word, and of others an abort.  What it had allocated by then is lost.
+ */
+static _Thread_local jmp_buf *starving;
 static pthread_once_t malloc_once = PTHREAD_ONCE_INIT;
 
-static void *counted_malloc(size_t n)
+static void *malloc_or_leave(size_t n)
 {
 	void *p = malloc(n);
 
-	starved |= !p;
+	if (!p && starving)
+		longjmp(*starving, 1);
 	return p;
 }
 
 static void take_over_malloc(void)
 {
-	json_set_alloc_funcs(counted_malloc, free);
+	json_set_alloc_funcs(malloc_or_leave, free);
 }
 
 void js_begin(void)
 {
 	pthread_once(&malloc_once, take_over_malloc);
-	starved = false;
+}
+
+/* false: no memory.  *ret is NULL for bad JSON. */
+static bool load(const void *text, size_t len, json_t **ret, json_error_t *why)
+{
+	jmp_buf out;
+
+	if (setjmp(out)) {
+		starving = NULL;
+		return false;
+	}
+	starving = &out;
+	*ret = json_loadb(text, len, JSON_REJECT_DUPLICATES, why);
+	starving = NULL;
+	return true;
+}
+
+static bool dump(const json_t *j, char **ret)
+{
+	jmp_buf out;
+
+	if (setjmp(out)) {
+		starving = NULL;
+		return false;
+	}
+	starving = &out;
+	*ret = json_dumps(j, JSON_COMPACT);
+	starving = NULL;
+	return *ret != NULL;
 }
 
 int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
@@ -59,11 +92,8 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 	if (len > PAYLOAD_MAX_BYTES || count_values(text, len) > VALUES_MAX)
 		return err_set(e, ERR_CORRUPT, "JSON of %zu bytes has more values than an object can have", len);
 	js_begin();
-	j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
-	if (starved) {
-		json_decref(j);
+	if (!load(text, len, &j, &je))
 		return err_set(e, ERR_NOMEM, "no memory to parse JSON of %zu bytes", len);
-	}
 	if (!j)
 		return err_set(e, ERR_CORRUPT, "JSON at byte %d: %s", je.position,
 			       text_quote(je.text, why, sizeof(why))); /* it quotes what it stumbled over */
@@ -77,15 +107,14 @@ int js_parse(const void *text, size_t len, json_t **ret, struct err *e)
 
 int js_dump(json_t *j, char **ret, size_t *ret_len, struct err *e)
 {
-	char *text;
+	char *text = NULL;
+	bool ok;
 
 	js_begin();
-	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	ok = j && dump(j, &text);
 	json_decref(j);
-	if (!text || starved) {
-		free(text);
+	if (!ok)
 		return err_set(e, ERR_NOMEM, "no memory to build JSON");
-	}
 	*ret_len = strlen(text);
 	*ret = text;
 	return 0;

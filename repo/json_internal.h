@@ -19,7 +19,7 @@
 
 static inline void js_decref(json_t **j) { json_decref(*j); }	/* for CLEANUP; NULL is fine */
 
-/* Makes jansson's allocations counted; js_parse and js_dump do it themselves, but it must have been done before several
+/* Takes over jansson's allocations; js_parse and js_dump do it themselves, but it must have been done before several
  * threads use jansson. */
 void js_begin(void);
 /* One object; no duplicate members, a bounded number of values. */

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <sodium.h>
+#include <zstd_errors.h>
 
 #include "base/num.h"
 #include "base/text.h"
@@ -133,7 +134,8 @@ static int decode_zstd(struct segment_codec *c, const uint8_t *in, size_t len, c
 		return err_set(e, ERR_INTERNAL, "zstd decoder: %s", ZSTD_getErrorName(n));
 	n = ZSTD_decompressDCtx(c->dctx, out, out_len, in, len);
 	if (ZSTD_isError(n))
-		return err_set(e, ERR_CORRUPT, "zstd frame: %s", ZSTD_getErrorName(n));
+		return err_set(e, ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? ERR_NOMEM : ERR_CORRUPT,
+			       "zstd frame: %s", ZSTD_getErrorName(n));
 	if (n != out_len)
 		return err_set(e, ERR_CORRUPT, "zstd frame of %zu bytes decoded, the directory says %zu", n, out_len);
 	return 0;

@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <expat.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define DEPTH_MAX 64
@@ -80,19 +81,22 @@ static void XMLCALL on_entity(void *opaque, const XML_Char *name, int is_paramet
 	XML_StopParser(w->parser, XML_FALSE);
 }
 
-bool libvirt_uuid(const void *text, size_t len, char uuid[static MACHINE_UUID_BYTES])
+int libvirt_uuid(const void *text, size_t len, char uuid[static MACHINE_UUID_BYTES])
 {
 	struct walk w = { .parser = len <= 1 << 24 ? XML_ParserCreate(NULL) : NULL };
-	bool ok;
+	bool ok, starved;
 
 	if (!w.parser)
-		return false;
+		return len <= 1 << 24 ? -1 : 0;
 	XML_SetUserData(w.parser, &w);
 	XML_SetElementHandler(w.parser, on_start, on_end);
 	XML_SetCharacterDataHandler(w.parser, on_text);
 	XML_SetEntityDeclHandler(w.parser, on_entity);
 	ok = XML_Parse(w.parser, text, (int)len, XML_TRUE) == XML_STATUS_OK && w.found;
+	starved = XML_GetErrorCode(w.parser) == XML_ERROR_NO_MEMORY;
 	XML_ParserFree(w.parser);
+	if (starved)
+		return -1;
 	if (ok) {
 		memcpy(uuid, w.text, MACHINE_UUID_BYTES - 1);
 		uuid[MACHINE_UUID_BYTES - 1] = 0;

@@ -13,6 +13,7 @@
 #include <libdeflate.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/num.h"
 #include "formats/file.h"
@@ -35,20 +36,24 @@ uint64_t qcow2_compressed_len(const struct qcow2 *q, uint64_t entry)
 	return sectors * 512 - (qcow2_compressed_host(q, entry) & 511);
 }
 
+/* The decoders answer 1: the cluster is full; 0: the data are bad; or ERR_NOMEM. */
+
 /* The forgiving decoder: a stream that goes on, or is cut off, after a full cluster of output is fine. */
-static bool inflate_lenient(void *out, size_t out_len, const void *in, size_t in_len)
+static int inflate_lenient(void *out, size_t out_len, const void *in, size_t in_len)
 {
 	z_stream z = { .next_in = in, .avail_in = (uInt)in_len, .next_out = out, .avail_out = (uInt)out_len };
 	int r;
 
 	if (inflateInit2(&z, -15) != Z_OK)
-		return false;
+		return ERR_NOMEM;
 	r = inflate(&z, Z_FINISH);
 	(void)inflateEnd(&z);
+	if (r == Z_MEM_ERROR)
+		return ERR_NOMEM;
 	return (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && z.avail_out == 0;
 }
 
-static bool inflate_cluster(void *out, size_t out_len, const void *in, size_t in_len)
+static int inflate_cluster(void *out, size_t out_len, const void *in, size_t in_len)
 {
 	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
 	enum libdeflate_result r = LIBDEFLATE_BAD_DATA;
@@ -57,7 +62,9 @@ static bool inflate_cluster(void *out, size_t out_len, const void *in, size_t in
 	if (d)
 		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &made);
 	libdeflate_free_decompressor(d);
-	return (r == LIBDEFLATE_SUCCESS && made == out_len) || inflate_lenient(out, out_len, in, in_len);
+	if (r == LIBDEFLATE_SUCCESS && made == out_len)
+		return 1;
+	return inflate_lenient(out, out_len, in, in_len);
 }
 
 static ZSTD_DCtx *zstd_take(struct qcow2 *q)
@@ -108,27 +115,32 @@ static bool zstd_frames(ZSTD_DCtx *d, uint8_t *out, size_t out_len, const uint8_
 }
 
 /* A frame that goes on or is cut off after a full cluster of output. */
-static bool zstd_lenient(ZSTD_DCtx *d, void *out, size_t out_len, const void *in, size_t in_len)
+static int zstd_lenient(ZSTD_DCtx *d, void *out, size_t out_len, const void *in, size_t in_len)
 {
 	ZSTD_inBuffer i = { in, in_len, 0 };
 	ZSTD_outBuffer o = { out, out_len, 0 };
 
 	if (ZSTD_isError(ZSTD_DCtx_reset(d, ZSTD_reset_session_only)))
-		return false;
+		return 0;
 	while (o.pos < o.size) {
-		size_t in_was = i.pos, out_was = o.pos;
+		size_t in_was = i.pos, out_was = o.pos, r = ZSTD_decompressStream(d, &o, &i);
 
-		if (ZSTD_isError(ZSTD_decompressStream(d, &o, &i)) || (i.pos == in_was && o.pos == out_was))
-			return false;
+		if (ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
+			return ERR_NOMEM;
+		if (ZSTD_isError(r) || (i.pos == in_was && o.pos == out_was))
+			return 0;
 	}
-	return true;
+	return 1;
 }
 
-static bool zstd_cluster(struct qcow2 *q, void *out, size_t out_len, const void *in, size_t in_len)
+static int zstd_cluster(struct qcow2 *q, void *out, size_t out_len, const void *in, size_t in_len)
 {
 	ZSTD_DCtx *d = zstd_take(q);
-	bool ok = d && (zstd_frames(d, out, out_len, in, in_len) || zstd_lenient(d, out, out_len, in, in_len));
+	int ok;
 
+	if (!d)
+		return ERR_NOMEM;
+	ok = zstd_frames(d, out, out_len, in, in_len) ? 1 : zstd_lenient(d, out, out_len, in, in_len);
 	zstd_give(q, d);
 	return ok;
 }
@@ -139,7 +151,7 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 	uint64_t host = qcow2_compressed_host(q, entry), bound = qcow2_compressed_len(q, entry),
 		 size = q->im.identity.size;
 	CLEANUP(free_ptr) uint8_t *in = NULL;
-	bool ok;
+	int ok;
 
 	if (host >= size)
 		return err_set(e, ERR_CORRUPT, "compressed cluster at %" PRIu64 " is outside the file", host);
@@ -151,6 +163,8 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 		return e->code;
 	ok = q->h.compression_type ? zstd_cluster(q, buf, len, in, (size_t)bound)
 				   : inflate_cluster(buf, len, in, (size_t)bound);
+	if (ok == ERR_NOMEM)
+		return err_set(e, ERR_NOMEM, "decompression of the cluster at %" PRIu64, host);
 	if (ok)
 		return 0;
 	return err_set(e, ERR_CORRUPT, "compressed cluster at %" PRIu64 ": its %s data don't give %zu bytes", host,

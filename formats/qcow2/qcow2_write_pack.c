@@ -85,11 +85,14 @@ int q2w_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len, 
 {
 	z_stream z = { .next_in = (uint8_t *)(uintptr_t)in, .avail_in = (uInt)in_len, .next_out = out,
 		       .avail_out = (uInt)out_len };
+	int r;
 
 	if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
 		return err_set(e, ERR_NOMEM, "decompression");
-	(void)inflate(&z, Z_FINISH);	/* what counts is whether the output is full */
+	r = inflate(&z, Z_FINISH);	/* what counts is whether the output is full */
 	(void)inflateEnd(&z);
+	if (r == Z_MEM_ERROR)
+		return err_set(e, ERR_NOMEM, "decompression");
 	return z.avail_out ? err_set(e, ERR_CORRUPT, "a compressed cluster ends %u bytes early", z.avail_out) : 0;
 }
 

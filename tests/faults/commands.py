@@ -132,7 +132,8 @@ class KeyAdd(Command):
         """A record without a key may be left: check says whose it is, and it can be removed."""
         self.again(world)
         for s in k(world, 'key', 'list', '--json').json():
-            if s['label'] == 'third' and not os.path.isdir(f'{world.dir}/repo/keys/{s["slot"]}'):
+            folder = f'{world.dir}/repo/keys/{s["slot"]}'
+            if s['label'] == 'third' and not s['removed'] and not (os.path.isdir(folder) and os.listdir(folder)):
                 if s['slot'] not in k(world, 'check').err:
                     raise Failed('check does not name the slot that has no key')
                 k(world, 'key', 'remove', s['slot'])
@@ -396,7 +397,8 @@ def all_commands(t, device=None):
     to_device = [RestoreDevice(t, 'restore device', device, 'q', q, 2 << 20)] if device else []
     return to_device + [
         Init(t, 'init'),
-        Backup(t, 'backup small', 'small', {'small': small}, 'raw:@/small.raw'),
+        Backup(t, 'backup small', 'small', {'small': small}, 'raw:@/small.raw', '--attach', '@/vm.xml'),
+        Backup(t, 'backup compressed', 'z', {'z:a': old, 'z:b': old}, 'a=@/deflate.qcow2', 'b=@/zstd.qcow2'),
         Backup(t, 'backup first', 'new', {'new': new}, 'raw:@/new.raw'),
         Backup(t, 'backup incremental', 'q', t.night2, '@/q.qcow2'),
         Backup(t, 'backup chain', 'c', t.chain, '@/top.qcow2'),
@@ -408,6 +410,7 @@ def all_commands(t, device=None):
         Restore(t, 'restore qcow2', {'': q}, 'q', '-o', 'to/out.qcow2', out='to/out.qcow2', fmt='qcow2'),
         Restore(t, 'restore snapshots', {'': q, 's1': t.committed['q/snap:s1']}, 'q', '-o', 'to/out.qcow2', '--with-snapshots',
                 out='to/out.qcow2', fmt='qcow2'),
+        Restore(t, 'restore compressed', {'': q}, 'q', '-o', 'to/out.qcow2', '--compress', out='to/out.qcow2', fmt='qcow2'),
         RestoreFolder(t, 'restore folder', {'': q}, 'q', out='to/all/disk0.raw'),
         RestoreOver(t, 'restore over', {'': old}, 'old', '-o', 'to/out', '-f', out='to/out'),
         Output(t, 'cat', 'cat', '--no-progress', 'q/snap:s1', codes=(1, 4)),
@@ -421,6 +424,8 @@ def all_commands(t, device=None):
         Output(t, 'key list', 'key', 'list'),
         Output(t, 'info', 'info', '@/top.qcow2', '--chain', '--json', key=False),
         Output(t, 'map', 'map', '@/q.qcow2', '--json', key=False),
+        Output(t, 'dump deflate', 'dump', '@/deflate.qcow2', '--no-progress', key=False),
+        Output(t, 'dump zstd', 'dump', '@/zstd.qcow2', '--no-progress', key=False),
         Output(t, 'dump', 'dump', '@/top.qcow2', '--no-progress', key=False),
         Dump(t, 'dump file', '@/q.qcow2', t.night2['q']),
     ]

@@ -119,6 +119,9 @@ class Template:
         # several packs of 1 MiB, a hole, and text that compresses
         self.write('new.raw', noise('new', 2400 * KIB) + bytes(512 * KIB) + b'all work and no play ' * 10000 + noise('tail', 777))
         self.write('small.raw', noise('small', 200 * KIB) + bytes(100 * KIB))
+        self.write('vm.xml', b'<domain><uuid>12345678-9abc-def0-1234-56789abcdef0</uuid><name>small</name></domain>')
+        tool('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', '-c', 'old.raw', 'deflate.qcow2', cwd=d)
+        tool('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', '-c', '-o', 'compression_type=zstd', 'old.raw', 'zstd.qcow2', cwd=d)
         tool('qemu-img', 'create', '-q', '-f', 'qcow2', 'q.qcow2', '2M', cwd=d)
         self.qemu_io('q.qcow2', 'write -P 1 0 600k', 'write -P 2 1M 100k')
         self.paste('q.qcow2', noise('q1', 300 * KIB), 200 * KIB)

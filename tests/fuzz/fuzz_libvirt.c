@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char uuid[MACHINE_UUID_BYTES];
 
-	if (libvirt_uuid(data, size, uuid) && strlen(uuid) != MACHINE_UUID_BYTES - 1)
+	if (libvirt_uuid(data, size, uuid) == 1 && strlen(uuid) != MACHINE_UUID_BYTES - 1)
 		abort();
 	return 0;
 }

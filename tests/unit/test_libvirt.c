@@ -5,7 +5,7 @@
 
 static bool uuid_of(const char *xml, char uuid[static MACHINE_UUID_BYTES])
 {
-	return libvirt_uuid(xml, strlen(xml), uuid);
+	return libvirt_uuid(xml, strlen(xml), uuid) == 1;
 }
 
 #define UUID "11111111-2222-3333-4444-5555555555aa"
