@@ -24,7 +24,7 @@ def versions(kedge, peers):
 
 def main():
     p = argparse.ArgumentParser()
-    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "only", "rounds", "tools", "vms", "report"):
+    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "counter", "only", "rounds", "tools", "vms", "report"):
         p.add_argument("--" + name, default="")
     p.add_argument("--add", action="store_true")
     a = p.parse_args()
@@ -40,7 +40,8 @@ def main():
         if name not in SECTIONS:
             sys.exit(f"no section {name}; there are {' '.join(SECTIONS)}")
         print(f"{name}:", flush=True)
-        c = Context(runner, corpus, chosen, int(a.rounds), a.kedge, a.vms.split() or list(corpus.vms()))
+        c = Context(runner, corpus, chosen, int(a.rounds), a.kedge, a.vms.split() or list(corpus.vms()),
+                    a.counter)
         SECTIONS[name](c)
         path = os.path.join(a.results, name + ".json")
         old = []

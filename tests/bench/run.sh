@@ -18,13 +18,15 @@ apart) gcc -O2 -o "$out/nosync" "$here/nosync.c"; nosync=$out/nosync ;;
 own) nosync= ;;
 *) echo "run.sh: SYNC is apart (default) or own" >&2; exit 2 ;;
 esac
+gcc -D_GNU_SOURCE -O2 -fPIC -shared -o "$out/reads.so" "$here/reads.c" -ldl
 # Figures of different corpora never meet in one table.
 results=$out/results/$(sha256sum <"$corpus/SHA256.tsv" | cut -c1-8)
 # A build in the meantime must not change what is measured.
 cp -f "$top/build/kedge" "$out/kedge.$$"
 trap 'rm -f "$out/kedge.$$"' EXIT
 python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
-	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
+	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --counter "$out/reads.so" \
+	--only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
 	--tools "${TOOLS:-}" --vms "${VMS:-}" ${ADD:+--add} --report "$out/benchmarks.md"
 exit
 }

@@ -12,12 +12,13 @@ from measure import Failed, warm
 class Context:
     """What sections share: runner, corpus, tools, rounds, and which VMs to measure."""
 
-    def __init__(self, runner, corpus, tools, rounds, kedge, vms):
+    def __init__(self, runner, corpus, tools, rounds, kedge, vms, counter):
         self.r = runner
         self.corpus = corpus
         self.tools = tools
         self.rounds = rounds
         self.vms = vms
+        self.counter = counter      # library that counts what is read
         self.kedge = kedge
         self.work = runner.work
         self.records = []
@@ -119,13 +120,17 @@ def one_vm(c, list_):
                     t.backup(night)
                     c.put_aside(night, t)
             continue
+        for t in c.tools:
+            if t.name == "kedge":
+                t.put_back(c.saved(list_[k - 1], t))
+                c.records.append({"case": night.text, "who": "kedge", "image_bytes": t.bytes_read(night, c.counter)})
         for i, t in c.turns():
             t.put_back(c.saved(list_[k - 1], t))
             before = t.bytes()
             warm(t.input(night), t.home)
             m = t.backup(night)
             c.rec(night.text, t.name, m, i, repo=t.bytes(), grown=t.bytes() - before, data=night.data,
-                  changed=night.changed, size=night.size, states=k + 1 if night.point != "current" else 1)
+                  changed=night.changed, size=night.size, states=k + 1)
             if i == c.rounds - 1:
                 if k == len(list_) - 1 or t.name == "kedge":
                     c.restore_and_compare(t, night)

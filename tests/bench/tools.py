@@ -72,6 +72,15 @@ class Kedge(Tool):
         m["how"] = ",".join(d["how"] for d in j["disks"])
         return m
 
+    def bytes_read(self, night, counter):
+        """What a backup of this night reads from the image and its layers, by a library that counts it.  Not timed."""
+        report = os.path.join(self.home, "reads")
+        env = dict(self.env(), LD_PRELOAD=counter, READS_REPORT=report, READS_BELOW=os.path.dirname(night.image) + "/")
+        self.r.run([self.program, "backup", "--json", "--vm", night.vm, f"{night.format}:{night.image}", *self.secret],
+                   env=env)
+        with open(report) as f:
+            return int(f.read())
+
     def restore(self, night, out, fmt="raw"):
         return self.cmd("restore", night.vm, "-o", out, "-O", fmt)
 
