@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""kill.py [--changes] [--part N] [--device PATH] [COMMAND...]: each command is killed at every system call that matters.
+"""kill.py [--changes] [--plain] [--part N] [--device PATH] [COMMAND...]: each command is killed at every system call that matters.
 
 --changes: only before calls that change something; what a kill after one leaves is what one before the next leaves.
---part: at most N kills of one command and kind, spread evenly.  COMMAND: only these.
+--plain: as on a file system without O_TMPFILE.  --part: at most N kills of one command and kind, spread evenly.  COMMAND: only these.
 """
 import argparse
 import collections
@@ -29,7 +29,7 @@ def one(case):
         world = World(template, f'{TOP}/world-{os.getpid()}', command.empty)
         command.prepare(world)
         action, classes = kills[kill]
-        r = command.run(world, {'CLASS': classes, 'NTH': nth, 'DO': action})
+        r = command.run(world, {'CLASS': classes, 'NTH': nth, 'DO': action, **plain})
         what = r.what
         if not r.hits:
             return 'none', '', 0
@@ -48,7 +48,7 @@ def measure(command, kill):
     """How many calls there are, by a run that is not killed; and what it stores."""
     world = World(template, f'{TOP}/world-count', command.empty)
     command.prepare(world)
-    r = command.run(world, {'CLASS': kills[kill][1], 'NTH': 0})
+    r = command.run(world, {'CLASS': kills[kill][1], 'NTH': 0, **plain})
     if hasattr(command, 'whole'):
         command.whole = packs(world)
     if command.refused:
@@ -70,13 +70,15 @@ def every(pool, index, kill, total, part):
 
 
 def main():
-    global template, commands, kills
+    global template, commands, kills, plain
     p = argparse.ArgumentParser()
     p.add_argument('--changes', action='store_true')
+    p.add_argument('--plain', action='store_true')
     p.add_argument('--part', type=int, default=0)
     p.add_argument('--device')
     p.add_argument('commands', nargs='*')
     a = p.parse_args()
+    plain = {'PLAIN': 1} if a.plain else {}
     kills = CHANGES if a.changes else KILLS
     shutil.rmtree(TOP + '/template', ignore_errors=True)
     template = Template(TOP + '/template')

@@ -9,6 +9,7 @@ if [ "$(id -u)" = 0 ] && truncate -s 4M device.img && device=$(losetup --find --
 	trap 'losetup -d "$device"' EXIT
 fi
 python3 "$TOP/tests/faults/kill.py" --part "${PART:-0}" ${device:+--device "$device"}
+python3 "$TOP/tests/faults/kill.py" --changes --plain --part "${PART:-0}"
 
 # --- random moments of a backup of 400 MB: run again until it succeeds, it holds what the source held --------------------------
 fresh_repo

@@ -8,6 +8,7 @@
  *			FAULT_ERRNO reported all the same; short: half of the bytes; short-error: half, then FAULT_ERRNO
  *	FAULT_ERRNO=n	the number; for class alloc always ENOMEM
  *	FAULT_ON=1	hit every call from the Nth on
+ *	FAULT_PLAIN=1	as on a file system that has neither O_TMPFILE nor RENAME_NOREPLACE
  *	FAULT_REPORT=f	a file of FAULT_REPORT_BYTES that is kept up to date: u64 calls counted, u64 calls hit, name of the
  *			first call hit and what it was about
  *
@@ -51,7 +52,7 @@ struct report {
 };
 
 static struct {
-	bool counting, classes[CLASSES], on;
+	bool counting, classes[CLASSES], on, plain;
 	enum action action;
 	uint64_t nth;
 	int error;
@@ -151,6 +152,7 @@ static void configure(void)
 	fault.nth = nth ? strtoull(nth, NULL, 10) : 0;
 	fault.error = error ? atoi(error) : EIO;
 	fault.on = getenv("FAULT_ON") != NULL;
+	fault.plain = getenv("FAULT_PLAIN") != NULL;
 	fd = file ? (int)syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
 	if (fd < 0 || syscall(SYS_ftruncate, fd, FAULT_REPORT_BYTES) < 0) {
 		fputs("fault.so: FAULT_REPORT must be a file that can be written\n", stderr);
@@ -385,9 +387,20 @@ static mode_t mode_of(int flags, va_list ap)
 	mode = mode_of(flags, ap);                 \
 	va_end(ap)
 
+/* Refuses what plain file systems do not have; sets errno. */
+static bool refused(int flags)
+{
+	if (!fault.plain || (flags & O_TMPFILE) != O_TMPFILE)
+		return false;
+	errno = EOPNOTSUPP;
+	return true;
+}
+
 EXPORT int open64(const char *path, int flags, ...)
 {
 	MODE(flags);
+	if (refused(flags))
+		return -1;
 	CALL(opening(flags), -1, path, int, -1, real_open64(path, flags, mode));
 }
 
@@ -400,6 +413,8 @@ EXPORT int open(const char *path, int flags, ...)
 EXPORT int openat64(int dir, const char *path, int flags, ...)
 {
 	MODE(flags);
+	if (refused(flags))
+		return -1;
 	CALL(opening(flags), dir, path, int, -1, real_openat64(dir, path, flags, mode));
 }
 
@@ -568,6 +583,10 @@ EXPORT int renameat(int from_dir, const char *from, int to_dir, const char *to)
 
 EXPORT int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
+	if (fault.plain && flags) {
+		errno = EINVAL;
+		return -1;
+	}
 	CALL(NAME, to_dir, to, int, -1, real_renameat2(from_dir, from, to_dir, to, flags));
 }
 
