@@ -417,7 +417,8 @@ static int read_directory(struct repo *r, const char *name, uint64_t size, uint6
 	if (envelope_open(r, OBJECT_DIRECTORY, sealed, t.envelope_len, &payload, &len, &signer, &generation, e) < 0 ||
 	    directory_decode(payload, len, t.envelope_off, &d, e) < 0)
 		return err_ctx(e, "%s: directory", name);
-	d->trailer_bad = bad;
+	/* where the place is known, what the trailer adds may be wrong too */
+	d->trailer_bad = bad || (envelope_len && (t.kind != d->kind || memcmp(d->salt, t.salt, SALT_BYTES) != 0));
 	if (check_directory(d, &n, &t, &signer, e) < 0)
 		return err_ctx(e, "%s: directory", name);
 	d->generation = generation;

@@ -31,11 +31,13 @@ damaged
 named "$one"
 equal "$(field out .points_damaged)" 0 "points damaged by a lost trailer"
 whole "without a trailer"
-cp x "repo/$one"
-printf '\xff' | dd of="repo/$one" bs=1 seek=$(($(stat -c %s x) - 40)) conv=notrunc status=none
-expect 6 k check --json
-named "$one" pack-altered
-whole "with a damaged trailer"
+for at in 40 39 10; do	# version, kind, salt
+	cp x "repo/$one"
+	printf '\x02' | dd of="repo/$one" bs=1 seek=$(($(stat -c %s x) - at)) conv=notrunc status=none
+	expect 6 k check --json
+	named "$one" pack-altered
+	whole "with a damaged trailer"
+done
 mv -f x "repo/$one"
 
 # An index run that is gone: its packs' directories serve, and it is missed.
