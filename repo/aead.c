@@ -35,6 +35,46 @@ static void derive_pack_key(const struct key_generation *g, const struct wiped_k
 	k->generation = g->generation;
 }
 
+struct sum pack_key_row_sum(uint32_t generation, const uint8_t sealed[BOX_BYTES])
+{
+	uint8_t row[4 + BOX_BYTES];
+
+	put_le32(row, generation);
+	memcpy(row + 4, sealed, BOX_BYTES);
+	return sum_of(row, sizeof(row));
+}
+
+static struct sum key_sum(const struct pack_key *k)
+{
+	struct sum row = pack_key_row_sum(k->generation, k->sealed), key = sum_of(k->key, KEY_BYTES);
+
+	return (struct sum){ row.lo ^ key.lo, row.hi + key.hi + (uint64_t)k->kind };
+}
+
+int pack_key_check(const struct pack_key *k, struct err *e)
+{
+	struct sum is = key_sum(k);
+
+	return sum_eq(&is, &k->sum) ? 0 : sum_error(e, "the key of a pack");
+}
+
+/* Whoever can't read what was sealed with a key has only the sum. */
+static int open_again(struct repo *r, const struct pack_key *k, struct err *e)
+{
+	struct pack_key back;
+	bool same;
+
+	if (r->keys->role == ROLE_PUT || (k->kind == PACK_DATA && r->keys->role != ROLE_FULL))
+		return 0;
+	if (pack_key_open(r, k->kind, k->generation, k->sealed, &back, e) < 0) {
+		err_clear(e);
+		return sum_error(e, "the sealed key of a pack");
+	}
+	same = !sodium_memcmp(back.key, k->key, KEY_BYTES);
+	sodium_memzero(&back, sizeof(back));
+	return same ? 0 : sum_error(e, "the key of a pack");
+}
+
 int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, struct err *e)
 {
 	const struct key_generation *g = keyring_newest(r->keys);
@@ -48,7 +88,8 @@ int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, stru
 	derive_pack_key(g, &random, ret);
 	memcpy(ret->sealed, sealed, BOX_BYTES);
 	ret->kind = kind;
-	return 0;
+	ret->sum = key_sum(ret);
+	return open_again(r, ret, e);
 }
 
 int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES],

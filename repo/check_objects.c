@@ -17,7 +17,6 @@
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
-#define PIECE_BYTES ((size_t)1 << 20)
 #define ADDING_NS ((int64_t)3600 * 1000000000)	/* `key add` is not thought to take longer */
 
 enum { HAS_SESSION = 1, HAS_MANIFEST = 2, HAS_RUN = 4, HAS_OTHER = 8, HAS_DONE = 16, IS_BACKUP = 32 };
@@ -99,30 +98,7 @@ bool check_has_run(const struct check *c, const char *name)
 
 int check_hash_of(struct check *c, const char *name, struct err *e)
 {
-	CLEANUP(free_ptr) uint8_t *buf = malloc(PIECE_BYTES);
-	crypto_generichash_state h;
-	struct object_name n;
-	struct store_stat st;
-	struct id is;
-
-	if (!buf)
-		return err_set(e, ERR_NOMEM, "piece of an object");
-	if (!object_name_parse(name, &n))
-		return err_set(e, ERR_INTERNAL, "\"%s\" is not the name of an object", name);
-	if (store_stat(repo_store(c->r), name, &st, e) < 0)
-		return e->code;
-	crypto_generichash_init(&h, NULL, 0, ID_BYTES);
-	for (uint64_t off = 0; off < st.size; off += PIECE_BYTES) {
-		size_t len = (size_t)min_u64(PIECE_BYTES, st.size - off);
-
-		if (cancel_check(c->cancel, e) < 0 || store_read(repo_store(c->r), name, buf, len, off, e) < 0)
-			return e->code;
-		crypto_generichash_update(&h, buf, len);
-	}
-	crypto_generichash_final(&h, is.b, ID_BYTES);
-	if (!id_eq(&is, &n.hash))
-		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
-	return 0;
+	return object_compare_hash(c->r, name, c->cancel, e);
 }
 
 static int open_key(struct check *c, const char *name, struct err *e)

@@ -70,6 +70,17 @@ MUST_CHECK int index_each(struct index *x, index_entry_fn fn, void *opaque, stru
 struct directory;
 MUST_CHECK int index_add_directory(struct index *x, const char *pack_name, uint64_t pack_size, uint64_t envelope_off,
 				   uint32_t envelope_len, const struct directory *d, struct err *e);
+/* Of a pack that was verified: its name and place, and its chunks, whatever their order. */
+struct index_sums {
+	struct sum label;
+	uint64_t entries;
+};
+void index_sums_of(const char *pack_name, uint64_t pack_size, uint64_t envelope_off, uint32_t envelope_len,
+		   const struct directory *d, struct index_sums *ret);
+/* As index_add_directory; the run that names the pack is compared with the sums before it is stored. */
+MUST_CHECK int index_add_own(struct index *x, const char *pack_name, uint64_t pack_size, uint64_t envelope_off,
+			     uint32_t envelope_len, const struct directory *d, const struct index_sums *sums,
+			     struct err *e);
 /* Writes one run naming every pack added by index_add_directory that no stored run names yet; nothing to name: 0 and
  * nothing is written.  After it the entries are served from the stored run and their memory is released. */
 MUST_CHECK int index_store_run(struct index *x, const struct session_id *session, uint64_t *ret_bytes, struct err *e);

@@ -84,6 +84,8 @@ struct index_pack_row {
 	bool pending;			/* to be named by the next run stored */
 	bool scratch;			/* its entries are in a file of ours */
 	uint32_t *segments;		/* while pending: 2 * index into index.slots + verified */
+	bool has_sums;
+	struct index_sums sums;
 };
 
 /* A slot that sealed segments or wrote packs. */
@@ -233,12 +235,17 @@ struct run_making {
 	VEC(uint32_t) packs;	/* the run's packs, as the index numbers them */
 	uint32_t *number;	/* of every pack of the index: in the run, or UINT32_MAX */
 	VEC(uint32_t) entries;	/* in memory: sorted by id, best first; then each id once */
+	uint64_t *left_out;	/* of each of its packs: sum of the entries that others are better than */
 	struct run_tail tail;
 	struct buf out;		/* the sealed blocks, and what follows them */
 };
 void run_making_done(struct run_making *m);
 /* Takes packs, which are pending or not, until the entries in memory that are theirs are about max. */
 MUST_CHECK int run_making_packs(struct run_making *m, bool pending, uint64_t max, struct err *e);
+/* True when a row of a run's tail says what was summed up. */
+bool index_label_is(const struct run_pack *p, const struct index_sums *sums);
+/* What an entry adds to index_sums.entries; its pack doesn't count. */
+uint64_t index_entry_sum(const struct run_entry *en);
 /* Those packs' entries; of entries with one id the best. */
 MUST_CHECK int run_making_entries(struct run_making *m, struct err *e);
 MUST_CHECK int run_making_blocks(struct run_making *m, struct err *e);

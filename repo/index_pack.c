@@ -128,6 +128,20 @@ static bool in_ranges(const struct id *id, const struct index_range *ranges, siz
 	return false;
 }
 
+static void entry_of(const struct directory *d, uint32_t pack, size_t segment, uint32_t chunk, struct run_entry *ret)
+{
+	const struct dir_chunk *ch = &d->chunks.p[d->segments.p[segment].first_chunk + chunk];
+
+	*ret = (struct run_entry){ .id = ch->id,
+				   .pack = pack,
+				   .segment = (uint32_t)segment,
+				   .chunk = (uint16_t)chunk,
+				   .nbases = ch->nbases,
+				   .depth = ch->depth };
+	for (unsigned b = 0; b < ch->nbases; b++)
+		ret->bases[b] = d->bases.p[ch->first_base + b];
+}
+
 int index_add_entries(struct index *x, uint32_t pack, const struct directory *d, const struct index_range *ranges,
 		      size_t nranges, struct err *e)
 {
@@ -135,18 +149,11 @@ int index_add_entries(struct index *x, uint32_t pack, const struct directory *d,
 		const struct dir_segment *seg = &d->segments.p[s];
 
 		for (uint32_t i = 0; i < seg->nchunks; i++) {
-			const struct dir_chunk *ch = &d->chunks.p[seg->first_chunk + i];
-			struct run_entry en = { .id = ch->id,
-						.pack = pack,
-						.segment = (uint32_t)s,
-						.chunk = (uint16_t)i,
-						.nbases = ch->nbases,
-						.depth = ch->depth };
+			struct run_entry en;
 
-			if (!in_ranges(&ch->id, ranges, nranges))
+			entry_of(d, pack, s, i, &en);
+			if (!in_ranges(&en.id, ranges, nranges))
 				continue;
-			for (unsigned b = 0; b < ch->nbases; b++)
-				en.bases[b] = d->bases.p[ch->first_base + b];
 			if (index_mem_add(&x->mem, &en, e) < 0)
 				return e->code;
 		}
@@ -214,6 +221,66 @@ int index_add_pack(struct index *x, const struct run_pack *p, const struct direc
 	rc = add_pack(x, p, d, named, &segments, e);
 	pthread_rwlock_unlock(&x->mem_lock);
 	return rc;
+}
+
+uint64_t index_entry_sum(const struct run_entry *en)
+{
+	uint32_t row[4] = { en->segment, en->chunk, en->nbases, en->depth };
+	uint64_t sum = sum64(row, sizeof(row), sum64(en->id.b, ID_BYTES, 0));
+
+	for (unsigned b = 0; b < en->nbases && b < BASES_MAX; b++)
+		sum = sum64(en->bases[b].b, ID_BYTES, sum);
+	return sum;
+}
+
+static struct sum label_sum(const char *name, uint64_t size, uint64_t off, uint32_t len)
+{
+	uint64_t place[3] = { size, off, len };
+	struct sum a = sum_of(name, strlen(name)), b = sum_of(place, sizeof(place));
+
+	return (struct sum){ a.lo ^ b.lo, a.hi + b.hi };
+}
+
+bool index_label_is(const struct run_pack *p, const struct index_sums *sums)
+{
+	char name[OBJECT_NAME_BYTES];
+	struct sum is;
+
+	object_name_text(&p->name, name);
+	is = label_sum(name, p->size, p->envelope_off, p->envelope_len);
+	return sum_eq(&is, &sums->label);
+}
+
+void index_sums_of(const char *pack_name, uint64_t pack_size, uint64_t envelope_off, uint32_t envelope_len,
+		   const struct directory *d, struct index_sums *ret)
+{
+	struct run_entry en;
+
+	ret->label = label_sum(pack_name, pack_size, envelope_off, envelope_len);
+	ret->entries = 0;
+	for (size_t s = 0; s < d->segments.n; s++) {
+		for (uint32_t i = 0; i < d->segments.p[s].nchunks; i++) {
+			entry_of(d, 0, s, i, &en);
+			ret->entries += index_entry_sum(&en);
+		}
+	}
+}
+
+int index_add_own(struct index *x, const char *pack_name, uint64_t pack_size, uint64_t envelope_off,
+		  uint32_t envelope_len, const struct directory *d, const struct index_sums *sums, struct err *e)
+{
+	int64_t pack;
+
+	if (index_add_directory(x, pack_name, pack_size, envelope_off, envelope_len, d, e) < 0)
+		return e->code;
+	pthread_rwlock_wrlock(&x->mem_lock);
+	pack = index_pack_by_name(x, pack_name);
+	if (pack >= 0 && x->packs.p[pack]->pending) {
+		x->packs.p[pack]->sums = *sums;
+		x->packs.p[pack]->has_sums = true;
+	}
+	pthread_rwlock_unlock(&x->mem_lock);
+	return 0;
 }
 
 int index_add_directory(struct index *x, const char *pack_name, uint64_t pack_size, uint64_t envelope_off,

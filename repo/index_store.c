@@ -17,6 +17,7 @@ void run_making_done(struct run_making *m)
 	VEC_DONE(&m->packs);
 	VEC_DONE(&m->entries);
 	free(m->number);
+	free(m->left_out);
 	run_tail_done(&m->tail);
 	buf_done(&m->out);
 }
@@ -66,7 +67,12 @@ static int cmp_entries(const void *a, const void *b, void *opaque)
 int run_making_entries(struct run_making *m, struct err *e)
 {
 	struct index_mem *mem = &m->x->mem;
+	struct run_entry en;
 	size_t n = 0;
+
+	m->left_out = calloc(m->packs.n + 1, sizeof(*m->left_out));
+	if (!m->left_out)
+		return err_set(e, ERR_NOMEM, "index run of %zu packs", m->packs.n);
 
 	for (size_t i = 0; i < mem->entries.n; i++) {
 		uint32_t *p;
@@ -80,9 +86,14 @@ int run_making_entries(struct run_making *m, struct err *e)
 	}
 	if (m->entries.n)
 		qsort_r(m->entries.p, m->entries.n, sizeof(*m->entries.p), cmp_entries, mem);
-	for (size_t i = 0; i < m->entries.n; i++)
-		if (i == 0 || !id_eq(&mem->entries.p[m->entries.p[i]].id, &mem->entries.p[m->entries.p[n - 1]].id))
+	for (size_t i = 0; i < m->entries.n; i++) {
+		if (i == 0 || !id_eq(&mem->entries.p[m->entries.p[i]].id, &mem->entries.p[m->entries.p[n - 1]].id)) {
 			m->entries.p[n++] = m->entries.p[i];
+			continue;
+		}
+		index_mem_entry(mem, m->entries.p[i], &en);
+		m->left_out[m->number[en.pack]] += index_entry_sum(&en);
+	}
 	m->entries.n = n;
 	return 0;
 }
@@ -214,15 +225,39 @@ static bool same_entry(const struct run_entry *a, const struct run_entry *b)
 	return true;
 }
 
+/* The rows of the tail against what was summed up when the packs were verified, and against memory.  sums: of the
+ * entries of each pack. */
+static int check_packs(const struct run_making *m, const struct index_run *run, const uint64_t *sums, struct err *e)
+{
+	if (run->tail.slots.n != m->x->slots.n || run->tail.packs.n != m->packs.n)
+		return err_set(e, ERR_CORRUPT, "%zu packs of %zu", run->tail.packs.n, m->packs.n);
+	for (size_t i = 0; i < m->x->slots.n; i++)
+		if (memcmp(run->tail.slots.p[i].b, m->x->slots.p[i].id.b, SLOT_BYTES) != 0)
+			return err_set(e, ERR_CORRUPT, "slot %zu differs", i);
+	for (size_t i = 0; i < m->packs.n; i++) {
+		const struct index_pack_row *row = m->x->packs.p[m->packs.p[i]];
+		const struct run_pack *p = &run->tail.packs.p[i];
+
+		if (p->generation != row->generation || p->retain_until || p->nsegments != row->info.nsegments ||
+		    memcmp(&run->tail.segments.p[p->first_segment], row->segments,
+			   p->nsegments * sizeof(*row->segments)) != 0 ||
+		    (row->has_sums && (!index_label_is(p, &row->sums) || sums[i] != row->sums.entries)))
+			return err_set(e, ERR_CORRUPT, "pack %zu is not what was stored", i);
+	}
+	return 0;
+}
+
 /* Reads back from the sealed bytes what will be sent, and compares. */
 static int check_run(const struct run_making *m, const struct index_run *run, struct err *e)
 {
 	CLEANUP(free_ptr) struct run_block *b = malloc(sizeof(*b));
+	CLEANUP(free_ptr) uint64_t *sums = calloc(m->packs.n + 1, sizeof(*sums));
 	struct run_entry is, want;
 	size_t n = 0;
 
-	if (!b)
+	if (!b || !sums)
 		return err_set(e, ERR_NOMEM, "block of the index");
+	memcpy(sums, m->left_out, m->packs.n * sizeof(*sums));
 	for (uint32_t i = 0; i < run->shape.nblocks; i++) {
 		if (index_block_open(m->x->repo, run, i, m->out.p + (size_t)i * INDEX_BLOCK_BYTES, b, e) < 0)
 			return e->code;
@@ -233,11 +268,12 @@ static int check_run(const struct run_making *m, const struct index_run *run, st
 			entry_of(m, n, &want);
 			if (!same_entry(&is, &want))
 				return err_set(e, ERR_CORRUPT, "entry %zu differs", n);
+			sums[is.pack] += index_entry_sum(&is);
 		}
 	}
 	if (n != m->entries.n || run->shape.npacks != m->packs.n)
 		return err_set(e, ERR_CORRUPT, "%zu entries of %zu", n, m->entries.n);
-	return 0;
+	return check_packs(m, run, sums, e);
 }
 
 /* Memory without the run's entries. */
@@ -291,6 +327,7 @@ static int put_run(struct run_making *m, const struct session_id *session, uint6
 	CLEANUP(index_run_free_cleanup) struct index_run *run = NULL;
 	struct object_name n = { .type = OBJECT_RUN_TAIL, .slot = *repo_own_slot(m->x->repo), .session = *session };
 	char name[OBJECT_NAME_BYTES], text[ERR_CAUSE_BYTES / 2];
+	struct sum sum = sum_of(m->out.p, m->out.len);
 
 	hash_bytes(m->out.p, m->out.len, &n.hash);
 	object_name_text(&n, name);
@@ -302,7 +339,9 @@ static int put_run(struct run_making *m, const struct session_id *session, uint6
 			      "memory or codec error: an index run does not come back as it went in: %s", text);
 		return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
 	}
-	if (store_put(repo_store(m->x->repo), name, m->out.p, m->out.len, 0, e) < 0)
+	if (repo_keys_check(m->x->repo, e) < 0 || sum_check(m->out.p, m->out.len, &sum, "an index run", e) < 0 ||
+	    store_put(repo_store(m->x->repo), name, m->out.p, m->out.len, 0, e) < 0 ||
+	    sum_check(m->out.p, m->out.len, &sum, "an index run that was being stored", e) < 0)
 		return e->code;
 	*bytes += m->out.len;
 	if (hand_over(m, run, e) < 0)

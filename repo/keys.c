@@ -50,6 +50,27 @@ static void expand(struct keyring *k)
 	k->default_domain = keyring_domain(k, DEFAULT_DOMAIN);
 }
 
+static struct sum keyring_sum(const struct keyring *k)
+{
+	struct sum g = sum_of(k->generations, k->ngenerations * sizeof(*k->generations)),
+		   d = sum_of(k->domains, k->ndomains * sizeof(*k->domains)),
+		   a = sum_of(k->authority_seed, sizeof(k->authority_seed));
+	uint64_t rest = sum64(k->slot_seed, sizeof(k->slot_seed), k->ngenerations);
+
+	rest = sum64(k->authority_public, sizeof(k->authority_public), rest);
+	rest = sum64(k->authority_secret, sizeof(k->authority_secret), rest);
+	rest = sum64(k->slot_public, sizeof(k->slot_public), rest);
+	rest = sum64(k->slot_secret, sizeof(k->slot_secret), rest);
+	return (struct sum){ (g.lo ^ d.lo ^ a.lo) + rest, g.hi + d.hi + a.hi };
+}
+
+int keyring_check(const struct keyring *k, struct err *e)
+{
+	struct sum is = keyring_sum(k);
+
+	return sum_eq(&is, &k->sum) ? 0 : sum_error(e, "one of this repository's keys");
+}
+
 int keyring_generate(struct keyring **ret, struct err *e)
 {
 	CLEANUP(keyring_free_cleanup) struct keyring *k = NULL;
@@ -70,6 +91,7 @@ int keyring_generate(struct keyring **ret, struct err *e)
 	memcpy(k->domains[0].name, DEFAULT_DOMAIN, sizeof(DEFAULT_DOMAIN));
 	randombytes_buf(k->domains[0].id_key, KEY_BYTES);
 	expand(k);
+	k->sum = keyring_sum(k);
 	*ret = STEAL(k);
 	return 0;
 }
@@ -244,6 +266,7 @@ int keyring_decode(const void *payload, size_t len, struct keyring **ret, struct
 	expand(k);
 	if (!k->default_domain)
 		return err_set(e, ERR_CORRUPT, "there is no id key of the domain \"%s\"", DEFAULT_DOMAIN);
+	k->sum = keyring_sum(k);
 	*ret = STEAL(k);
 	return 0;
 }

@@ -281,7 +281,7 @@ int manifest_encode(const struct manifest *m, char **ret, size_t *ret_len, struc
 		return e->code;
 	/* A manifest that cannot be read is a lost backup: what is wrong must show before the commit. */
 	if (manifest_decode(json, len, 0, &back, e) < 0)
-		return err_ctx(e, "the manifest to be stored could not be read back");
+		return err_ctx(e, "memory or program error: the manifest to be stored could not be read back");
 	manifest_free(back);
 	*ret_len = len;
 	*ret = STEAL(json);

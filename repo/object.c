@@ -1,15 +1,75 @@
 /* object.c - objects in the store: put, get with every check, list (docs/format.md, sections 1.2 and 10). */
 #include <assert.h>
 #include <inttypes.h>
+#include <sodium.h>
 
+#include "base/num.h"
 #include "base/text.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
+#define PIECE_BYTES ((size_t)1 << 20)
+
+/* What was sealed, opened as any reader will, against a second copy of what should be in it. */
+static int opens_to(struct repo *r, const struct object_name *n, const struct buf *sealed, const void *same,
+		    size_t same_len, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *back = NULL;
+	struct slot_id signer;
+	size_t len;
+
+	if (r->keys->role == ROLE_PUT && (n->type == OBJECT_MANIFEST || n->type == OBJECT_CATALOGUE))
+		return 0;	/* it can't open it; envelope_seal has, by the key that it had made */
+	if (envelope_open(r, n->type, sealed->p, sealed->len, &back, &len, &signer, NULL, e) < 0)
+		return e->code;
+	if (len != same_len || memcmp(back, same, len) != 0)
+		return err_set(e, ERR_CORRUPT, "its content differs");
+	return 0;
+}
+
+int object_outgoing(struct repo *r, struct object_name *n, const struct buf *sealed, const void *same, size_t same_len,
+		    struct outgoing *ret, struct err *e)
+{
+	char text[ERR_CAUSE_BYTES / 2];
+
+	ret->sum = sum_of(sealed->p, sealed->len);
+	if (n->type != OBJECT_CONFIG) {
+		hash_bytes(sealed->p, sealed->len, &n->hash);
+		object_name_text(n, ret->name);
+	} else {
+		snprintf(ret->name, sizeof(ret->name), "config");
+	}
+	if (repo_keys_check(r, e) < 0)
+		return e->code;
+	if (opens_to(r, n, sealed, same, same_len, e) == 0)
+		return sum_check(sealed->p, sealed->len, &ret->sum, "an object", e);
+	if (e->code == ERR_NOMEM)
+		return e->code;
+	err_text(e, text, sizeof(text));
+	err_set(e, ERR_INTERNAL, "memory or codec error: an object does not come back as it went in: %s", text);
+	return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
+}
+
+int object_send(struct repo *r, const struct outgoing *o, const struct buf *sealed, struct err *e)
+{
+	int flags = strcmp(o->name, "config") == 0 ? STORE_PUT_IF_ABSENT : 0;
+
+	if (store_put(r->store, o->name, sealed->p, sealed->len, flags, e) < 0)
+		return e->code;
+	return sum_check(sealed->p, sealed->len, &o->sum, "an object that was being stored", e);
+}
+
 int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload, size_t len,
 	       char *name, struct err *e)
 {
+	return object_put_twice(r, type, session, payload, len, payload, len, name, e);
+}
+
+int object_put_twice(struct repo *r, enum object_type type, const struct session_id *session, const void *payload,
+		     size_t len, const void *same, size_t same_len, char *name, struct err *e)
+{
 	struct object_name n = { .type = type, .slot = r->own };
+	struct outgoing o;
 	struct buf out;
 	int rc;
 
@@ -17,12 +77,13 @@ int object_put(struct repo *r, enum object_type type, const struct session_id *s
 		n.session = *session;
 	buf_init(&out, ENVELOPE_MAX_BYTES);
 	rc = envelope_seal(r, type, payload, len, &out, e);
-	if (rc == 0) {
-		hash_bytes(out.p, out.len, &n.hash);
-		object_name_text(&n, name);
-		rc = store_put(r->store, name, out.p, out.len, 0, e);
-	}
+	if (rc == 0)
+		rc = object_outgoing(r, &n, &out, same, same_len, &o, e);
+	if (rc == 0)
+		rc = object_send(r, &o, &out, e);
 	buf_done(&out);
+	if (rc == 0)
+		memcpy(name, o.name, sizeof(o.name));
 	return rc;
 }
 
@@ -82,6 +143,34 @@ int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *
 		return e->code;
 	if (open_checked(r, &n, p, len, ret_payload, ret_len, ret_signer, e) < 0)
 		return err_ctx(e, "%s: %s", r->store->location, name);
+	return 0;
+}
+
+int object_compare_hash(struct repo *r, const char *name, struct cancel *cancel, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *buf = malloc(PIECE_BYTES);
+	crypto_generichash_state h;
+	struct object_name n;
+	struct store_stat st;
+	struct id is;
+
+	if (!buf)
+		return err_set(e, ERR_NOMEM, "piece of an object");
+	if (!object_name_parse(name, &n))
+		return err_set(e, ERR_INTERNAL, "\"%s\" is not the name of an object", name);
+	if (store_stat(r->store, name, &st, e) < 0)
+		return e->code;
+	crypto_generichash_init(&h, NULL, 0, ID_BYTES);
+	for (uint64_t off = 0; off < st.size; off += PIECE_BYTES) {
+		size_t len = (size_t)min_u64(PIECE_BYTES, st.size - off);
+
+		if (cancel_check(cancel, e) < 0 || store_read(r->store, name, buf, len, off, e) < 0)
+			return e->code;
+		crypto_generichash_update(&h, buf, len);
+	}
+	crypto_generichash_final(&h, is.b, ID_BYTES);
+	if (!id_eq(&is, &n.hash))
+		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
 	return 0;
 }
 

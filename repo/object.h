@@ -14,9 +14,11 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "repo/format.h"
+#include "repo/sum.h"
 
 struct repo;
 struct store;
+struct cancel;
 
 /* PADME (format.md 1). */
 uint64_t padme(uint64_t n);
@@ -53,10 +55,28 @@ bool object_name_parse(const char *text, struct object_name *ret);
  * (OBJECT_NAME_BYTES). */
 MUST_CHECK int object_put(struct repo *r, enum object_type type, const struct session_id *session, const void *payload,
 			  size_t len, char *name, struct err *e);
+/* The same with a second encoding of the payload: what was sealed must be that, too. */
+MUST_CHECK int object_put_twice(struct repo *r, enum object_type type, const struct session_id *session,
+				const void *payload, size_t len, const void *same, size_t same_len, char *name,
+				struct err *e);
+/*
+ * An object on its way out: object_outgoing names it (ret->name, n's hash) and opens it again from the bytes that will
+ * be stored: what comes out must be `same`.  object_send puts it, and looks whether the bytes still are what they were.
+ * ERR_INTERNAL: memory or codec error.
+ */
+struct outgoing {
+	char name[OBJECT_NAME_BYTES];
+	struct sum sum;
+};
+MUST_CHECK int object_outgoing(struct repo *r, struct object_name *n, const struct buf *sealed, const void *same,
+			       size_t same_len, struct outgoing *ret, struct err *e);
+MUST_CHECK int object_send(struct repo *r, const struct outgoing *o, const struct buf *sealed, struct err *e);
 /* Gets a whole object, checks its hash, opens the envelope, checks that signer and name agree.  Errors name the
  * object. */
 MUST_CHECK int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *ret_len,
 			  struct slot_id *ret_signer, struct err *e);
+/* Reads a whole object, a pack or run too, piece by piece: ERR_CORRUPT when its hash is not the one in its name. */
+MUST_CHECK int object_compare_hash(struct repo *r, const char *name, struct cancel *cancel, struct err *e);
 /* Sealed names of a type that the store lists, sorted, malloc'ed strings; strange names are reported by notice and left
  * out. */
 struct name_list {
@@ -79,9 +99,14 @@ struct pack_key {
 	uint8_t sealed[BOX_BYTES];
 	uint32_t generation;
 	enum pack_kind kind;
+	struct sum sum;		/* of a new one: of all above; see pack_key_check */
 };
-/* A new random pack key, sealed to the public key of the kind. */
+/* A new random pack key, sealed to the public key of the kind; opened again by those who can. */
 MUST_CHECK int pack_key_new(struct repo *r, enum pack_kind kind, struct pack_key *ret, struct err *e);
+/* ERR_INTERNAL when a key from pack_key_new is not what it was: what it sealed would never open. */
+MUST_CHECK int pack_key_check(const struct pack_key *k, struct err *e);
+/* Of a directory's key row. */
+struct sum pack_key_row_sum(uint32_t generation, const uint8_t sealed[BOX_BYTES]);
 /* The key of a directory's row; ERR_AUTH when this slot does not hold the secret. */
 MUST_CHECK int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES],
 			     struct pack_key *ret, struct err *e);

@@ -398,6 +398,27 @@ static int check_directory(const struct directory *d, const struct object_name *
 	return 0;
 }
 
+int pack_open_directory(struct repo *r, const char *name, const uint8_t *sealed, const struct trailer *t,
+			struct directory **ret, struct err *e)
+{
+	CLEANUP(directory_free_cleanup) struct directory *d = NULL;
+	CLEANUP(free_ptr) uint8_t *payload = NULL;
+	struct object_name n;
+	struct slot_id signer;
+	uint32_t generation;
+	size_t len;
+
+	if (!object_name_parse(name, &n))
+		return err_set(e, ERR_INTERNAL, "%s: not the name of a pack", name);
+	if (envelope_open(r, OBJECT_DIRECTORY, sealed, t->envelope_len, &payload, &len, &signer, &generation, e) < 0 ||
+	    directory_decode(payload, len, t->envelope_off, &d, e) < 0 || check_directory(d, &n, t, &signer, e) < 0)
+		return err_ctx(e, "%s: directory", name);
+	d->generation = generation;
+	d->envelope_len = t->envelope_len;
+	*ret = STEAL(d);
+	return 0;
+}
+
 static int read_directory(struct repo *r, const char *name, uint64_t size, uint64_t envelope_off, uint32_t envelope_len,
 			  struct directory **ret, struct err *e)
 {

@@ -66,6 +66,9 @@ struct trailer {
 void trailer_encode(const struct trailer *t, uint8_t out[TRAILER_BYTES]);
 MUST_CHECK int trailer_decode(const uint8_t in[TRAILER_BYTES], uint64_t object_len, struct trailer *ret, struct err *e);
 
+/* Opens a directory from its sealed bytes, with the checks of pack_read_directory. */
+MUST_CHECK int pack_open_directory(struct repo *r, const char *name, const uint8_t *sealed, const struct trailer *t,
+				   struct directory **ret, struct err *e);
 /* Reads a pack's directory from the store: from its known place, or (envelope_len 0, or nothing good there) by way of
  * its trailer.  Checks kind, slot and session against the name, and the signer.  A damaged trailer behind an envelope
  * whose place is known costs nothing: trailer_bad. */

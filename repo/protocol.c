@@ -238,14 +238,14 @@ int protocol_decode(enum object_type type, const void *json, size_t len, struct 
 
 int protocol_put(struct repo *r, struct protocol_object *p, char *name, struct err *e)
 {
-	CLEANUP(free_ptr) char *json = NULL;
-	size_t len;
+	CLEANUP(free_ptr) char *json = NULL, *same = NULL;
+	size_t len, same_len;
 
 	p->slot = r->own;
 	p->time_ns = clock_wall_ns();
-	if (protocol_encode(p, &json, &len, e) < 0)
+	if (protocol_encode(p, &json, &len, e) < 0 || protocol_encode(p, &same, &same_len, e) < 0)
 		return e->code;
-	return object_put(r, p->type, &p->session, json, len, name, e);
+	return object_put_twice(r, p->type, &p->session, json, len, same, same_len, name, e);
 }
 
 int protocol_get(struct repo *r, const char *name, struct protocol_object **ret, struct err *e)

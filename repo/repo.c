@@ -20,6 +20,24 @@ const struct slot_id *repo_own_slot(const struct repo *r) { return &r->own; }
 enum slot_role repo_own_role(const struct repo *r) { return r->keys->role; }
 struct cancel *repo_cancel(struct repo *r) { return r->cancel; }
 
+struct sum repo_ids_sum(const struct repo *r)
+{
+	uint8_t ids[CIPHER_ID_BYTES + SLOT_BYTES];
+
+	memcpy(ids, r->cfg.cipher_id, CIPHER_ID_BYTES);
+	memcpy(ids + CIPHER_ID_BYTES, r->own.b, SLOT_BYTES);
+	return sum_of(ids, sizeof(ids));
+}
+
+int repo_keys_check(const struct repo *r, struct err *e)
+{
+	struct sum ids = repo_ids_sum(r);
+
+	if ((r->ids.lo || r->ids.hi) && !sum_eq(&ids, &r->ids))
+		return sum_error(e, "the id of this repository");
+	return keyring_check(r->keys, e);
+}
+
 void repo_notice(struct repo *r, const char *fmt, ...)
 {
 	char text[NOTICE_BYTES];
@@ -326,6 +344,7 @@ int repo_open(struct store *s, const struct secret *secret, const struct repo_op
 		return missing_config(r, e);
 	if (rc < 0 || unlock(r, secret, e) < 0 || slots_load(r, e) < 0 || check_own_slot(r, e) < 0)
 		return e->code;
+	r->ids = repo_ids_sum(r);
 	state_set_last_slot(r->state_dir, r->cfg.cipher_id, &r->own);
 	*ret = STEAL(r);
 	return 0;

@@ -105,17 +105,21 @@ static bool is_ours(struct repo *r, const struct buf *config)
 /* Two inits at once: the later config is refused where the store can tell. */
 static int put_config(struct repo *r, struct err *e)
 {
-	CLEANUP(free_ptr) char *json = NULL;
+	CLEANUP(free_ptr) char *json = NULL, *same = NULL;
+	struct object_name n = { .type = OBJECT_CONFIG };
+	struct outgoing o;
 	struct buf out;
-	size_t len;
+	size_t len, same_len;
 	int rc;
 
-	if (config_encode(&r->cfg, &json, &len, e) < 0)
+	if (config_encode(&r->cfg, &json, &len, e) < 0 || config_encode(&r->cfg, &same, &same_len, e) < 0)
 		return e->code;
 	buf_init(&out, ENVELOPE_MAX_BYTES);
 	rc = envelope_seal(r, OBJECT_CONFIG, json, len, &out, e);
 	if (rc == 0)
-		rc = store_put(r->store, CONFIG_NAME, out.p, out.len, STORE_PUT_IF_ABSENT, e);
+		rc = object_outgoing(r, &n, &out, same, same_len, &o, e);
+	if (rc == 0)
+		rc = object_send(r, &o, &out, e);
 	if (rc == ERR_EXISTS && is_ours(r, &out)) {
 		err_clear(e);
 		rc = 0;

@@ -41,6 +41,7 @@ struct keyring {
 	struct key_generation *generations;	/* rising; the last is what writers use */
 	struct key_domain *domains;
 	const struct key_domain *default_domain;
+	struct sum sum;		/* of the keys above, from when they were read or made */
 };
 void keyring_free(struct keyring *k);
 DEFINE_CLEANUP(struct keyring, keyring_free)
@@ -49,6 +50,8 @@ MUST_CHECK int keyring_generate(struct keyring **ret, struct err *e);
 /* The payload of a key object for a slot of that role, in guarded memory (sodium_free). */
 MUST_CHECK int keyring_encode(const struct keyring *k, enum slot_role role, const uint8_t slot_seed[32], uint8_t **ret,
 			      size_t *ret_len, struct err *e);
+/* ERR_INTERNAL when a key is not what it was: what was sealed or named by it would never open or be found. */
+MUST_CHECK int keyring_check(const struct keyring *k, struct err *e);
 MUST_CHECK int keyring_decode(const void *payload, size_t len, struct keyring **ret, struct err *e);
 /* NULL: this slot does not hold that generation. */
 const struct key_generation *keyring_generation(const struct keyring *k, uint32_t generation);
@@ -142,6 +145,7 @@ struct repo {
 	struct keyring *keys;
 	struct repo_config cfg;
 	struct slot_id own;
+	struct sum ids;				/* of cipher id and own slot, once open */
 	char key_name[OBJECT_NAME_BYTES];	/* the key object that opened it */
 	char *state_dir, *cache_dir;
 	struct cancel *cancel;
@@ -158,6 +162,9 @@ struct repo {
 DEFINE_CLEANUP(struct repo, repo_close)
 /* Without keys or config; o may be NULL. */
 MUST_CHECK int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret, struct err *e);
+/* Whether the keys and ids that everything is sealed with are what they were: ERR_INTERNAL. */
+MUST_CHECK int repo_keys_check(const struct repo *r, struct err *e);
+struct sum repo_ids_sum(const struct repo *r);
 /* Reports what e says through the notice, after what was done about it ("key slot record ignored"). */
 void repo_notice_err(struct repo *r, const struct err *e, const char *what);
 /* The bytes of an object, by way of the manifest cache (cache.c); not verified. */

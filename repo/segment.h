@@ -38,7 +38,13 @@ struct segment_item {
 };
 
 /* A sealed segment and what the directory says of it. */
+/* Of what was verified: the bytes, what the directory says of them, the row of their key. */
+struct segment_sums {
+	struct sum bytes, key;
+	uint64_t rows;
+};
 struct segment_sealed {
+	struct segment_sums sums;
 	uint8_t *bytes;			/* malloc'ed */
 	size_t len;
 	uint64_t birth;
@@ -62,6 +68,10 @@ MUST_CHECK int segment_seal(struct segment_codec *c, struct repo *r, const struc
  * key row given, first sealed by sealer. */
 MUST_CHECK int segment_add_row(struct directory *d, const struct segment_sealed *s, uint64_t off, uint32_t key,
 			       const struct slot_id *sealer, struct err *e);
+
+/* The sum of what a directory says of a segment: chunks' first_base counts in bases. */
+uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks, size_t nchunks,
+			  const struct id *bases, uint64_t birth, uint64_t stored);
 
 /* A segment, opened: frames without bases are decoded, delta frames are kept until a chunk of theirs is asked for. */
 struct segment;

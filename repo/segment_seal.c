@@ -214,6 +214,36 @@ static int decode_again(struct segment_codec *c, struct repo *r, const struct pa
 	return 0;
 }
 
+uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks, size_t nchunks,
+			  const struct id *bases, uint64_t birth, uint64_t stored)
+{
+	uint64_t head[4] = { birth, stored, nframes, nchunks };
+	uint64_t sum = sum64(head, sizeof(head), 0);
+
+	for (size_t i = 0; i < nframes; i++) {
+		uint32_t row[3] = { frames[i].stored, frames[i].decoded, frames[i].codec };
+
+		sum = sum64(row, sizeof(row), sum);
+	}
+	for (size_t i = 0; i < nchunks; i++) {
+		const struct dir_chunk *ch = &chunks[i];
+		uint32_t row[5] = { ch->frame, ch->off, ch->len, ch->nbases, ch->depth };
+
+		sum = sum64(row, sizeof(row), sum64(ch->id.b, ID_BYTES, sum));
+		for (unsigned b = 0; b < ch->nbases && b < BASES_MAX; b++)
+			sum = sum64(bases[ch->first_base + b].b, ID_BYTES, sum);
+	}
+	return sum;
+}
+
+/* Taken before the bytes are opened again: what changes later differs, what changed before does not open. */
+static void take_sums(struct segment_sealed *s, const struct pack_key *k)
+{
+	s->sums.bytes = sum_of(s->bytes, s->len);
+	s->sums.key = pack_key_row_sum(k->generation, k->sealed);
+	s->sums.rows = segment_rows_sum(s->frames.p, s->frames.n, s->chunks.p, s->chunks.n, s->bases.p, s->birth, s->len);
+}
+
 static void sealed_cleanup(struct segment_sealed *s)
 {
 	segment_sealed_done(s);
@@ -236,6 +266,7 @@ int segment_seal(struct segment_codec *c, struct repo *r, const struct pack_key 
 	if (!s.bytes)
 		return err_set(e, ERR_NOMEM, "segment of %zu bytes", s.len);
 	segment_aead_seal(r, k, birth, c->payload.p, c->payload.len, s.bytes);
+	take_sums(&s, k);
 	segment_hook_call(c, SEGMENT_IS_SEALED, s.bytes, s.len);
 	if (decode_again(c, r, k, &s, items, e) < 0) {
 		char text[ERR_CAUSE_BYTES / 2];

@@ -310,23 +310,42 @@ int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
 static int put_record(struct repo *r, const struct slot_info *s, struct err *e)
 {
 	struct object_name n = { .type = OBJECT_SLOT, .slot = s->id };
-	CLEANUP(free_ptr) char *json = NULL;
-	char name[OBJECT_NAME_BYTES];
+	CLEANUP(free_ptr) char *json = NULL, *same = NULL;
+	struct outgoing o;
 	struct buf out;
-	size_t len;
+	size_t len, same_len;
 	int rc;
 
-	if (slot_record_encode(s, &json, &len, e) < 0)
+	if (slot_record_encode(s, &json, &len, e) < 0 || slot_record_encode(s, &same, &same_len, e) < 0)
 		return e->code;
 	buf_init(&out, ENVELOPE_MAX_BYTES);
 	rc = envelope_seal(r, OBJECT_SLOT, json, len, &out, e);
-	if (rc == 0) {
-		hash_bytes(out.p, out.len, &n.hash);
-		object_name_text(&n, name);
-		rc = store_put(r->store, name, out.p, out.len, 0, e);
-	}
+	if (rc == 0)
+		rc = object_outgoing(r, &n, &out, same, same_len, &o, e);
+	if (rc == 0)
+		rc = object_send(r, &o, &out, e);
 	buf_done(&out);
 	return rc;
+}
+
+/* A key object that does not open with its secret, or holds other keys, is worse than none. */
+static int key_opens(struct repo *r, const struct buf *sealed, const struct secret *secret, enum slot_role role,
+		     const uint8_t seed[32], struct err *e)
+{
+	CLEANUP(guarded_free) uint8_t *is = NULL, *want = NULL;
+	CLEANUP(keyring_free_cleanup) struct keyring *k = NULL;
+	size_t len, want_len;
+
+	if (key_object_open(sealed->p, sealed->len, secret, &k, e) < 0) {
+		if (e->code == ERR_NOMEM)
+			return e->code;
+		err_clear(e);
+		return sum_error(e, "a key object");
+	}
+	if (keyring_encode(k, role, k->slot_seed, &is, &len, e) < 0 ||
+	    keyring_encode(r->keys, role, seed, &want, &want_len, e) < 0)
+		return e->code;
+	return len == want_len && !sodium_memcmp(is, want, len) ? 0 : sum_error(e, "a key object");
 }
 
 static int put_key(struct repo *r, const struct key_header *h, const struct secret *secret, enum slot_role role,
@@ -334,6 +353,7 @@ static int put_key(struct repo *r, const struct key_header *h, const struct secr
 {
 	struct object_name n = { .type = OBJECT_KEY, .slot = h->slot };
 	CLEANUP(guarded_free) uint8_t *payload = NULL;
+	struct sum sum;
 	struct buf out;
 	size_t len;
 	int rc;
@@ -343,10 +363,17 @@ static int put_key(struct repo *r, const struct key_header *h, const struct secr
 	buf_init(&out, KEY_OBJECT_MAX);
 	rc = key_object_seal(h, secret, payload, len, &out, e);
 	if (rc == 0) {
+		sum = sum_of(out.p, out.len);
 		hash_bytes(out.p, out.len, &n.hash);
 		object_name_text(&n, name);
-		rc = store_put(r->store, name, out.p, out.len, 0, e);
+		rc = key_opens(r, &out, secret, role, seed, e);
 	}
+	if (rc == 0)
+		rc = sum_check(out.p, out.len, &sum, "a key object", e);
+	if (rc == 0)
+		rc = store_put(r->store, name, out.p, out.len, 0, e);
+	if (rc == 0)
+		rc = sum_check(out.p, out.len, &sum, "a key object that was being stored", e);
 	buf_done(&out);
 	return rc;
 }

@@ -16,6 +16,7 @@
 #include <inttypes.h>
 
 #include "base/num.h"
+#include "repo/sum.h"
 #include "repo/tree_internal.h"
 
 struct level {
@@ -23,6 +24,7 @@ struct level {
 	bool has_base;
 	uint64_t index;		/* number of the node within the level */
 	struct id base;		/* the id it was read by */
+	uint64_t sum;		/* of its children, kept in step: memory must not change them meanwhile */
 	struct node n;
 };
 
@@ -36,6 +38,20 @@ struct tree_builder {
 	struct id root;
 	struct level level[TREE_LEVELS_MAX + 1];	/* [1..height] */
 };
+
+static uint64_t child_sum(uint32_t i, const struct id *id)
+{
+	return sum64(id->b, ID_BYTES, i + 1);
+}
+
+static uint64_t children_sum(const struct node *n)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = node_next_child(n, 0); i < TREE_FANOUT; i = node_next_child(n, i + 1))
+		sum += child_sum(i, &n->child[i]);
+	return sum;
+}
 
 /* The base is higher than the new tree: what is needed of it hangs below child 0 of child 0 ... */
 static int lower_base(struct tree_builder *b, const struct tree_ref *base, struct err *e)
@@ -60,6 +76,7 @@ static void raise_base(struct tree_builder *b, const struct tree_ref *base)
 		v->n.level = level;
 		if (level == base->height + 1)
 			node_set_child(&v->n, 0, &b->root);
+		v->sum = children_sum(&v->n);
 	}
 	b->has_root = false;
 }
@@ -124,6 +141,10 @@ static void slot_put(struct tree_builder *b, uint32_t level, uint64_t index, con
 	}
 	i = tree_child(index, level + 1);
 	if (!node_child_is(&up->n, i, id)) {
+		if (node_has(&up->n, i))
+			up->sum -= child_sum(i, &up->n.child[i]);
+		if (id)
+			up->sum += child_sum(i, id);
 		node_set_child(&up->n, i, id);
 		up->changed = true;
 	}
@@ -132,9 +153,11 @@ static void slot_put(struct tree_builder *b, uint32_t level, uint64_t index, con
 static int close_level(struct tree_builder *b, uint32_t level, struct err *e)
 {
 	struct level *v = &b->level[level];
+	struct node *back = &b->level[0].n;	/* not used otherwise */
 	uint64_t chunk = v->index << (8 * level);
 	uint8_t raw[NODE_MAX_BYTES];
 	struct id id;
+	size_t len;
 
 	v->open = false;
 	if (node_is_empty(&v->n)) {
@@ -145,8 +168,14 @@ static int close_level(struct tree_builder *b, uint32_t level, struct err *e)
 		slot_put(b, level, chunk, &v->base);
 		return 0;
 	}
-	if (b->o.emit(b->o.opaque, raw, node_encode(&v->n, raw), &id, e) < 0)
+	len = node_encode(&v->n, raw);
+	if (b->o.emit(b->o.opaque, raw, len, &id, e) < 0)
 		return e->code;
+	/* Only now: what emit has hashed is what was set. */
+	if (node_decode(raw, len, level, back, e) < 0 || children_sum(back) != v->sum) {
+		err_clear(e);
+		return sum_error(e, "a tree node");
+	}
 	slot_put(b, level, chunk, &id);
 	return 0;
 }
@@ -175,6 +204,7 @@ static int open_level(struct tree_builder *b, uint32_t level, uint64_t index, st
 		memset(&v->n, 0, sizeof(v->n));
 		v->n.level = level;
 	}
+	v->sum = children_sum(&v->n);
 	v->has_base = id;
 	v->changed = false;
 	v->index = number;

@@ -64,16 +64,18 @@ static int put_manifest(struct repo_writer *w, const struct manifest *m, struct 
 {
 	struct object_name n = { .type = OBJECT_MANIFEST, .slot = m->writer, .session = m->session };
 	CLEANUP(buf_done) struct buf sealed;
-	CLEANUP(free_ptr) char *json = NULL;
-	char name[OBJECT_NAME_BYTES];
-	size_t len;
+	CLEANUP(free_ptr) char *json = NULL, *same = NULL;
+	struct outgoing o;
+	size_t len, same_len;
 
 	buf_init(&sealed, 2 * (size_t)PAYLOAD_MAX_BYTES);
-	if (manifest_encode(m, &json, &len, e) < 0 || envelope_seal(w->r, OBJECT_MANIFEST, json, len, &sealed, e) < 0)
+	if (manifest_encode(m, &json, &len, e) < 0 || envelope_seal(w->r, OBJECT_MANIFEST, json, len, &sealed, e) < 0 ||
+	    manifest_encode(m, &same, &same_len, e) < 0 ||
+	    object_outgoing(w->r, &n, &sealed, same, same_len, &o, e) < 0)
 		return e->code;
-	hash_bytes(sealed.p, sealed.len, &n.hash);
-	object_name_text(&n, name);
-	if (store_put(repo_store(w->r), name, sealed.p, sealed.len, 0, e) < 0 && learn(w, name, &sealed, e) < 0)
+	if (store_put(repo_store(w->r), o.name, sealed.p, sealed.len, 0, e) < 0 && learn(w, o.name, &sealed, e) < 0)
+		return e->code;
+	if (sum_check(sealed.p, sealed.len, &o.sum, "the manifest, while it was being stored,", e) < 0)
 		return e->code;
 	pthread_mutex_lock(&w->lock);
 	w->stats.bytes_stored += sealed.len;

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/workers.h"
 #include "repo/id_set.h"
+#include "repo/index.h"
 #include "repo/segment.h"
 #include "repo/writer.h"
 
@@ -59,6 +60,15 @@ struct seal_job {
 
 struct crypto_generichash_blake2b_state;
 
+/* Where each segment is in the pack, and what was verified of it. */
+struct segment_in_pack {
+	uint64_t off, len;
+	struct segment_sums sums;
+};
+struct segment_list {
+	VEC(struct segment_in_pack) p;
+};
+
 /* A pack that is being filled; the assembler's. */
 struct open_pack {
 	enum pack_kind kind;
@@ -66,7 +76,9 @@ struct open_pack {
 	struct directory *dir;		/* NULL: empty */
 	size_t payload;			/* length of the directory, encoded */
 	struct crypto_generichash_blake2b_state *hash;	/* of the first `hashed` bytes; aligned, so on its own */
+	struct sum hash_sum;		/* of the state of it */
 	size_t hashed;
+	struct segment_list sums;	/* of its segments */
 };
 
 /* A finished pack on its way. */
@@ -77,7 +89,11 @@ struct done_pack {
 	size_t len;
 	uint64_t envelope_off;
 	uint32_t envelope_len;
-	struct directory *dir;
+	struct directory *dir;		/* as it was read back; NULL before that */
+	struct segment_list sums;
+	uint64_t tail;			/* where what follows the segments begins */
+	struct sum tail_sum;
+	struct index_sums index;	/* what the index must say of it */
 };
 void done_pack_free(struct done_pack *d);
 
@@ -142,6 +158,11 @@ void seal_job_free(void *job);
 /* The finished pack; NULL when p is empty. */
 MUST_CHECK int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_pack **ret, struct err *e);
 void open_pack_done(struct open_pack *p);
+/* Reads a finished pack back from the bytes that will be stored (d->dir, d->index), and compares with what was summed up
+ * when each segment was verified.  ERR_INTERNAL: memory or codec error. */
+MUST_CHECK int writer_pack_read_back(struct repo_writer *w, struct done_pack *d, struct err *e);
+/* Whether its bytes still are what they were. */
+MUST_CHECK int writer_pack_same(const struct done_pack *d, const char *what, struct err *e);
 void *writer_assembler(void *w);
 
 /* --- writer_put.c: packs to the store */

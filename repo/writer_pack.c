@@ -5,6 +5,7 @@
 #include <sodium.h>
 
 #include "base/num.h"
+#include "repo/repo_internal.h"
 #include "repo/writer_internal.h"
 
 /* Lengths of a directory's parts, docs/format.md 6.2. */
@@ -21,6 +22,7 @@ void done_pack_free(struct done_pack *d)
 	if (!d)
 		return;
 	free(d->bytes);
+	VEC_DONE(&d->sums.p);
 	directory_free(d->dir);
 	free(d);
 }
@@ -29,6 +31,7 @@ void open_pack_done(struct open_pack *p)
 {
 	buf_done(&p->bytes);
 	directory_free(p->dir);
+	VEC_DONE(&p->sums.p);
 	p->dir = NULL;
 	free(STEAL(p->hash));
 }
@@ -42,15 +45,20 @@ static int hash_begin(struct open_pack *p, struct err *e)
 	if (!p->hash)
 		return err_set(e, ERR_NOMEM, "no memory for a pack");
 	(void)crypto_generichash_blake2b_init(p->hash, NULL, 0, ID_BYTES);	/* fails for lengths only */
+	p->hash_sum = sum_of(p->hash, sizeof(*p->hash));
 	return 0;
 }
 
 /* Takes in what has been appended.  A pack is hashed as it grows: hashed at its end, it would hold up the sealers for
  * as long as that takes. */
-static void hash_more(struct open_pack *p)
+static int hash_more(struct open_pack *p, struct err *e)
 {
+	if (sum_check(p->hash, sizeof(*p->hash), &p->hash_sum, "the hash of a pack", e) < 0)
+		return e->code;
 	(void)crypto_generichash_blake2b_update(p->hash, p->bytes.p + p->hashed, p->bytes.len - p->hashed);
 	p->hashed = p->bytes.len;
+	p->hash_sum = sum_of(p->hash, sizeof(*p->hash));
+	return 0;
 }
 
 static size_t row_bytes(const struct segment_sealed *s)
@@ -84,6 +92,7 @@ static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind
 	p->dir->session = *session_id_of(w->session);
 	randombytes_buf(p->dir->salt, SALT_BYTES);
 	p->payload = DIR_HEAD_BYTES;
+	p->sums.p.n = 0;
 	buf_init(&p->bytes, PACK_MAX_BYTES);
 	if (hash_begin(p, e) < 0 || !buf_room(&p->bytes, w->plan.pack_target[kind - 1], e)) {
 		open_pack_done(p);	/* there is nothing in it to be saved */
@@ -118,6 +127,7 @@ static int append(struct repo_writer *w, const struct seal_job *job, struct err 
 {
 	struct open_pack *p = &w->pack[job->kind - 1];
 	struct done_pack *done = NULL;
+	struct segment_in_pack *at;
 	uint32_t key = 0;
 
 	if (p->dir && !fits(w, p, &job->sealed)) {
@@ -130,13 +140,16 @@ static int append(struct repo_writer *w, const struct seal_job *job, struct err 
 	    segment_add_row(p->dir, &job->sealed, p->bytes.len, key, repo_own_slot(w->r), e) < 0 ||
 	    buf_add(&p->bytes, job->sealed.bytes, job->sealed.len, e) < 0)
 		return e->code;
-	hash_more(p);
 	p->payload += row_bytes(&job->sealed);
-	return 0;
+	at = VEC_PUSH(&p->sums.p, e);
+	if (!at)
+		return e->code;
+	*at = (struct segment_in_pack){ p->bytes.len - job->sealed.len, job->sealed.len, job->sealed.sums };
+	return hash_more(p, e);
 }
 
 /* Padding, directory and trailer behind the segments. */
-static int close_bytes(struct repo_writer *w, struct open_pack *p, struct done_pack *d, struct err *e)
+static int close_bytes(struct repo_writer *w, struct open_pack *p, struct err *e)
 {
 	CLEANUP(buf_done) struct buf payload, envelope;
 	struct trailer t = { .kind = p->kind };
@@ -162,8 +175,66 @@ static int close_bytes(struct repo_writer *w, struct open_pack *p, struct done_p
 	if (!at)
 		return e->code;
 	trailer_encode(&t, at);
+	return 0;
+}
+
+/* The pack is one that memory, or a codec, has changed since its segments were verified. */
+static int spoilt(struct err *e)
+{
+	char text[ERR_CAUSE_BYTES / 2];
+
+	if (e->code == ERR_NOMEM)
+		return e->code;
+	if (e->code) {
+		err_text(e, text, sizeof(text));
+		(void)err_set(e, ERR_INTERNAL, "memory or codec error: a pack does not come back as it went in: %s", text);
+		return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
+	}
+	return sum_error(e, "a pack");
+}
+
+int writer_pack_same(const struct done_pack *d, const char *what, struct err *e)
+{
+	for (size_t i = 0; i < d->sums.p.n; i++) {
+		const struct segment_in_pack *s = &d->sums.p.p[i];
+
+		if (sum_check(d->bytes + s->off, s->len, &s->sums.bytes, what, e) < 0)
+			return e->code;
+	}
+	return sum_check(d->bytes + d->tail, d->len - d->tail, &d->tail_sum, what, e);
+}
+
+/* What the directory that was read back says of segment i. */
+static bool row_is(const struct directory *dir, size_t i, const struct segment_in_pack *want)
+{
+	const struct dir_segment *s = &dir->segments.p[i];
+	const struct dir_key *k = &dir->keys.p[s->key];
+	struct sum key = pack_key_row_sum(k->generation, k->sealed);
+
+	return s->off == want->off && s->stored == want->len && sum_eq(&key, &want->sums.key) &&
+	       want->sums.rows == segment_rows_sum(dir->frames.p + s->first_frame, s->nframes,
+						   dir->chunks.p + s->first_chunk, s->nchunks, dir->bases.p, s->birth,
+						   s->stored);
+}
+
+int writer_pack_read_back(struct repo_writer *w, struct done_pack *d, struct err *e)
+{
+	struct trailer t;
+
+	directory_free(STEAL(d->dir));	/* it may be tried again */
+	if (repo_keys_check(w->r, e) < 0 || writer_pack_same(d, "a pack", e) < 0)
+		return e->code;
+	if (trailer_decode(d->bytes + d->len - TRAILER_BYTES, d->len, &t, e) < 0 ||
+	    pack_open_directory(w->r, d->name, d->bytes + t.envelope_off, &t, &d->dir, e) < 0)
+		return spoilt(e);
 	d->envelope_off = t.envelope_off;
 	d->envelope_len = t.envelope_len;
+	index_sums_of(d->name, d->len, t.envelope_off, t.envelope_len, d->dir, &d->index);
+	if (d->dir->segments.n != d->sums.p.n)
+		return spoilt(e);
+	for (size_t i = 0; i < d->sums.p.n; i++)
+		if (!row_is(d->dir, i, &d->sums.p.p[i]))
+			return spoilt(e);
 	return 0;
 }
 
@@ -179,14 +250,21 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return err_set(e, ERR_NOMEM, "no memory for a pack");
-	if (close_bytes(w, p, d, e) < 0) {
+	if (close_bytes(w, p, e) < 0) {
 		free(d);
 		return err_ctx(e, "closing a pack");
 	}
-	d->dir = STEAL(p->dir);
-	hash_more(p);
+	d->tail = p->hashed;
+	d->tail_sum = sum_of(p->bytes.p + d->tail, p->bytes.len - d->tail);
+	if (hash_more(p, e) < 0) {
+		done_pack_free(d);
+		return err_ctx(e, "closing a pack");
+	}
 	(void)crypto_generichash_blake2b_final(p->hash, n.hash.b, ID_BYTES);
 	free(STEAL(p->hash));
+	directory_free(STEAL(p->dir));
+	d->sums = p->sums;
+	p->sums = (struct segment_list){ 0 };
 	d->bytes = buf_take(&p->bytes, &d->len);
 	n.slot = *repo_own_slot(w->r);
 	n.session = *session_id_of(w->session);

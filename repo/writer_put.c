@@ -30,8 +30,13 @@ int writer_put_queue(struct repo_writer *w, struct done_pack *d, struct err *e)
 
 int writer_put_pack(struct repo_writer *w, struct done_pack *d, struct err *e)
 {
-	int r = store_put(repo_store(w->r), d->name, d->bytes, d->len, 0, e);
+	int r = writer_pack_read_back(w, d, e);
 
+	if (r < 0)
+		return r;
+	r = store_put(repo_store(w->r), d->name, d->bytes, d->len, 0, e);
+	if (r == 0)	/* what changed while it was written is there under a name that its bytes don't fit */
+		r = writer_pack_same(d, "a pack that was being stored", e);
 	pthread_mutex_lock(&w->run_lock);
 	w->unnamed++;	/* also when it failed: it may be there */
 	if (r < 0) {
@@ -40,7 +45,7 @@ int writer_put_pack(struct repo_writer *w, struct done_pack *d, struct err *e)
 	}
 	w->run_bytes += d->len;
 	w->run_entries += d->dir->chunks.n;
-	r = index_add_directory(w->x, d->name, d->len, d->envelope_off, d->envelope_len, d->dir, e);
+	r = index_add_own(w->x, d->name, d->len, d->envelope_off, d->envelope_len, d->dir, &d->index, e);
 	pthread_mutex_unlock(&w->run_lock);
 	if (r < 0)
 		return r;

@@ -1,6 +1,7 @@
 /*
  * writer_resume.c - what an interrupted run of the own slot left behind (docs/design.md, 7): packs that are durable
- * and that no index run names.  Their directories are read and verified; then they count as if a run named them.
+ * and that no index run names.  They are read whole, for their hash: the run may have ended because something was wrong
+ * with them.  Then they count as if a run named them.
  */
 #include "repo/pack.h"
 #include "repo/protocol.h"
@@ -20,6 +21,7 @@ static int read_orphan(struct repo_writer *w, const char *name, struct trailer *
 		return err_set(e, ERR_CORRUPT, "a pack of %llu bytes", (unsigned long long)st.size);
 	if (store_read(repo_store(w->r), name, raw, sizeof(raw), st.size - TRAILER_BYTES, e) < 0 ||
 	    trailer_decode(raw, st.size, t, e) < 0 ||
+	    object_compare_hash(w->r, name, repo_cancel(w->r), e) < 0 ||
 	    pack_read_directory(w->r, name, st.size, t->envelope_off, t->envelope_len, ret, e) < 0)
 		return e->code;
 	*ret_size = st.size;

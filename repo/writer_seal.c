@@ -62,6 +62,8 @@ static int seal_run(void *codec, void *item, struct err *e)
 		return 0;
 	if (segment_seal(codec, w->r, &job->key, job->birth, job->items, job->nitems, w->level, &job->sealed, e) < 0)
 		return err_ctx(e, "sealing");
+	if (pack_key_check(&job->key, e) < 0)	/* what a changed key sealed it also opens, and nobody else */
+		return err_ctx(e, "sealing");
 	free_items(job->items, job->nitems);	/* what waits to be assembled need not hold both forms */
 	job->items = NULL;
 	job->nitems = 0;
