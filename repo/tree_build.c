@@ -190,6 +190,18 @@ static int close_before(struct tree_builder *b, uint64_t index, struct err *e)
 	return 0;
 }
 
+/* Loads a node of the base, twice: what changes in memory after its id was compared would become part of a new node. */
+static int load_base(struct tree_builder *b, struct level *v, uint32_t level, uint64_t number, struct err *e)
+{
+	struct node *again = &b->level[0].n;	/* not used otherwise */
+
+	if (tree_load_node(&b->src, &v->base, level, number, b->base_nchunks, &v->n, e) < 0 ||
+	    tree_load_node(&b->src, &v->base, level, number, b->base_nchunks, again, e) < 0)
+		return e->code;
+	v->sum = children_sum(again);
+	return children_sum(&v->n) == v->sum ? 0 : sum_error(e, "a tree node");
+}
+
 static int open_level(struct tree_builder *b, uint32_t level, uint64_t index, struct err *e)
 {
 	struct level *v = &b->level[level];
@@ -198,13 +210,13 @@ static int open_level(struct tree_builder *b, uint32_t level, uint64_t index, st
 
 	if (id) {
 		v->base = *id;
-		if (tree_load_node(&b->src, &v->base, level, number, b->base_nchunks, &v->n, e) < 0)
+		if (load_base(b, v, level, number, e) < 0)
 			return e->code;
 	} else {
 		memset(&v->n, 0, sizeof(v->n));
 		v->n.level = level;
+		v->sum = 0;
 	}
-	v->sum = children_sum(&v->n);
 	v->has_base = id;
 	v->changed = false;
 	v->index = number;
