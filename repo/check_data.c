@@ -43,6 +43,7 @@ static void job_free(void *p)
 /* Bytes of a pack in rising order, hashed as they pass. */
 struct stream {
 	struct repo *r;
+	struct cancel *cancel;
 	const struct pack_info *pack;
 	uint8_t *p;
 	size_t cap, len;
@@ -91,6 +92,8 @@ static int stream_forward(struct stream *s, uint64_t off, size_t len, struct err
 		n = (size_t)min_u64(s->cap - s->len, s->pack->size - end);
 		if (n > PIECE_BYTES)
 			n = PIECE_BYTES;
+		if (cancel_check(s->cancel, e) < 0)
+			return e->code;
 		if (store_read(repo_store(s->r), s->pack->name, s->p + s->len, n, end, e) < 0)
 			return e->code;
 		crypto_generichash_update(&s->h, s->p + s->len, n);
@@ -254,7 +257,7 @@ static int run_job(void *local, void *item, struct err *e)
 {
 	CLEANUP(directory_free_cleanup) struct directory *d = NULL;
 	struct pack_job *j = item;
-	CLEANUP(stream_done) struct stream st = { .r = j->c->r, .pack = j->pack };
+	CLEANUP(stream_done) struct stream st = { .r = j->c->r, .cancel = j->c->cancel, .pack = j->pack };
 	struct object_name n;
 
 	(void)local;
