@@ -8,7 +8,8 @@ mkdir stress
 ( cd stress && /usr/bin/python3 "$TOP/tests/ci/concurrent.py" "$SEED" "$ROUNDS" 2 4 8 ) || die "seed $SEED"
 rm -rf stress
 
-# together N COMMAND...: N of it at once; how many succeeded to the variable won, their exit codes to codes.
+# together N COMMAND...: N of it at once; how many succeeded to the variable won, which was the last of them
+# to winner, their exit codes to codes.
 together() {
 	local n=$1 i pids=()
 	shift
@@ -21,7 +22,7 @@ together() {
 		local code=0
 		wait "${pids[i - 1]}" || code=$?
 		codes="$codes $code"
-		[ $code != 0 ] || won=$((won + 1))
+		[ $code != 0 ] || won=$((won + 1)) winner=$i
 	done
 }
 
@@ -43,6 +44,7 @@ for round in 1 2 3; do
 	head -c 64 /dev/urandom >other && chmod 600 other
 	together 4 "$KEDGE" -r "$PWD/new" --key-file other init -q
 	[ $won = 1 ] || die "$won of 4 inits in one folder succeeded:$codes: $(cat err?)"
+	KEDGE_PASSWORD_FILE=out$winner expect 0 "$KEDGE" -r "$PWD/new" -q list	# its recovery key
 	expect 0 "$KEDGE" -r "$PWD/new" --key-file other -q backup --vm vm raw:disk.raw
 	expect 0 "$KEDGE" -r "$PWD/new" --key-file other -q check --read-data
 	[ ! -s err ] || die "check of a repository made by four: $(cat err)"

@@ -1,11 +1,11 @@
 # With 2 GiB to store and killed at half, the second run uploads at most half of it plus the packs that were open.
 . "$TOP/tests/e2e/lib.sh"
 needs jq openssl
-fresh_repo
+quick_repo
 truncate -s 3G big.raw
 random_at big.raw 0 $((2 * 1073741824)) 7
 stored() { du -sb repo/data 2>/dev/null | cut -f1; }
-"$KEDGE" backup --vm big raw:big.raw >/dev/null 2>&1 &
+"$KEDGE" --key-file "$KEY" backup --vm big raw:big.raw >/dev/null 2>&1 &
 pid=$!
 while [ "$(stored || echo 0)" -lt $((1073741824 + 20000000)) ]; do kill -0 $pid || die "over before half"; sleep 0.05; done
 kill -9 $pid

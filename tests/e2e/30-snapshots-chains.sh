@@ -1,7 +1,7 @@
 # Every state is stored: snapshots, layers of a chain, saved sizes; a second night reads only what changed (promise 3).
 . "$TOP/tests/e2e/lib.sh"
 needs qemu-img qemu-io jq
-fresh_repo
+quick_repo
 truncate -s 64M n1.raw
 random_at n1.raw 0 20000000 1
 qemu-img convert -f raw -O qcow2 n1.raw web.qcow2

@@ -1,14 +1,14 @@
 # Killed in the middle, a backup loses nothing that was committed, leaves no lock, and the next run continues (promise 2).
 . "$TOP/tests/e2e/lib.sh"
 needs qemu-img jq openssl
-fresh_repo
+quick_repo
 truncate -s 300M big.raw
 random_at big.raw 0 280000000 7
 truncate -s 2M small.raw
 random_at small.raw 0 1000000 8
 expect 0 k backup --vm small raw:small.raw
 stored() { du -sb repo/data | cut -f1; }
-"$KEDGE" backup --vm big raw:big.raw >/dev/null 2>&1 &
+"$KEDGE" --key-file "$KEY" backup --vm big raw:big.raw >/dev/null 2>&1 &
 pid=$!
 for i in $(seq 600); do [ "$(stored)" -lt 140000000 ] || break; kill -0 $pid 2>/dev/null || break; sleep 0.05; done
 kill -9 $pid 2>/dev/null || die "the backup was over before it could be killed"
@@ -23,7 +23,7 @@ equal "$(point_digest big)" "$(digest < big.raw)" "after the kill"
 
 # a polite end (SIGTERM; a shell's background jobs ignore SIGINT): exits with 130, saves what it has
 random_at big.raw 0 280000000 9
-"$KEDGE" backup --vm big raw:big.raw >out 2>err &
+"$KEDGE" --key-file "$KEY" backup --vm big raw:big.raw >out 2>err &
 pid=$!
 before=$(stored)
 for i in $(seq 600); do [ "$(stored)" -lt $((before + 100000000)) ] || break; sleep 0.05; done

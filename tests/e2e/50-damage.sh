@@ -1,7 +1,7 @@
 # Damaged storage is noticed, named, and never restored as if it were right; what isn't touched restores (promise 4).
 . "$TOP/tests/e2e/lib.sh"
 needs jq
-fresh_repo
+quick_repo
 truncate -s 8M a.raw; random_at a.raw 0 4000000 1
 truncate -s 8M b.raw; random_at b.raw 0 4000000 2
 expect 0 k backup --vm a raw:a.raw

@@ -6,9 +6,9 @@ needs jq qemu-img qemu-io
 "$PYTHON" -c 'import nacl, zstandard' 2>/dev/null || skip "python3-nacl and python3-zstandard (make deps-test) are needed"
 export PYTHONDONTWRITEBYTECODE=1
 umask 077
-fresh_repo
-post() { "$PYTHON" "$TOP/tests/reader/kedge_writer.py" "$1" repo --password-file password "${@:2}"; }
-reader() { "$PYTHON" "$TOP/tests/reader/kedge_reader.py" "$1" repo --password-file password "${@:2}"; }
+quick_repo
+post() { "$PYTHON" "$TOP/tests/reader/kedge_writer.py" "$1" repo --key-file key "${@:2}"; }
+reader() { "$PYTHON" "$TOP/tests/reader/kedge_reader.py" "$1" repo --key-file key "${@:2}"; }
 newest() { find "repo/$1" -type f -printf '%T@ %P\n' | sort -n | tail -1 | sed "s|.* |$1/|"; }	# newest object of a prefix
 packs() { (cd repo && find data nodes -type f | sort); }
 new_bytes() { field out .bytes_new; }
