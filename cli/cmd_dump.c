@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "base/vec.h"
 #include "base/workers.h"
 #include "cli/image_args.h"
 #include "cli/msg.h"
@@ -31,7 +33,15 @@ struct dump_opts {
 	const char *state, *output, *sink;
 };
 
+/* Buffers of PIECE_BYTES that were used before.  One allocated by each thread that reads would come back to that
+ * thread's part of the heap, of which every thread then keeps its own. */
+struct buffers {
+	pthread_mutex_t lock;	/* guards the rest */
+	VEC(uint8_t *) idle;
+};
+
 struct piece {
+	struct buffers *from;	/* where buf comes from and goes to */
 	uint64_t off, len;
 	uint8_t *buf;		/* NULL: zeros */
 	bool data, cold;	/* cold: wasn't in the page cache, and shall not stay there */
@@ -55,11 +65,46 @@ static void target_done(struct target *t)
 		close_fd(&t->stream);
 }
 
+static uint8_t *buffer_take(struct buffers *b)
+{
+	uint8_t *p = NULL;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->idle.n)
+		p = b->idle.p[--b->idle.n];
+	pthread_mutex_unlock(&b->lock);
+	return p ? p : malloc(PIECE_BYTES);
+}
+
+static void buffer_give(struct buffers *b, uint8_t *p)
+{
+	struct err e = ERR_INIT;
+	uint8_t **slot;
+
+	if (!p)
+		return;
+	pthread_mutex_lock(&b->lock);
+	slot = VEC_PUSH(&b->idle, &e);	/* no memory: it is freed instead */
+	if (slot)
+		*slot = p;
+	pthread_mutex_unlock(&b->lock);
+	if (!slot)
+		free(p);
+}
+
+static void buffers_done(struct buffers *b)
+{
+	for (size_t i = 0; i < b->idle.n; i++)
+		free(b->idle.p[i]);
+	VEC_DONE(&b->idle);
+	pthread_mutex_destroy(&b->lock);
+}
+
 static void piece_free(void *p)
 {
 	struct piece *x = p;
 
-	free(x->buf);
+	buffer_give(x->from, x->buf);
 	free(x);
 }
 
@@ -72,7 +117,7 @@ static int piece_read(void *local, void *item, struct err *e)
 		return 0;
 	if (cancel_check(x->cancel, e) < 0)
 		return e->code;
-	x->buf = malloc(x->len);
+	x->buf = buffer_take(x->from);
 	if (!x->buf)
 		return err_set(e, ERR_NOMEM, "no memory for a buffer of %" PRIu64 " bytes", x->len);
 	return image_pread(x->im, x->state, x->buf, x->len, x->off, e);
@@ -145,6 +190,7 @@ struct dump {
 	uint32_t state;
 	uint64_t size;
 	struct workers *w;
+	struct buffers buffers;
 	struct target *t;
 	uint64_t read;		/* bytes that were data */
 	struct extent at;	/* what was asked for last: it may reach over many pieces */
@@ -182,7 +228,7 @@ static int next_piece(struct dump *d, uint64_t off, struct piece *ret, struct er
 		return e->code;
 	left = d->at.start + d->at.len - off;
 	*ret = (struct piece){ .off = off, .len = len, .data = true, .im = d->im, .state = d->state,
-			       .cancel = &d->c->cancel };
+			       .from = &d->buffers, .cancel = &d->c->cancel };
 	if (d->at.kind != EXTENT_DATA && (left >= ZERO_MIN_BYTES || off + left == d->size)) {
 		ret->len = left;
 		ret->data = false;
@@ -201,7 +247,7 @@ static int submit_piece(struct dump *d, const struct piece *x, struct err *e)
 		copy->cold = chain_is_cold(d->chain, &d->window, d->im, d->state, x->off);
 		image_advise(d->im, d->state, x->off, x->len, true);
 	}
-	return workers_submit(d->w, copy, sizeof(*copy) + (x->data ? x->len : 0), e);
+	return workers_submit(d->w, copy, sizeof(*copy) + (x->data ? PIECE_BYTES : 0), e);
 }
 
 static int pump(struct dump *d, struct err *e)
@@ -277,19 +323,22 @@ static int report(struct dump *d, const char *image, const char *state, double s
 /* Reads the state into the target and gives the target its name. */
 static int copy_state(struct dump *d, struct chain *chain, struct err *e)
 {
+	uint64_t budget = d->c->g.memory / 2, most = max_u64(budget / BUFFERS_PER_THREAD_BYTES, 1);
+	/* A thread has a piece at hand and others wait for it: a small budget means fewer threads. */
+	unsigned threads = (unsigned)min_u64(d->c->g.threads, min_u64(most, BUFFERS_MAX_BYTES / BUFFERS_PER_THREAD_BYTES));
 	const struct workers_opts wo = {
 		.name = "kedge-read",
-		.threads = (unsigned)d->c->g.threads,
+		.threads = threads,
 		.run = piece_read,
 		.item_free = piece_free,
-		.max_bytes = min_u64(d->c->g.memory / 2,
-				     min_u64(d->c->g.threads * BUFFERS_PER_THREAD_BYTES, BUFFERS_MAX_BYTES)),
+		.max_bytes = min_u64(budget, min_u64(threads * BUFFERS_PER_THREAD_BYTES, BUFFERS_MAX_BYTES)),
 	};
 	int r = workers_new(&wo, &d->w, e);
 
 	if (r == 0)
 		r = pump(d, e);
 	workers_free(d->w);
+	buffers_done(&d->buffers);
 	if (r == 0)
 		r = chain_check_unchanged(chain, e);
 	if (r == 0 && d->t->file.fd >= 0)
@@ -303,7 +352,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 	const char *selector = o->state ? o->state : "current";
 	CLEANUP(target_done) struct target t = { .file = { .fd = -1 }, .stream = -1 };
 	CLEANUP(free_ptr) char *path = NULL;
-	struct dump d = { .c = c, .t = &t };
+	struct dump d = { .c = c, .t = &t, .buffers.lock = PTHREAD_MUTEX_INITIALIZER };
 	struct chain *chain = NULL;
 	double began = clock_mono();
 	char shown[300];

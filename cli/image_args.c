@@ -3,7 +3,10 @@
 
 #include <string.h>
 
+#include "base/num.h"
 #include "base/text.h"
+
+#define CACHE_MAX_BYTES (32 * MIB)
 
 static int check_format(struct cli *c, const char *option, const char *name, const struct format **ret, struct err *e)
 {
@@ -52,7 +55,7 @@ int image_args_open(struct cli *c, const struct image_args *a, const char *arg, 
 	const struct format *f = NULL;
 	struct chain_opts o = {
 		.allow_paths = a->allow_paths.p, .backing_format = a->backing_format, .force = a->force,
-		.ignore_locks = ignore_locks,
+		.ignore_locks = ignore_locks, .cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
 	};
 
 	if (image_args_name(c, a, arg, &f, &path, e) < 0)

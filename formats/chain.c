@@ -207,7 +207,7 @@ int chain_open(const char *path, const struct chain_opts *o, struct chain **ret,
 {
 	CLEANUP(opener_done) struct opener b = { .o = o };
 
-	if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &b.cache, e) < 0 || add_top(&b, path, e) < 0)
+	if (block_cache_new(o->cache_bytes ? o->cache_bytes : BLOCK_CACHE_DEFAULT_BYTES, &b.cache, e) < 0 || add_top(&b, path, e) < 0)
 		return e->code;
 	while (!o->no_backing && b.layers.p[b.layers.n - 1]->info.backing)
 		if (add_backing(&b, e) < 0)

@@ -15,6 +15,7 @@ struct chain_opts {
 	const char *format;		/* of the top layer; NULL = probe (block devices: raw) */
 	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
 	const char *backing_format;	/* for layers whose child stores none; NULL = refuse those */
+	size_t cache_bytes;		/* for tables and decoded clusters of all layers together; 0 = 32 MiB */
 	bool force;			/* read images marked corrupt */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
