@@ -37,22 +37,23 @@ def main():
     wanted = a.tools.split() or list(programs)
     chosen = [t(runner, programs[t.name], os.path.join(a.work, "t")) for t in tools.ALL if t.name in wanted]
     for name in a.only.split() or SECTIONS:
+        if name == "report":
+            continue
         if name not in SECTIONS:
             sys.exit(f"no section {name}; there are {' '.join(SECTIONS)}")
         print(f"{name}:", flush=True)
         c = Context(runner, corpus, chosen, int(a.rounds), a.kedge, a.vms.split() or list(corpus.vms()),
                     a.counter)
+        c.path = os.path.join(a.results, name + ".json")
+        if os.path.exists(c.path):
+            with open(c.path) as f:
+                c.old = json.load(f)
+        c.adds = a.add
         SECTIONS[name](c)
-        path = os.path.join(a.results, name + ".json")
-        old = []
-        if os.path.exists(path):
-            with open(path) as f:
-                old = json.load(f)
-        new = {r["case"] for r in c.records}
-        if not a.add:
-            old = [r for r in old if r["case"] not in new]
-        with open(path, "w") as f:
-            json.dump(old + c.records, f, indent=1)
+    tables(a)
+
+
+def tables(a):
     text = report.make(a.results, versions(a.kedge, a.peers), a.work, tools.Borg.encryption)
     with open(a.report, "w") as f:
         f.write(text)

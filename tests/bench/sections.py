@@ -22,11 +22,23 @@ class Context:
         self.kedge = kedge
         self.work = runner.work
         self.records = []
+        self.old = []               # of earlier runs
+        self.adds = False
+        self.path = ""
         with open(kedge, "rb") as f:
             self.build = hashlib.sha256(f.read()).hexdigest()[:16]
 
+    def keep(self, record):
+        """Adds a record and saves all: a run that is stopped leaves what it has measured.  Cases measured anew replace
+        those of earlier runs."""
+        self.records.append(record)
+        new = {} if self.adds else {r["case"] for r in self.records}
+        with open(self.path + ".tmp", "w") as f:
+            json.dump([r for r in self.old if r["case"] not in new] + self.records, f, indent=1)
+        os.rename(self.path + ".tmp", self.path)
+
     def rec(self, case, who, measured, round_no=0, **more):
-        self.records.append(dict(measured, case=case, who=who, round=round_no, **more))
+        self.keep(dict(measured, case=case, who=who, round=round_no, **more))
         print(f"  {case:<34} {who:<10} {measured.get('wall', 0):8.3f} s"
               + (f"  (sync {measured['sync']:.2f} s)" if "sync" in measured else ""), flush=True)
 
@@ -82,7 +94,7 @@ class Context:
         warm(night.raw)
         self.r.run([self.kedge, "bench", "--json", "--dir", self.work, night.raw])
         with open(self.r.out) as f:
-            self.records.append(dict(json.load(f), case=night.text, who="limit"))
+            self.keep(dict(json.load(f), case=night.text, who="limit"))
 
 
 def first(c):
@@ -123,7 +135,7 @@ def one_vm(c, list_):
         for t in c.tools:
             if t.name == "kedge":
                 t.put_back(c.saved(list_[k - 1], t))
-                c.records.append({"case": night.text, "who": "kedge", "image_bytes": t.bytes_read(night, c.counter)})
+                c.keep({"case": night.text, "who": "kedge", "image_bytes": t.bytes_read(night, c.counter)})
         for i, t in c.turns():
             t.put_back(c.saved(list_[k - 1], t))
             before = t.bytes()
@@ -200,6 +212,8 @@ def sizes(c):
     all_ = c.corpus.vms()
     plans = {"vm-big-binary": all_["vm-big-binary"], "vm-shift": all_["vm-web"][:1] + all_["vm-shift"]}
     for vm, list_ in plans.items():
+        if vm not in c.vms:
+            continue
         for t in c.tools:
             if t.name != "kedge-key":
                 t.fresh()
