@@ -9,6 +9,7 @@ program had not called fsync on files or on folders; then the exit code is 0 whe
 """
 import argparse
 import collections
+import itertools
 import multiprocessing
 import os
 import random
@@ -29,6 +30,8 @@ CORNERS = [
     ("storage old, the rest new", {"": "new", "repo": "old"}, {"": "new", "repo": "old"}),
     ("storage new, the rest old", {"": "old", "repo": "new"}, {"": "old", "repo": "new"}),
 ]
+# Where nothing but backups is under way: a torn file of theirs must be no more than one that is lost.
+TEARABLE = ("first", "second", "killed", "killed_twice")
 
 
 def plan(model, h, o):
@@ -39,10 +42,46 @@ def plan(model, h, o):
     rng.shuffle(corners)
     corners = corners[:int(len(corners) * o.every)]
     rest = [(rng.choice(cuts), "random" if rng.random() < 0.8 else "journal", rng.getrandbits(60)) for _ in range(o.states)]
+    if h.name in TEARABLE and not o.blind:
+        torn = ((rng.choice(cuts), "torn", rng.getrandbits(60)) for _ in range(50 * o.states))
+        rest += list(itertools.islice((t for t in torn if make_torn(model, t)[1]), o.states // 2))
     return corners + rest
 
 
 def make(model, spec):
+    return make_torn(model, spec)[0] if spec[1] == "torn" else make_one(model, spec)
+
+
+def make_torn(model, spec):
+    """A disk that lied: one file that the interrupted command had put, or that a client keeps, is torn under its name."""
+    rng = random.Random(spec[2])
+    state = make_one(model, (spec[0], 1, 0))
+    done = max((i for i, m in model.marks if "ok" in m and i < spec[0]), default=0)
+    before = make_one(model, (done, 1, 0))
+    sessions = {p.split("/")[3] for p in before if p.startswith("repo/session/") and p.count("/") == 4}
+    indexed = {p.split("/")[3] for p in state if p.startswith("repo/index/") and p.count("/") == 4}
+    victims = [p for p, c in sorted(state.items())
+               if c and (p.startswith("state/") or p.startswith("repo/") and p.count("/") == 4 and p not in before and
+                         p.split("/")[3] not in sessions and
+                         not (p.startswith(("repo/data/", "repo/nodes/")) and p.split("/")[3] in indexed))]
+    if not victims:
+        return state, None
+    victim = rng.choice(victims)
+    c = bytearray(state[victim])
+    how, at = rng.choice(("empty", "short", "zeros", "sector", "stale")), rng.randrange(len(c))
+    if how in ("empty", "short"):
+        del c[0 if how == "empty" else at:]
+    else:
+        at = 0 if how == "zeros" else at // 512 * 512
+        n = len(c) if how == "zeros" else min(512, len(c) - at)
+        c[at:at + n] = rng.randbytes(n) if how == "stale" else bytes(n)
+    if c == state[victim]:
+        return state, None
+    state[victim] = bytes(c)
+    return state, victim
+
+
+def make_one(model, spec):
     cut, kind, seed = spec
     if kind == "random":
         return model.random(cut, random.Random(seed))
@@ -57,10 +96,10 @@ def work(job):
     v = verify.Verifier(h, folder)
     wrong, done = [], collections.Counter()
     for spec in specs:
-        state = make(model, spec)
+        state, victim = make_torn(model, spec) if spec[1] == "torn" else (make(model, spec), None)
         facts = verify.Facts([m for m in model.marks if m[0] < spec[0]], h)
         try:
-            v.verify(state, facts)
+            v.verify(state, facts, victim)
         except verify.Wrong as e:
             wrong.append((spec, str(e)))
         done[spec[1] if isinstance(spec[1], str) else "corner"] += 1

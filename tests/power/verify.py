@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 LEFTOVERS = (".kedge-*.tmp",)
-WRONG_KEY, NO_REPO = 12, 10
+WRONG_KEY, NO_REPO, DAMAGE = 12, 10, 6
 SMALL = 4096
 
 
@@ -77,7 +77,7 @@ class Facts:
 class Verifier:
     def __init__(self, h, folder):
         self.h, self.folder, self.pool = h, folder, folder + ".pool"
-        self.counts, self.may_warn = {}, False
+        self.counts, self.may_warn, self.victim = {}, False, None
         for p in (folder, self.pool):
             shutil.rmtree(p, ignore_errors=True)
         os.makedirs(self.pool)
@@ -155,10 +155,16 @@ class Verifier:
         if left:
             raise Wrong(f"backups are lost: {left}")
 
-    def check_all(self, facts, key, strict=True):
+    def check_all(self, facts, key):
         self.check_points(facts, key)
-        if strict:
+        if not self.victim:
             self.must(["check", "--read-data", "--no-progress"], key)
+            return
+        rc, out, err = self.run(["check", "--read-data", "--no-progress"], key)
+        if rc not in (0, DAMAGE):
+            raise Wrong(f"check of a torn {self.victim}: exit {rc}: {err}")
+        if self.victim.startswith("repo/") and self.victim.split("/")[4] not in err + out.decode():
+            raise Wrong(f"check says nothing of a torn {self.victim}: {err}{out.decode()}")
 
     def backup(self, facts, state, key):
         """What was interrupted, or one more; what is stored already isn't sent again."""
@@ -170,7 +176,7 @@ class Verifier:
         fresh = self.h.fresh.get(image)
         if w and fresh and image not in [i for _, i in facts.committed]:
             there = self.orphans(state, key)
-            if there and out["bytes_stored"] > max(fresh * 1.1 - there, 0) + 200000:
+            if there and not self.victim and out["bytes_stored"] > max(fresh * 1.1 - there, 0) + 200000:
                 raise Wrong(f"of {fresh} new bytes {there} were stored; sent again: {out['bytes_stored']}")
             if there:
                 self.count("resumed")
@@ -233,11 +239,12 @@ class Verifier:
         self.count("init again")
         self.must(["-q", "init", "--pack-size", "1M"], "k1")
 
-    def verify(self, state, facts):
-        """Raises Wrong."""
+    def verify(self, state, facts, victim=None):
+        """Raises Wrong.  victim: a file that is torn, though it was synced."""
+        self.victim = victim
         self.build(state)
         # slots of an init that died are removed last by the one that is made again, and reported until then
-        self.may_warn = facts.repo != "yes"
+        self.may_warn = facts.repo != "yes" or victim is not None
         self.check_targets(facts, state)
         if facts.repo != "yes":
             self.half_made(facts)
@@ -249,4 +256,6 @@ class Verifier:
         if facts.redo and facts.redo["do"] in ("add", "remove", "passwd"):
             key = self.redo_keys(facts, good)
         self.backup(facts, state, key)
+        if victim and victim.startswith("state/"):
+            self.victim, self.may_warn = None, False    # a warning once is enough
         self.check_all(facts, key)

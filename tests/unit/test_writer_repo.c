@@ -382,22 +382,32 @@ static void test_writer__what_is_built_upon_is_synced(void **state)
 	run_fx_done(&fx);
 }
 
-/* Damages one byte of every object with the prefix. */
-static int damage_one(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+static int damage(struct run_fx *fx, const char *name, bool in_segment, struct err *e)
 {
-	struct run_fx *fx = opaque;
 	uint8_t *p = NULL;
 	size_t len;
 
 	assert_ok(store_get(fx->store, name, 64 << 20, &p, &len, e), e);
-	p[len - 100] ^= 1;	/* inside the directory */
+	p[in_segment ? 10 : len - 100] ^= 1;
 	assert_ok(store_put(fx->store, name, p, len, 0, e), e);
 	free(p);
-	(void)st;
 	return 0;
 }
 
-static void test_writer__damaged_orphans_are_left_alone(void **state)
+/* Damage one byte of every object listed. */
+static int damage_segment(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	(void)st;
+	return damage(opaque, name, true, e);
+}
+
+static int damage_directory(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	(void)st;
+	return damage(opaque, name, false, e);
+}
+
+static void damaged_orphans(bool in_segment)
 {
 	struct repo_writer_stats st;
 	struct run_fx fx;
@@ -405,7 +415,6 @@ static void test_writer__damaged_orphans_are_left_alone(void **state)
 	struct tree_ref t;
 	struct err e = ERR_INIT;
 
-	(void)state;
 	run_fx_new(&fx);
 	fx.op = "put";
 	fx.prefix = "index/";
@@ -416,12 +425,19 @@ static void test_writer__damaged_orphans_are_left_alone(void **state)
 	assert_err(repo_writer_flush(w, &e), ERR_IO, &e);
 	repo_writer_close(w, false);
 	run_fx_calm(&fx);
-	assert_ok(store_list(fx.store, "data/", damage_one, &fx, &e), &e);
+	assert_ok(store_list(fx.store, "data/", in_segment ? damage_segment : damage_directory, &fx, &e), &e);
 	recover(&fx, &st);
 	assert_int_equal(st.resumed_packs, run_count(&fx, "nodes/"));
 	assert_true(st.chunks_new > 1000);
 	assert_true(atomic_load(&fx.notices) > 0);
 	run_fx_done(&fx);
+}
+
+static void test_writer__damaged_orphans_are_left_alone(void **state)
+{
+	(void)state;
+	damaged_orphans(false);
+	damaged_orphans(true);
 }
 
 static void test_writer__cancel_saves_what_is_durable(void **state)
