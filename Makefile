@@ -20,6 +20,7 @@ say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
 DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev zlib1g-dev libdeflate-dev libjansson-dev libxxhash-dev libexpat1-dev
 DEPS_RUN := qemu-utils e2fsprogs scdoc jq
 DEPS_TEST := libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat
+DEPS_MODEL := spin gcc libc6-dev
 DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
 
 PKGS := libzstd libsodium zlib libdeflate jansson libxxhash expat
@@ -51,7 +52,7 @@ $(error VARIANT is one of release, debug, asan, tsan)
 endif
 
 # Without its libraries nothing below can work: say so in one line instead of a page of compiler errors.
-NO_LIBS := deps deps-test deps-lint help clean dist check-includes check demo bench
+NO_LIBS := deps deps-test deps-lint deps-model check-model help clean dist check-includes check demo bench
 ifneq ($(filter-out $(NO_LIBS),$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(PKGS) 2>/dev/null && echo ok),ok)
 $(error Packages are missing: run `make deps` (as root; Debian 12) and try again)
@@ -84,7 +85,7 @@ PRELOADS := $(patsubst tests/preload/%.c,$(B)/preload/%.so,$(sort $(wildcard tes
 SCENARIOS := $(if $(PROGRAM),$(filter-out %/lib.sh,$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh))))
 MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
 
-.PHONY: all lib program tests-build unit help deps deps-test deps-lint check check-ci check-long check-asan check-tsan \
+.PHONY: all lib program tests-build unit help deps deps-test deps-lint deps-model check check-ci check-long check-model check-asan check-tsan \
 	check-includes check-headers fuzz tidy cppcheck man install uninstall demo dist clean FORCE
 
 all: $(LIB) $(if $(PROGRAM),build/kedge)
@@ -199,6 +200,10 @@ bench: deps-test
 	$(Q)tests/bench/run.sh
 .PHONY: bench
 
+# The protocol of many writers and collectors, every order of its steps (docs/model.md); tests/long/model.sh the rest.
+check-model: deps-model
+	$(Q)BUILD=build JOBS=$(shell nproc) tests/model/run.sh check
+
 check-includes:
 	$(Q)tests/check-includes.sh
 
@@ -269,7 +274,7 @@ dist:
 	git archive --prefix=kedge-$(VERSION)/ -o build/kedge-$(VERSION).tar.gz HEAD
 
 clean:
-	rm -rf build/release build/debug build/asan build/tsan build/fuzz build/man build/kedge
+	rm -rf build/release build/debug build/asan build/tsan build/fuzz build/man build/model build/kedge
 
 # Installs what is missing and nothing else; SUDO= to override.
 SUDO ?= $(if $(filter 0,$(shell id -u)),,sudo)
@@ -281,7 +286,9 @@ install-packages = $(Q)missing=; for p in $(1); do \
 deps:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN))
 deps-test:
-	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST))
+	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_MODEL))
+deps-model:
+	$(call install-packages,$(DEPS_MODEL))
 deps-lint:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_LINT))
 
@@ -294,6 +301,7 @@ help:
 	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'
 	@echo '  check-long      third tier: hours, resumable; results in build/long'
 	@echo '  bench           beside restic, borg, qemu-img on CORPUS=DIR: ROUNDS=3 ONLY="first nights ..." (tests/bench/README.md)'
+	@echo '  check-model     the protocol of many writers and collectors, explored by spin; about 10 minutes'
 	@echo '  check-includes  who includes whom; check-headers: each header compiles alone'
 	@echo '  fuzz            libFuzzer (clang): FUZZ=name FUZZ_SECONDS=60'
 	@echo '  tidy cppcheck   static analysis; compile_commands.json by bear'
