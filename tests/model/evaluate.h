@@ -162,7 +162,7 @@ static int void_records(const struct view *v)
 			changed |= is_void || !open;
 		}
 	}
-	return RULE(circle) ? v->recs & ~stands : gone;	/* what nothing decides about: collectors that evicted each other */
+	return v->recs & ~stands;	/* with those that nothing decides about: of collectors that evicted each other */
 }
 
 static int standing(const struct view *v) { return v->recs & ~void_records(v); }
@@ -313,6 +313,17 @@ static int condemnable(int needed, int copies, int packs, int all, int repack)
 		if (!(more & ~all) && more != packs && keeps(needed, copies, more))
 			return 0;
 	return 1;
+}
+
+/* What is doomed for good: by the collector's own record and by those it accepted.  What is only in force now may turn
+ * out void. */
+static int sure(int own, int accepted, int careful)
+{
+	struct view v = everything();
+
+	for (int r = 0; r < 3; r++)
+		own |= accepted & BIT(r) ? now.rdoom[r] : 0;
+	return careful ? own : own | doomed(&v);
 }
 
 /* --- the property -------------------------------------------------------------------------------------------------- */

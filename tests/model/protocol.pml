@@ -64,7 +64,7 @@ c_code {
 #endif
 
 proctype writer(byte me, role) {
-	short cond, have, put, may, r;
+	short cond, dead, put, may, r;
 	byte seen, vm, vt, vr, vx, vl, ve, out;
 
 	/* W1 */
@@ -90,17 +90,28 @@ proctype writer(byte me, role) {
 			Pwriter->cond = condemned_by(Pwriter->r);
 			Pwriter->seen |= Pwriter->r;
 			Pwriter->r = 0;
-		}
-		printf("%d: lists epochs again, condemned %x\n", me, cond)
+		};
+		LIST(vx, recs); vl = lists; LIST(ve, evict);
+		c_code {
+			struct view v = { 0, 0, 0, Pwriter->vx, Pwriter->vl, Pwriter->ve };
+
+			Pwriter->dead = RULE(doomed) ? doomed(&v) : 0;
+		};
+		printf("%d: lists epochs again, condemned %x, doomed %x\n", me, cond, dead);
+		vx = 0; ve = 0;
+		if :: role != TREE && role != UNDELETE -> goto load :: else fi
 	}
-	/* W3 */
+	/* W7, W9: manifests, listed after the session was posted */
 	MAY_STOP(1 << me)
-again:	atomic {
-		LIST(vt, tombs); LIST(vr, rests); LIST(vx, recs); vl = lists; LIST(ve, evict); LIST(vm, mans); LIST(r, runs);
-		if :: (r & ~runs) != 0 -> goto again :: else fi;
+	atomic { LIST(vm, mans); LIST(vt, tombs); LIST(vr, rests); LIST(vx, recs); vl = lists; LIST(ve, evict) }
+	/* W3: loads the index */
+load:	MAY_STOP(1 << me)
+	atomic {
+		LIST(r, runs);
+		if :: (r & ~runs) != 0 -> goto load :: else fi;	/* one has vanished: again */
 		c_code {
 			struct view v = { Pwriter->vm, Pwriter->vt, Pwriter->vr, Pwriter->vx, Pwriter->vl, Pwriter->ve };
-			int me = Pwriter->me, own = BIT(3 + me), listed = listed_in(Pwriter->r), dead = RULE(doomed) ? doomed(&v) : 0;
+			int me = Pwriter->me, own = BIT(3 + me), listed = listed_in(Pwriter->r), dead = Pwriter->dead;
 			int have = listed & ~dead & (RULE(condemned) ? ~Pwriter->cond : ~0), want = need_of(me), found = 0, put = own;
 
 			if (Pwriter->role == TREE)
@@ -127,7 +138,7 @@ again:	atomic {
 			if (!found && DELTA_WRITER && me == 0 && !(want & ~cover(have | BIT(7), WRITER_COVER)))
 				put = BIT(7);
 			Pwriter->put = found ? 0 : put;
-			Pwriter->have = Pwriter->cond = Pwriter->seen = Pwriter->vm = Pwriter->vt = Pwriter->vr = Pwriter->vx = Pwriter->vl = Pwriter->ve = Pwriter->r = 0;
+			Pwriter->dead = Pwriter->cond = Pwriter->seen = Pwriter->vm = Pwriter->vt = Pwriter->vr = Pwriter->vx = Pwriter->vl = Pwriter->ve = Pwriter->r = 0;
 		}
 		printf("%d: has loaded the index: to put %x\n", me, put)
 		if
@@ -352,9 +363,7 @@ check:	MAY_STOP(SELF)
 	atomic {
 		if :: (evict & SELF) && RULE(check) -> printf("C%d: evicted, stops\n", k); goto over :: else fi;
 		c_code {
-			struct view v = everything();
-
-			Pcollector->todo = (Pcollector->doom | doomed(&v)) & now.packs;
+			Pcollector->todo = sure(Pcollector->doom, Pcollector->force, 1) & now.packs;
 		};
 		mans = mans & ~mdoom;
 		mdoom = 0;
@@ -363,6 +372,9 @@ check:	MAY_STOP(SELF)
 	do
 	::	MAY_STOP(SELF)
 		atomic {
+#ifdef NO_RULE_retryown
+			c_code { Pcollector->todo |= sure(0, 0, 0); };
+#endif
 			todo = todo & packs;
 			if :: todo == 0 -> break :: else fi;
 			p = todo;
@@ -386,9 +398,7 @@ merge:	MAY_STOP(SELF)
 		LIST(r, runs);
 		if :: (r & ~runs) != 0 -> goto merge :: else fi;
 		c_code {
-			struct view v = everything();
-
-			now.index[8 + Pcollector->k] = listed_in(Pcollector->r) & ~doomed(&v);
+			now.index[8 + Pcollector->k] = listed_in(Pcollector->r) & ~sure(Pcollector->doom, Pcollector->force, RULE(mergeown));
 		};
 #if FINE
 		if :: !RULE(mergefirst) -> goto drop :: else fi;
