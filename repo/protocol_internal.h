@@ -28,9 +28,9 @@ struct protocol_object {
 	/* Names, sorted: */
 	struct name_list epochs;		/* session */
 	struct name_list points;		/* read session */
-	struct name_list condemned;		/* epoch */
+	struct name_list condemned;		/* epoch: packs, manifests */
 	struct name_list evictions, accepted, reprieved;	/* sweep record */
-	struct name_list doomed;		/* sweep record, doomed list */
+	struct name_list doomed;		/* sweep record, doomed list: packs, runs, manifests */
 	struct name_list sweeps;		/* doomed list */
 	struct name_list tombstones;		/* restore record */
 	struct name_list objects;		/* extension */

@@ -75,8 +75,8 @@ static enum fate judge(const struct protocol_view *v, const uint8_t *fates, size
 
 /*
  * A record stands when none but void ones could make it void; it is void when one that stands makes it so; again until
- * nothing changes.  The result does not depend on the order.  What is left is a circle, which collectors that keep the
- * rules don't make: void.
+ * nothing changes.  The result does not depend on the order.  What is left is a circle: two collectors whose leases had
+ * run out evicted each other, so neither has deleted anything.  Void.
  */
 static void settle_void(struct protocol_view *v, uint8_t *fates)
 {
@@ -236,6 +236,8 @@ enum manifest_standing protocol_standing(const struct protocol_view *v, const ch
 		return STANDING_VOID;	/* whatever it is, it is no manifest */
 	if (commit_void(v, manifest_name, &n))
 		return STANDING_VOID;
+	if (name_list_has(&v->doomed, manifest_name))
+		return STANDING_FORGOTTEN;	/* for good: a collector removes the object */
 	if (name_list_has(build ? &v->forgotten_build : &v->forgotten, manifest_name))
 		return STANDING_FORGOTTEN;
 	return commit_pending(v, manifest_name, &n) ? STANDING_PENDING : STANDING_LISTED;

@@ -260,6 +260,26 @@ int session_unfinished(struct session *s, bool all, struct name_list *ret, struc
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * A collector counts a pinned point as live if it finds the pin after the tombstone: what is listed now, after the pin
+ * was stored, stays until the session ends.
+ */
+static void look_again(struct repo *r, const char *const *manifests, size_t n)
+{
+	struct protocol_view *v = NULL;
+	struct err why = ERR_INIT;
+
+	if (protocol_load(r, false, &v, &why) < 0) {
+		repo_notice_err(r, &why, "whether what is read was forgotten meanwhile can't be seen");
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (protocol_standing(v, manifests[i], false) != STANDING_LISTED)
+			repo_notice(r, "%s: forgotten, or not yet decided about by a prune; one that runs meanwhile may interrupt this",
+				    manifests[i]);
+	protocol_free(v);
+}
+
 int read_session_begin(struct repo *r, const char *const *manifests, size_t n, const char *purpose,
 		       struct session_id *ret, bool *ret_posted, struct err *e)
 {
@@ -286,6 +306,8 @@ int read_session_begin(struct repo *r, const char *const *manifests, size_t n, c
 	if (rc < 0)
 		repo_notice_err(r, &why,
 				"no read session could be stored, so a prune that runs meanwhile may interrupt this");
+	else
+		look_again(r, manifests, n);
 	*ret = p->session;
 	*ret_posted = rc == 0;
 	return 0;

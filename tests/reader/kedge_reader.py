@@ -116,11 +116,11 @@ class Pack:
 
 # What 10.1 uses of each kind of protocol object, and the prefixes of names in it: an object without is reported and ignored.
 PACKS = "data nodes"
-MEMBERS = {"epoch": {"condemned": (list, PACKS)}, "eviction": {"evicted": (dict, "")},
+MEMBERS = {"epoch": {"condemned": (list, PACKS + " manifests")}, "eviction": {"evicted": (dict, "")},
            "tombstone": {"manifest": (str, "manifests")},
            "sweep": {"epoch": (str, "epoch"), "evictions": (list, "eviction"), "accepted": (list, "manifests restore sweep"),
-                     "doomed": (list, PACKS + " index"), "reprieved": (list, PACKS)},
-           "doomed": {"sweeps": (list, "sweep"), "doomed": (list, PACKS + " index")},
+                     "doomed": (list, PACKS + " index manifests"), "reprieved": (list, PACKS)},
+           "doomed": {"sweeps": (list, "sweep"), "doomed": (list, PACKS + " index manifests")},
            "restore": {"manifest": (str, "manifests"), "tombstones": (list, "tombstone")},
            "session": {"epochs": (list, "epoch")}, "reading": {"points": (list, "manifests")}}
 
@@ -367,7 +367,7 @@ class Repository:
         forgotten, perhaps = self.forgotten(("listed", "pending")), self.forgotten(("listed",))
         for o in self.manifests.values():
             o.status = self.judge(o)
-            if o.status != "void" and o.name in forgotten:
+            if o.status != "void" and (o.name in forgotten or o.name in self.doomed):
                 o.status = "forgotten"
             elif o.status == "listed" and o.name in perhaps:
                 o.status = "pending"

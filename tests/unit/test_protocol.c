@@ -352,6 +352,8 @@ static void sweep_part(struct scenario *s, struct protocol_object *p, char *word
 			add(&p->evictions, made(s, label));
 		else if (!strcmp(word, "accepts"))
 			add(&p->accepted, made(s, label));
+		else if (label[0] == 'm')
+			add(&p->doomed, made(s, label));
 		else
 			add(&p->doomed, pack((uint8_t)(label[0] - '0')));
 	}
@@ -481,6 +483,9 @@ static const struct { const char *what, *script; enum manifest_standing read, bu
 	  V },
 	{ "a circle of two is void on both sides", "m1w !w !A !B s:A covers:!w,!B ; s:B covers:!A,!w", P, P },
 	{ "a record that covers its own eviction and does not accept itself", "m1w !w !A s:A covers:!w,!A", P, P },
+	{ "forgotten, and doomed", "m1w t1 s:A dooms:m1w", F, F },
+	{ "doomed: an undelete comes too late", "m1w t1 s:A dooms:m1w ; u1x", F, F },
+	{ "doomed by a void record", "m1w s:A dooms:m1w ; !A s:B covers:!A", L, L },
 	{ "a record that accepts itself is not firm by that",
 	  "m1w !w s:A covers:!w accepts:m1w ; !A s:B accepts:s:A ; !B", P, P },
 };

@@ -359,6 +359,29 @@ static void test_read_session__pins_and_ends(void **state)
 	protocol_object_free(p);
 }
 
+/* What is pinned too late is said; a pin before the tombstone is not complained of. */
+static void test_read_session__looks_again(void **state)
+{
+	struct object_name m = { .type = OBJECT_MANIFEST, .slot = *repo_own_slot(t.repo), .session = { { 1 } } };
+	struct protocol_object p = { .type = OBJECT_TOMBSTONE, .session = { { 2 } } };
+	char name[OBJECT_NAME_BYTES], tombstone[OBJECT_NAME_BYTES];
+	const char *points[] = { name };
+	struct session_id id;
+	struct err e = ERR_INIT;
+	bool posted = false;
+
+	(void)state;
+	object_name_text(&m, name);
+	t.notices[0] = '\0';
+	assert_ok(read_session_begin(t.repo, points, 1, "restore", &id, &posted, &e), &e);
+	assert_string_equal(t.notices, "");
+	p.manifest = name;
+	assert_ok(protocol_put(t.repo, &p, tombstone, &e), &e);
+	assert_ok(read_session_begin(t.repo, points, 1, "restore", &id, &posted, &e), &e);
+	assert_true(posted);
+	assert_has(t.notices, "forgotten");
+}
+
 static void test_read_session__where_nothing_can_be_written(void **state)
 {
 	int code = ERR_IO;
@@ -394,6 +417,7 @@ int main(void)
 		T(test_session__settles_where_listings_lag),
 		T(test_session__unfinished),
 		T(test_read_session__pins_and_ends),
+		T(test_read_session__looks_again),
 		T(test_read_session__where_nothing_can_be_written),
 	};
 
