@@ -301,7 +301,7 @@ help:
 	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'
 	@echo '  check-long      third tier: hours, resumable; results in build/long'
 	@echo '  bench           beside restic, borg, qemu-img on CORPUS=DIR: ROUNDS=3 ONLY="first nights ..." (tests/bench/README.md)'
-	@echo '  check-model     the protocol of many writers and collectors, explored by spin; about 10 minutes'
+	@echo '  check-model     the protocol of many writers and collectors, explored by spin; some minutes'
 	@echo '  check-includes  who includes whom; check-headers: each header compiles alone'
 	@echo '  fuzz            libFuzzer (clang): FUZZ=name FUZZ_SECONDS=60'
 	@echo '  tidy cppcheck   static analysis; compile_commands.json by bear'
