@@ -13,7 +13,8 @@ set -u
 shopt -s extglob
 here=$(cd "$(dirname "$0")" && pwd)
 tier=${1:-check}
-shift
+shift || true
+case $tier in ci | check | long | one) ;; *) echo "usage: run.sh [ci|check|long] [NAME...]" >&2; exit 2 ;; esac
 only=" $* "
 build=${BUILD:-$here/../../build}/model
 JOBS=${JOBS:-2}
