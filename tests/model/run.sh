@@ -4,7 +4,7 @@
 # error or isn't explored to its end, or when a mutation survives.
 #
 # ci: seconds; check: minutes, contains ci; long: what needs more memory or time, alone.  NAMEs of configurations and of
-# mutations limit it to those.  JOBS=2; BUILD=folder for what spin and gcc make; TRACE=1 prints the shortest trace found
+# mutations limit it to those.  JOBS=2; MEMLIM=2000 (megabytes each); BUILD=folder for what spin and gcc make; TRACE=1 prints the shortest trace found
 # of each error.
 #
 # The verifier keeps every state (no -DBITSTATE, no hash compaction; -DCOLLAPSE, where it is used, loses nothing) and explores every order of steps: every step
@@ -54,7 +54,7 @@ compile() {	# compile FOLDER OPTION...
 	esac; done
 	[ "$dir" = "${dir/mutation/}" ] || level=-O0
 	spin -a "${options[@]}" "$here/protocol.pml" >spin.out 2>&1 || { cat spin.out; return 1; }
-	gcc $level -w -std=gnu17 -I"$here" "${options[@]}" "${cflags[@]}" -DNOREDUCE -DNOFAIR -DMEMLIM=2000 -o pan pan.c
+	gcc $level -w -std=gnu17 -I"$here" "${options[@]}" "${cflags[@]}" -DNOREDUCE -DNOFAIR -DMEMLIM=${MEMLIM:-2000} -o pan pan.c
 }
 
 figure() { sed -nE "s/$1/\\1/p" out | tail -1; }
@@ -74,9 +74,9 @@ explore() {
 		result=holds
 	elif grep -q 'precondition false: sound' out; then
 		result=BROKEN
-	elif grep -q 'invalid end state' out; then
+	elif grep -q 'pan:1: invalid end state' out; then
 		result=STUCK
-	elif grep -q 'non-progress' out; then
+	elif grep -q 'pan:1: non-progress' out; then
 		result="ROUND AND ROUND"
 	else
 		result="NOT EXHAUSTED"
