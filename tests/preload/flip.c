@@ -19,7 +19,7 @@
 
 #define BYTES_MIN 16
 
-/* chunk: what is hashed as a chunk's or node's content; object: a whole object, hashed for its name; piece: part of one. */
+/* chunk, node: what is hashed for an id; object: a whole object, hashed for its name; payload: of an envelope. */
 enum point {
 	CHUNK_AFTER, NODE_BEFORE, NODE_AFTER, OBJECT_BEFORE, OBJECT_AFTER, ID_OUT, ZSTD_BEFORE, ZSTD_AFTER, ZSTD_OUT,
 	PAYLOAD_BEFORE, AEAD_BEFORE, AEAD_OUT, KEY_BEFORE, KEY_AFTER, AD_AFTER, SIGN_BEFORE, SIGN_AFTER, SIGN_OUT, BOX_OUT,
@@ -166,11 +166,13 @@ size_t ZSTD_compress(void *dst, size_t cap, const void *src, size_t len, int lev
 }
 
 int crypto_aead_xchacha20poly1305_ietf_encrypt(unsigned char *c, unsigned long long *clen, const unsigned char *m,
-					       unsigned long long mlen, const unsigned char *ad, unsigned long long adlen,
-					       const unsigned char *nsec, const unsigned char *npub, const unsigned char *k);
+					       unsigned long long mlen, const unsigned char *ad,
+					       unsigned long long adlen, const unsigned char *nsec,
+					       const unsigned char *npub, const unsigned char *k);
 int crypto_aead_xchacha20poly1305_ietf_encrypt(unsigned char *c, unsigned long long *clen, const unsigned char *m,
-					       unsigned long long mlen, const unsigned char *ad, unsigned long long adlen,
-					       const unsigned char *nsec, const unsigned char *npub, const unsigned char *k)
+					       unsigned long long mlen, const unsigned char *ad,
+					       unsigned long long adlen, const unsigned char *nsec,
+					       const unsigned char *npub, const unsigned char *k)
 {
 	int r;
 
@@ -184,10 +186,10 @@ int crypto_aead_xchacha20poly1305_ietf_encrypt(unsigned char *c, unsigned long l
 	return r;
 }
 
-int crypto_sign_detached(unsigned char *sig, unsigned long long *siglen, const unsigned char *m, unsigned long long mlen,
-			 const unsigned char *sk);
-int crypto_sign_detached(unsigned char *sig, unsigned long long *siglen, const unsigned char *m, unsigned long long mlen,
-			 const unsigned char *sk)
+int crypto_sign_detached(unsigned char *sig, unsigned long long *siglen, const unsigned char *m,
+			 unsigned long long mlen, const unsigned char *sk);
+int crypto_sign_detached(unsigned char *sig, unsigned long long *siglen, const unsigned char *m,
+			 unsigned long long mlen, const unsigned char *sk)
 {
 	int r;
 
