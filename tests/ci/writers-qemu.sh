@@ -43,7 +43,7 @@ PY
 
 check() {	# check IMAGE
 	qemu-img check -q -f qcow2 "$1" >out 2>&1 || { cat out; fail "check $1"; }
-	qemu-img check -f qcow2 "$1" | grep -q "No errors were found" || fail "check of $1 is not clean"
+	qemu-img check -f qcow2 "$1" | grep "No errors were found" >/dev/null || fail "check of $1 is not clean"
 }
 
 # compare RAW IMAGE FORMAT: both are rounded up to sectors by qemu.  (Strict mode would compare allocation too.)

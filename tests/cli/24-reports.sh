@@ -33,14 +33,14 @@ equal "$(wc -l <out)" 3 "lines of one VM"
 lacks out web
 expect 0 k list db --json
 equal "$(field out '[.[].vm] | join(" ")')" "db db" "one VM as JSON"
-field out '.[0].end <= .[1].end' | grep -qx true || die "not oldest first"
+field out '.[0].end <= .[1].end' | grep -x true >/dev/null || die "not oldest first"
 expect 0 k list nobody
 says "no backups of nobody"
 expect 0 k list -q nobody
 [ ! -s err ] || die "list -q says $(cat err)"
 expect 0 k list --json
 for f in id vm vm_name host start end complete pending bytes_read bytes_hashed bytes_new bytes_stored seconds tags disks states attachments problems; do
-	field out "all(has(\"$f\"))" | grep -qx true || die "no $f in list --json"
+	field out "all(has(\"$f\"))" | grep -x true >/dev/null || die "no $f in list --json"
 done
 equal "$(field out '.[2] | "\(.complete) \(.disks[0].layers | length) \(.states | length) \(.attachments[0].name) \(.attachments[0].size)"')" \
 	"true 2 3 a.raw 8388608" "a backup as JSON"
@@ -103,7 +103,7 @@ equal "$(field out '"\(.backups) \(.kinds.manifests.objects) \([.vms[].vm] | joi
 size=$(find repo -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
 got=$(field out .stored.bytes)
 [ "$got" -le "$size" ] && [ "$got" -gt $((size * 9 / 10)) ] || die "stats says $got bytes are stored; the folder has $size"
-field out '.chunks > 14 and .chunk_bytes > 1000000 and .logical >= 60000000' | grep -qx true || die "stats: $(cat out)"
+field out '.chunks > 14 and .chunk_bytes > 1000000 and .logical >= 60000000' | grep -x true >/dev/null || die "stats: $(cat out)"
 
 # --- check --------------------------------------------------------------------------------------------------------------
 for n in 1 2 3 4; do
@@ -155,10 +155,10 @@ prints DAMAGED
 says "web@$(k list --json web | jq -r '.[0].id' | cut -c1-12)/current disk0 bytes" "db@"
 expect 6 k check --json
 [ ! -s err ] || die "check --json says $(cat err)"
-field out '.damages > 0 and .points_damaged == 7 and .packs_missing == 1 and .chunks_lost > 10' | grep -qx true || die "damage: $(cat out)"
+field out '.damages > 0 and .points_damaged == 7 and .packs_missing == 1 and .chunks_lost > 10' | grep -x true >/dev/null || die "damage: $(cat out)"
 field out "[.findings[] | select(.vm == \"db\" and .point == \"current\" and .disk == \"disk0\" and .length > 0 and .severity == \"damage\")] | length >= 1" |
 	grep -qx true || die "no finding for db: $(cat out)"
-field out "[.findings[] | select((.object // \"\") | contains(\"${name:0:20}\"))] | length >= 1" | grep -qx true || die "the pack is not named"
+field out "[.findings[] | select((.object // \"\") | contains(\"${name:0:20}\"))] | length >= 1" | grep -x true >/dev/null || die "the pack is not named"
 mv lost "$pack"
 
 # --- doctor -------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ echo old >to/x.qcow2
 "$KEDGE" --key-file key restore v:n --threads 1 --compress -f -o to/x.qcow2 >out 2>err &
 pid=$!
 for _ in $(seq 200); do	# until it has its file, which has no name yet or another
-	ls -l /proc/$pid/fd 2>/dev/null | grep -q "$PWD/to/" && break
+	ls -l /proc/$pid/fd 2>/dev/null | grep "$PWD/to/" >/dev/null && break
 done
 kill -TERM $pid
 code=0

@@ -19,7 +19,7 @@ for c in $commands; do
 	done < help.opts
 done
 for c in $(grep '^## kedge' "$TOP/docs/kedge.1.scd" | awk '{ print $3 }'); do
-	echo "$commands" | grep -qx "$c" || die "the man page has kedge $c, the program has not"
+	grep -qx "$c" <<<"$commands" || die "the man page has kedge $c, the program has not"
 done
 for c in "" $commands; do k help $c; done > all.help
 grep -o '^\*\(-., \)\?--[a-z-]*' "$TOP/docs/kedge.1.scd" | grep -o -- '--[a-z-]*' | sort -u | while read -r o; do

@@ -36,7 +36,7 @@ for p in $packs; do
 done
 expect 0 k check --read-data
 # gone altogether
-p=$(echo "$packs" | head -1)
+p=$(head -1 <<<"$packs")
 mv "$p" gone
 expect 6 k check
 mv gone "$p"

@@ -21,7 +21,7 @@ meanwhile() {
 	for _ in $(seq 400); do grep -aq 'current: full' err && break; sleep 0.02; done
 	sleep 0.1
 	kill -STOP $pid
-	[ -d /proc/$pid/fd ] && ls -l /proc/$pid/fd | grep -q "$PWD/[a-z.0-9]*\(raw\|qcow2\)" || die "it was over before it was halted"
+	[ -d /proc/$pid/fd ] && ls -l /proc/$pid/fd | grep "$PWD/[a-z.0-9]*\(raw\|qcow2\)" >/dev/null || die "it was over before it was halted"
 	eval "$change"
 	kill -CONT $pid
 	wait $pid || got=$?

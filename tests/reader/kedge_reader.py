@@ -10,8 +10,8 @@
     kedge_reader.py verify REPO                                   every object, segment, chunk, node and point
 
 One of --password-file (without its last newline), --key-file, --recovery-key-file opens the repository.  --rebuild ignores
-the index runs and reads the packs' directories.  BACKUP is a manifest's name, its hash or the start of it, or a VM (its
-newest backup); DISK a name or a number; STATE current, snap:NAME or layer:NAME.
+the index runs and reads the packs' directories.  BACKUP is a manifest's name, its hash or 8 digits of its start, or a VM
+(its newest backup); DISK a name or a number; STATE current, snap:NAME or layer:NAME.
 
 What is wrong but can be passed over goes to stderr, and makes `verify` fail.  Exit 1: refused, or something is wrong.
 """
@@ -376,7 +376,9 @@ class Repository:
 
     def find_backup(self, text):
         check(self.backups, "the repository lists no backup")
-        found = [o for o in self.backups if text == o.name or o.name.rsplit("/", 1)[1].startswith(text)]
+        # A VM may be called "db": fewer than 8 digits are no hash.
+        found = [o for o in self.backups
+                 if text == o.name or len(text) >= 8 and o.name.rsplit("/", 1)[1].startswith(text)]
         found = found or [o for o in self.backups if o.json.get("vm") == text][-1:]
         check(len(found) == 1, "%s: %s", text, "ambiguous" if found else "no such backup is listed")
         return found[0]
