@@ -177,6 +177,27 @@ int state_load(struct repo *r, struct seen *ret, struct err *e)
 	return 0;
 }
 
+/* What memory has changed would be an alarm about the storage, from now on: opened again, it must say what is to be
+ * remembered. */
+static int says_so(const struct repo *r, const uint8_t *p, size_t len, const struct seen *s, struct err *e)
+{
+	CLEANUP(free_ptr) char *is = NULL, *want = NULL;
+	struct seen back = { 0 };
+	size_t is_len = 0, want_len = 0;
+	int rc = open_file(r, p, len, &back, e);
+
+	if (rc == 0)
+		rc = seen_encode(&back, &is, &is_len, e);
+	if (rc == 0)
+		rc = seen_encode(s, &want, &want_len, e);
+	seen_done(&back);
+	if (rc == ERR_CORRUPT)
+		err_clear(e);
+	if (rc == ERR_CORRUPT || (rc == 0 && (is_len != want_len || memcmp(is, want, is_len) != 0)))
+		return sum_error(e, "what is to be remembered of the storage");
+	return rc;
+}
+
 static int write_file(struct repo *r, const struct seen *s, struct err *e)
 {
 	const struct key_generation *g = keyring_newest(r->keys);
@@ -200,7 +221,7 @@ static int write_file(struct repo *r, const struct seen *s, struct err *e)
 	randombytes_buf(out + STATE_HEAD_BYTES, NONCE_BYTES);
 	crypto_aead_xchacha20poly1305_ietf_encrypt(out + STATE_HEAD_BYTES + NONCE_BYTES, NULL, (uint8_t *)json, len,
 						   out, STATE_HEAD_BYTES, NULL, out + STATE_HEAD_BYTES, key.b);
-	if (fs_mkdirs(r->state_dir, 0700, e) < 0)
+	if (says_so(r, out, STATE_HEAD_BYTES + AEAD_BYTES + len, s, e) < 0 || fs_mkdirs(r->state_dir, 0700, e) < 0)
 		return e->code;
 	return fs_write_atomic(path, out, STATE_HEAD_BYTES + AEAD_BYTES + len, true, 0600, e);
 }
