@@ -47,7 +47,8 @@ struct err {
 /* Sets code and cause; clears context and hint.  Returns code.  code must be negative. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* As err_set, with the code derived from errno (ENOENT: NOTFOUND, EEXIST: EXISTS, ENOSPC/EDQUOT: NOSPACE, ENOMEM,
- * EMFILE, ENFILE, EAGAIN: NOMEM, else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as EIO. */
+ * EMFILE, ENFILE, EAGAIN: NOMEM, else IO) and ": " strerror appended to the cause.  Returns the code; errno 0 counts as
+ * EIO. */
 int err_sys(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Prepends "text: " to the context; keeps code, cause and hint.  Truncates from the outside when full.  Returns
  * e->code. */

@@ -246,13 +246,12 @@ static char *tmp_name(const char *dir, struct err *e)
 	return NULL;
 }
 
-/* Gives the open file behind fd the name path, which must be free. */
-static int name_fd(int fd, const char *path)
+int fs_name_fd(int fd, int dir, const char *name)
 {
 	char proc[40];
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	return linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW);
 }
 
 bool fs_unnamed_lasts(int fd)
@@ -274,7 +273,7 @@ static int open_unnamed(const char *dir, mode_t mode)
 
 	if (!name)
 		return -1;
-	named = name_fd(trial, name) == 0;
+	named = fs_name_fd(trial, AT_FDCWD, name) == 0;
 	/* a network's answer may be lost after the deed: the name goes whatever was said */
 	if ((unlink(name) < 0 && errno != ENOENT) || !named)
 		return -1;
@@ -372,7 +371,7 @@ static int name_tmp(struct fs_atomic *a, struct err *e)
 
 	if (!tmp)
 		return e->code;
-	if (name_fd(a->fd, tmp) < 0) {
+	if (fs_name_fd(a->fd, AT_FDCWD, tmp) < 0) {
 		err_sys(e, "%s: temporary name of the finished file", a->path);
 		unlink(tmp);	/* in case only the answer was lost */
 		return e->code;
@@ -384,7 +383,7 @@ static int name_tmp(struct fs_atomic *a, struct err *e)
 static int take_name(struct fs_atomic *a, bool replace, struct err *e)
 {
 	if (!a->tmp && !replace) {
-		if (name_fd(a->fd, a->path) == 0)
+		if (fs_name_fd(a->fd, AT_FDCWD, a->path) == 0)
 			return 0;
 		return errno == EEXIST ? already_there(a->path, e)
 				       : err_sys(e, "%s: name of the finished file", a->path);

@@ -32,10 +32,14 @@ MUST_CHECK int fs_mkdirs(const char *path, mode_t mode, struct err *e);
 /* fsync of the folder that holds path, so that a rename or create in it survives a power cut. */
 MUST_CHECK int fs_sync_parent(const char *path, struct err *e);
 /*
- * True where what was synced of a file without a name (O_TMPFILE) stays durable when the file gets one: ext4, XFS, and in
- * memory, where nothing is.  Btrfs does not write such a file to its log, so that a power cut leaves the name with no bytes.
+ * True where what was synced of a file without a name (O_TMPFILE) stays durable when the file gets one: ext4, XFS, and
+ * in memory, where nothing is.  Btrfs does not write such a file to its log, so that a power cut leaves the name with
+ * no bytes.
  */
 bool fs_unnamed_lasts(int fd);
+/* Gives the open file behind fd a name in the folder dir (or AT_FDCWD), which must be free.  0, or -1 and errno, as
+ * linkat. */
+MUST_CHECK int fs_name_fd(int fd, int dir, const char *name);
 /* "a/b" + "c" = "a/b/c", malloc'ed; an absolute second part stands alone. */
 MUST_CHECK char *fs_join(const char *dir, const char *name, struct err *e);
 /* The folder part of path ("." if none), malloc'ed. */

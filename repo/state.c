@@ -147,32 +147,31 @@ static int open_file(const struct repo *r, const uint8_t *p, size_t len, struct 
 	return seen_decode(plain, len - STATE_HEAD_BYTES - AEAD_BYTES, ret, e);
 }
 
-int state_load(struct repo *r, struct seen *ret, struct err *e)
+static int load(struct repo *r, struct seen *ret, struct err *e)
 {
+	CLEANUP(free_ptr) char *path = seen_path(r, e);
 	CLEANUP(free_ptr) uint8_t *p = NULL;
-	CLEANUP(free_ptr) char *path = NULL;
-	struct err why = ERR_INIT;
-	struct seen s = { 0 };
 	size_t len;
-	int rc;
 
-	*ret = s;
-	if (!r->state_dir)
-		return 0;
-	path = seen_path(r, e);
 	if (!path)
 		return e->code;
-	rc = fs_read_file(path, STATE_MAX_BYTES, &p, &len, &why);
-	if (rc == 0)
-		rc = open_file(r, p, len, &s, &why);
+	if (fs_read_file(path, STATE_MAX_BYTES, &p, &len, e) < 0)
+		return e->code;
+	return open_file(r, p, len, ret, e) < 0 ? err_ctx(e, "%s", path) : 0;
+}
+
+int state_load(struct repo *r, struct seen *ret, struct err *e)
+{
+	struct err why = ERR_INIT;
+	struct seen s = { 0 };
+	int rc = r->state_dir ? load(r, &s, &why) : 0;
+
 	if (rc == ERR_NOMEM) {
 		*e = why;
 		return rc;
 	}
-	if (rc < 0 && rc != ERR_NOTFOUND) {
-		err_ctx(&why, "%s", path);
+	if (rc < 0 && rc != ERR_NOTFOUND)
 		repo_notice_err(r, &why, "what earlier runs saw of this storage is not known any more");
-	}
 	*ret = s;
 	return 0;
 }
@@ -271,7 +270,12 @@ void state_merge(struct repo *r, const struct seen *s)
 
 	if (!r->state_dir)
 		return;
-	rc = state_load(r, &all, &e);
+	rc = load(r, &all, &e);
+	/* What is damaged is lost, and written anew.  What can't be read just now is still there: not to be written over. */
+	if (rc == ERR_NOTFOUND || rc == ERR_CORRUPT || rc == ERR_INVALID) {
+		err_clear(&e);
+		rc = 0;
+	}
 	for (size_t i = 0; i < s->heads.n && rc == 0; i++)
 		rc = merge_head(&all, &s->heads.p[i], &changed, &e);
 	for (size_t i = 0; i < s->slots.n && rc == 0; i++)

@@ -172,7 +172,7 @@ static int sync_tree(int fd, size_t len, struct err *e)
 
 		if (!is_part(de->d_name) || n + 1 > STORE_NAME_MAX - len)
 			continue;
-		sub = openat(dirfd(d), de->d_name, FOLDER_FLAGS);
+		sub = FS_RETRY(openat(dirfd(d), de->d_name, FOLDER_FLAGS));
 		if (sub < 0 && (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
 			continue;
 		if (sub < 0)
@@ -186,7 +186,7 @@ static int sync_tree(int fd, size_t len, struct err *e)
 int local_sync(struct store *s, const char *prefix, struct err *e)
 {
 	struct local *l = (struct local *)s;
-	CLEANUP(close_fd) int dir = openat(l->root_fd, ".", FOLDER_FLAGS);
+	CLEANUP(close_fd) int dir = FS_RETRY(openat(l->root_fd, ".", FOLDER_FLAGS));
 	char part[STORE_NAME_MAX + 1];
 	size_t at = 0, len = strlen(prefix);
 	int root;
@@ -199,7 +199,7 @@ int local_sync(struct store *s, const char *prefix, struct err *e)
 
 		memcpy(part, prefix + at, n);
 		part[n] = '\0';
-		next = openat(dir, part, FOLDER_FLAGS);
+		next = FS_RETRY(openat(dir, part, FOLDER_FLAGS));
 		if (next < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
 			return err_sys(e, "folder %s", part);
 		if (next < 0)		/* nothing is shown there: that is to stay so */

@@ -59,15 +59,6 @@ static int random_name(char name[static TMP_HEX + 1], struct err *e)
 	return 0;
 }
 
-/* Gives the open file behind fd a name, which must be free. */
-static int name_fd(int fd, int dir, const char *name)
-{
-	char proc[40];
-
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW);
-}
-
 static int open_unnamed(int dir)
 {
 	/* the mode counts for later opens: a finished object is read-only */
@@ -84,7 +75,7 @@ static bool has_unnamed(int dir)
 
 	if (fd < 0 || !fs_unnamed_lasts(fd) || random_name(name, &unheard) < 0)
 		return false;
-	named = name_fd(fd, dir, name) == 0;
+	named = fs_name_fd(fd, dir, name) == 0;
 	return (unlinkat(dir, name, 0) == 0 || errno == ENOENT) && named;
 }
 
@@ -145,7 +136,7 @@ int local_tmp_open(struct local *l, struct local_tmp *ret, struct err *e)
 /* The file gets its first name; what was synced stays so (fs_unnamed_lasts). */
 static int name_unnamed(struct local_tmp *t, int folder_fd, const char *leaf, struct err *e)
 {
-	if (name_fd(t->fd, folder_fd, leaf) < 0)
+	if (fs_name_fd(t->fd, folder_fd, leaf) < 0)
 		return errno == EEXIST ? store_err_exists(e) : err_sys(e, "name of the finished object");
 	t->unnamed = false;
 	return 0;
@@ -190,7 +181,7 @@ int local_tmp_name(struct local_tmp *t, int folder_fd, const char *leaf, bool ab
 		err_clear(e);
 		if (random_name(t->name, e) < 0)
 			return e->code;
-		if (name_fd(t->fd, t->dir_fd, t->name) < 0) {
+		if (fs_name_fd(t->fd, t->dir_fd, t->name) < 0) {
 			t->name[0] = '\0';
 			return err_sys(e, "temporary name of the finished object");
 		}

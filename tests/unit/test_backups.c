@@ -430,6 +430,37 @@ static void test_seen__damaged_state_file(void **state)
 	backup_list_free(&l);
 }
 
+/* What can't be read today is not written over: it is known again when it can be. */
+static void test_seen__unreadable_state_file(void **state)
+{
+	CLEANUP(free_ptr) char *path = NULL, *kept = NULL;
+	char a[OBJECT_NAME_BYTES], hex[33];
+	struct err e = ERR_INIT;
+	struct backup_list l;
+	struct id ha;
+	uint32_t bad;
+
+	(void)state;
+	commit("web", 1, NULL, &ha, a);
+	assert_int_equal(list(NULL, &l, &bad), 1);
+	backup_list_free(&l);
+	path = text_printf(&e, "%s/%s.seen", state_dir, text_hex(t.repo->cfg.instance_id, 16, hex));
+	kept = text_printf(&e, "%s.kept", path);
+	assert_int_equal(rename(path, kept), 0);
+	assert_int_equal(symlink(path, path), 0);	/* can be read by nobody */
+	assert_int_equal(list(NULL, &l, &bad), 1);
+	assert_has(t.notices, "not known any more");
+	assert_has(t.notices, "can't be remembered");
+	backup_list_free(&l);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(link(kept, path), 0);
+	assert_ok(store_remove(t.store, a, &e), &e);
+	assert_int_equal(list(NULL, &l, &bad), 0);
+	assert_has(t.notices, "shows less than it did");
+	backup_list_free(&l);
+	assert_int_equal(unlink(kept), 0);
+}
+
 static void test_own_head__from_store_and_memory(void **state)
 {
 	char a[OBJECT_NAME_BYTES], b[OBJECT_NAME_BYTES];
@@ -670,6 +701,7 @@ int main(void)
 		T(test_seen__older_slot_record),
 		T(test_seen__others_work_meanwhile),
 		T(test_seen__damaged_state_file),
+		T(test_seen__unreadable_state_file),
 		T(test_own_head__from_store_and_memory),
 		T(test_cache__far_stores_are_read_once),
 		cmocka_unit_test(test_point__finds),
