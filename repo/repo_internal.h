@@ -88,7 +88,7 @@ static inline void secret_free_cleanup(struct secret **p) { secret_free(*p); }
 /* CLEANUP for a pointer from sodium_malloc. */
 void guarded_free(void *p);
 
-/* --- slots (slots.c) ---------------------------------------------------------------------------------------------- */
+/* --- slots (slots.c, slots_change.c) -------------------------------------------------------------------------------- */
 MUST_CHECK int slot_record_encode(const struct slot_info *s, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info *ret, struct err *e);
 void slot_info_done(struct slot_info *s);
