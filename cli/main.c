@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <malloc.h>
+#include <openssl/crypto.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -125,6 +126,11 @@ int main(int argc, char **argv)
 	}
 	if (sodium_init() < 0) {
 		fputs("kedge: error: no random numbers on this system\n", stderr);
+		return EXIT_FAILED;
+	}
+	/* No openssl.cnf decides which algorithms there are, and nothing is torn down at exit under a thread that runs. */
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1) {
+		fputs("kedge: error: no memory for libcrypto\n", stderr);
 		return EXIT_FAILED;
 	}
 	setlocale(LC_CTYPE, "");

@@ -16,17 +16,18 @@ bool repo_has_domain(const struct repo *r, const char *domain)
 	return keyring_domain(r->keys, domain ? domain : DEFAULT_DOMAIN) != NULL;
 }
 
-void id_of_chunk(const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret)
+int id_of_chunk(struct crypt *c, const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret,
+		struct err *e)
 {
 	const struct key_domain *d = domain ? keyring_domain(r->keys, domain) : r->keys->default_domain;
 
 	assert(d);
-	hash_b2(ret->b, d->id_key, KEY_BYTES, NULL, "kedge-chunk-v1", plain, len);
+	return crypt_b2(c, d->id_key, "kedge-chunk-v1", plain, len, ret, e);
 }
 
-void id_of_node(const struct repo *r, const void *encoded, size_t len, struct id *ret)
+int id_of_node(struct crypt *c, const struct repo *r, const void *encoded, size_t len, struct id *ret, struct err *e)
 {
-	hash_b2(ret->b, r->keys->default_domain->id_key, KEY_BYTES, NULL, "kedge-node-v1", encoded, len);
+	return crypt_b2(c, r->keys->default_domain->id_key, "kedge-node-v1", encoded, len, ret, e);
 }
 
 static void derive_pack_key(const struct key_generation *g, const struct wiped_key *random, struct pack_key *k)

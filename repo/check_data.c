@@ -156,7 +156,7 @@ static int verify_chunk(struct read_ctx *ctx, const struct segment *s, uint32_t 
 		err_clear(e);
 		rc = plain ? 0 : segment_chunk(ctx->codec, s, i, &bases, DELTA_DEPTH_MAX, &others, buf, e);
 		if (rc == 0)
-			rc = segment_verify(ctx->rd->r, ctx->kind, ctx->domain, segment_chunk_id(s, i),
+			rc = segment_verify(ctx->codec, ctx->rd->r, ctx->kind, ctx->domain, segment_chunk_id(s, i),
 					    plain ? plain : buf, segment_chunk_len(s, i), e);
 		if (rc == 0 || check_is_final(rc) || ctx->kind == PACK_NODES)
 			break;

@@ -60,7 +60,8 @@ static const uint8_t *plain_of(struct decoder *d, const struct segment *s, const
 			return NULL;
 		plain = d->scratch;
 	}
-	if (segment_verify(g->rd->r, PACK_DATA, g->domain, &g->items[l->item].id, plain, g->rd->chunk_size, &lost) < 0)
+	if (segment_verify(d->c.codec, g->rd->r, PACK_DATA, g->domain, &g->items[l->item].id, plain, g->rd->chunk_size,
+			   &lost) < 0)
 		return NULL;
 	return plain;
 }

@@ -16,6 +16,7 @@
 #include "base/num.h"
 #include "base/text.h"
 #include "base/workers.h"
+#include "repo/crypt.h"
 #include "repo/format.h"
 
 #define MEASURE_SECONDS 0.5
@@ -40,12 +41,14 @@ struct lane {
 	struct bench *b;
 	size_t index;
 	uint8_t *out, *back;
+	struct crypt *crypt;
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
 	int fd;			/* -1: no files */
 	size_t written;		/* segments in it */
 	void (*one)(struct lane *, size_t);
 	double rate;
+	struct err failed;	/* of what needs memory */
 };
 
 DEFINE_CLEANUP(struct workers, workers_free)
@@ -59,6 +62,7 @@ static void bench_done(struct bench *b)
 
 		free(l->out);
 		free(l->back);
+		crypt_free(l->crypt);
 		ZSTD_freeCCtx(l->cctx);
 		ZSTD_freeDCtx(l->dctx);
 		if (l->fd >= 0)
@@ -92,6 +96,8 @@ static int lane_init(struct lane *l, struct bench *b, size_t index, const char *
 	l->dctx = ZSTD_createDCtx();
 	if (!l->out || !l->back || !l->cctx || !l->dctx)
 		return err_set(e, ERR_NOMEM, "no memory to measure with %u threads", b->nlanes);
+	if (crypt_new(&l->crypt, e) < 0)
+		return e->code;
 	return dir ? open_unnamed(dir, &l->fd, e) : 0;
 }
 
@@ -132,11 +138,11 @@ static void one_zero_check(struct lane *l, size_t i)
 static void one_hash(struct lane *l, size_t i)
 {
 	static const uint8_t key[KEY_BYTES] = { 1 };
+	const uint8_t *p = l->b->data + i * SEGMENT;
 	struct id id;
 
-	for (size_t at = 0; at < SEGMENT; at += CHUNK_DEFAULT_BYTES)
-		crypto_generichash_blake2b(id.b, sizeof(id.b), l->b->data + i * SEGMENT + at, CHUNK_DEFAULT_BYTES, key,
-					   sizeof(key));
+	for (size_t at = 0; l->failed.code == 0 && at < SEGMENT; at += CHUNK_DEFAULT_BYTES)
+		(void)!crypt_b2(l->crypt, key, "kedge-chunk-v1", p + at, CHUNK_DEFAULT_BYTES, &id, &l->failed);
 }
 
 static void one_compress(struct lane *l, size_t i)
@@ -200,13 +206,17 @@ static int run_lane(void *local, void *item, struct err *e)
 	size_t n = 0, i = l->index;
 
 	(void)local;
-	while ((t < MEASURE_SECONDS || n * b->nlanes < b->nsegments) && !cancel_requested(b->cancel)) {
+	while ((t < MEASURE_SECONDS || n * b->nlanes < b->nsegments) && l->failed.code == 0 && !cancel_requested(b->cancel)) {
 		if (i >= b->nsegments)
 			i = l->index % b->nsegments;
 		l->one(l, i);
 		i += b->nlanes;
 		n++;
 		t = clock_mono() - start;
+	}
+	if (l->failed.code) {
+		*e = l->failed;
+		return e->code;
 	}
 	l->rate = t > 0 ? (double)n * SEGMENT / t : 0;
 	LOG_DEBUG("%zu segments of %zu bytes in %.3f s", n, SEGMENT, t);

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "repo/crypt.h"
 #include "repo/format.h"
 #include "repo/sum.h"
 
@@ -121,9 +122,12 @@ MUST_CHECK int block_aead_open(struct repo *r, uint32_t generation, const uint8_
 			       uint8_t out[INDEX_BLOCK_PLAIN], struct err *e);
 uint32_t repo_generation(const struct repo *r);	/* newest */
 
-/* Ids (format.md 5); domain NULL = "default".  Unknown domain: asserted earlier by repo_has_domain. */
-void id_of_chunk(const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret);
-void id_of_node(const struct repo *r, const void *encoded, size_t len, struct id *ret);
+/* Ids (format.md 5), by the thread's c; domain NULL = "default".  Unknown domain: asserted earlier by repo_has_domain.
+ * Fail as crypt_b2. */
+MUST_CHECK int id_of_chunk(struct crypt *c, const struct repo *r, const char *domain, const void *plain, size_t len,
+			   struct id *ret, struct err *e);
+MUST_CHECK int id_of_node(struct crypt *c, const struct repo *r, const void *encoded, size_t len, struct id *ret,
+			  struct err *e);
 bool repo_has_domain(const struct repo *r, const char *domain);
 void repo_notice(struct repo *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct cancel *repo_cancel(struct repo *r);

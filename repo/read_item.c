@@ -171,7 +171,7 @@ static int copy_out(struct read_ctx *c, const struct segment *s, uint32_t chunk,
 	if (len > cap || (c->kind == PACK_DATA && len != c->rd->chunk_size))
 		return err_set(e, ERR_CORRUPT, "chunk %" PRIu32 " has %zu bytes", chunk, len);
 	if (segment_chunk(c->codec, s, chunk, &bases, a->levels, a->others, buf, e) < 0 ||
-	    segment_verify(c->rd->r, c->kind, c->domain, id, buf, len, e) < 0)
+	    segment_verify(c->codec, c->rd->r, c->kind, c->domain, id, buf, len, e) < 0)
 		return e->code;
 	*ret_len = len;
 	return 0;

@@ -22,6 +22,8 @@ int segment_codec_new(struct segment_codec **ret, struct err *e)
 
 	if (!c)
 		return err_set(e, ERR_NOMEM, "codec of segments");
+	if (crypt_new(&c->crypt, e) < 0)
+		return e->code;
 	buf_init(&c->plain, PLAIN_MAX);
 	buf_init(&c->payload, PAYLOAD_MAX);
 	c->dctx = ZSTD_createDCtx();
@@ -35,6 +37,7 @@ void segment_codec_free(struct segment_codec *c)
 {
 	if (!c)
 		return;
+	crypt_free(c->crypt);
 	(void)ZSTD_freeCCtx(c->cctx); /* free: NULL is fine, and they cannot fail */
 	(void)ZSTD_freeDCtx(c->dctx);
 	buf_done(&c->plain);
@@ -325,16 +328,15 @@ int segment_chunk(struct segment_codec *c, const struct segment *s, uint32_t i, 
 	return decode_zstd(c, s->bytes + f->off, f->stored, prefix, (size_t)ch->nbases * ch->len, buf, ch->len, e);
 }
 
-int segment_verify(const struct repo *r, enum pack_kind kind, const char *domain, const struct id *id,
-		   const void *plain, size_t len, struct err *e)
+int segment_verify(struct segment_codec *c, const struct repo *r, enum pack_kind kind, const char *domain,
+		   const struct id *id, const void *plain, size_t len, struct err *e)
 {
 	struct id is;
 	char hex[2 * ID_BYTES + 1];
 
-	if (kind == PACK_NODES)
-		id_of_node(r, plain, len, &is);
-	else
-		id_of_chunk(r, domain, plain, len, &is);
+	if (kind == PACK_NODES ? id_of_node(c->crypt, r, plain, len, &is, e) < 0 :
+				 id_of_chunk(c->crypt, r, domain, plain, len, &is, e) < 0)
+		return e->code;
 	if (id_eq(id, &is))
 		return 0;
 	return err_set(e, ERR_CORRUPT, "content does not match the id %.16s", text_hex(id->b, ID_BYTES, hex));

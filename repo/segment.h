@@ -14,7 +14,7 @@
 
 #include "repo/pack.h"
 
-/* A thread's zstd contexts and buffers.  Grows with use to segment_codec_bytes(), never beyond. */
+/* A thread's contexts of zstd and libcrypto, and buffers.  Grows with use to segment_codec_bytes(), never beyond. */
 struct segment_codec;
 MUST_CHECK int segment_codec_new(struct segment_codec **ret, struct err *e);
 void segment_codec_free(struct segment_codec *c);	/* wipes its key; NULL is fine */
@@ -112,9 +112,9 @@ struct segment_bases {
 MUST_CHECK int segment_chunk(struct segment_codec *c, const struct segment *s, uint32_t i,
 			     const struct segment_bases *bases, unsigned levels, struct segment_others *others,
 			     uint8_t *buf, struct err *e);
-/* Compares content with its id; ERR_CORRUPT.  domain: as for segment_item. */
-MUST_CHECK int segment_verify(const struct repo *r, enum pack_kind kind, const char *domain, const struct id *id,
-			      const void *plain, size_t len, struct err *e);
+/* Compares content with its id; ERR_CORRUPT, or as crypt_b2 fails.  domain: as for segment_item. */
+MUST_CHECK int segment_verify(struct segment_codec *c, const struct repo *r, enum pack_kind kind, const char *domain,
+			      const struct id *id, const void *plain, size_t len, struct err *e);
 
 /* For tests only: called with the bytes between the stages of segment_seal, and may change them. */
 enum segment_stage { SEGMENT_GATHERED, SEGMENT_COMPRESSED, SEGMENT_IS_SEALED, SEGMENT_OPENED, SEGMENT_DECODED };

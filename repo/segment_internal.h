@@ -9,6 +9,7 @@
 #include "repo/segment.h"
 
 struct segment_codec {
+	struct crypt *crypt;
 	ZSTD_CCtx *cctx; /* made when first needed: opening needs none */
 	ZSTD_DCtx *dctx;
 	struct buf plain;   /* sealing: full chunks, one after the other */

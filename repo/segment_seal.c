@@ -156,6 +156,7 @@ static int add_full(struct segment_codec *c, struct segment_sealed *s, const str
 }
 
 struct own_bases {
+	struct segment_codec *c;
 	const struct repo *r;
 	const struct segment_item *it;
 };
@@ -175,7 +176,7 @@ static int base_of_item(void *opaque, const struct id *id, unsigned levels, stru
 		if (!id_eq(id, &o->it->bases[b]))
 			continue;
 		memcpy(buf, p, len);
-		return segment_verify(o->r, PACK_DATA, o->it->domain, id, buf, len, e);
+		return segment_verify(o->c, o->r, PACK_DATA, o->it->domain, id, buf, len, e);
 	}
 	return err_set(e, ERR_CORRUPT, "a base is not one that was given");
 }
@@ -198,7 +199,7 @@ static int decode_again(struct segment_codec *c, struct repo *r, const struct pa
 	for (uint32_t i = 0; i < l.nchunks; i++) {
 		CLEANUP(free_ptr) uint8_t *delta = NULL;
 		const uint8_t *plain = segment_chunk_peek(back, i);
-		struct segment_bases bases = { base_of_item, &(struct own_bases){ r, &it[i] } };
+		struct segment_bases bases = { base_of_item, &(struct own_bases){ c, r, &it[i] } };
 		struct segment_others others = { 0 };
 
 		if (!plain) {
@@ -208,7 +209,7 @@ static int decode_again(struct segment_codec *c, struct repo *r, const struct pa
 			if (segment_chunk(c, back, i, &bases, DELTA_DEPTH_MAX, &others, delta, e) < 0)
 				return e->code;
 		}
-		if (segment_verify(r, k->kind, it[i].domain, &it[i].id, plain, segment_chunk_len(back, i), e) < 0)
+		if (segment_verify(c, r, k->kind, it[i].domain, &it[i].id, plain, segment_chunk_len(back, i), e) < 0)
 			return err_ctx(e, "chunk %" PRIu32, i);
 	}
 	return 0;

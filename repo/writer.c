@@ -107,7 +107,7 @@ static int open_all(struct repo_writer *w, const struct repo_writer_opts *o, str
 {
 	struct index_opts xo = { .build = true, .max_bytes = w->plan.index_bytes };
 
-	if (session_begin(w->r, SESSION_BACKUP, o->vm, &w->session, e) < 0)
+	if (crypt_new(&w->crypt, e) < 0 || session_begin(w->r, SESSION_BACKUP, o->vm, &w->session, e) < 0)
 		return e->code;
 	if (index_load(w->r, session_view(w->session), &xo, &w->x, NULL, e) < 0 || writer_resume(w, e) < 0)
 		return e->code;
@@ -238,7 +238,8 @@ int repo_writer_add_node(struct repo_writer *w, const uint8_t *encoded, size_t l
 	void *copy;
 	int r;
 
-	id_of_node(w->r, encoded, len, &id);
+	if (id_of_node(w->crypt, w->r, encoded, len, &id, e) < 0)
+		return e->code;
 	r = repo_writer_has(w, &id, e);
 	if (r == 0) {
 		copy = malloc(len);
@@ -262,7 +263,7 @@ static int emit_node(void *opaque, const uint8_t *encoded, size_t len, struct id
 static int add_piece(struct repo_writer *w, struct tree_builder *b, uint64_t index, const uint8_t *p, size_t len,
 		     struct err *e)
 {
-	uint8_t *plain;
+	CLEANUP(free_ptr) uint8_t *plain = NULL;
 	struct id id;
 
 	if (bytes_all_zero(p, len))
@@ -271,8 +272,8 @@ static int add_piece(struct repo_writer *w, struct tree_builder *b, uint64_t ind
 	if (!plain)
 		return err_set(e, ERR_NOMEM, "no memory for a chunk");
 	memcpy(plain, p, len);
-	id_of_chunk(w->r, NULL, plain, w->chunk_size, &id);
-	if (add(w, PACK_DATA, NULL, &id, plain, w->chunk_size, e) < 0)
+	if (id_of_chunk(w->crypt, w->r, NULL, plain, w->chunk_size, &id, e) < 0 ||
+	    add(w, PACK_DATA, NULL, &id, STEAL(plain), w->chunk_size, e) < 0)
 		return e->code;
 	return tree_builder_set(b, index, &id, e);
 }
@@ -402,6 +403,7 @@ static void salvage(struct repo_writer *w)
 
 static void free_all(struct repo_writer *w)
 {
+	crypt_free(w->crypt);
 	repo_reader_free(w->reader);
 	while (w->queue) {
 		struct done_pack *d = w->queue;

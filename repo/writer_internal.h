@@ -107,6 +107,7 @@ struct repo_writer {
 	struct index *x;
 
 	/* The caller's thread alone. */
+	struct crypt *crypt;
 	struct repo_reader *reader;
 	struct building building[WRITER_KINDS];
 	VEC(char *) domains;		/* names that items point to */

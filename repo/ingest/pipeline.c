@@ -64,14 +64,30 @@ static int item_pread(struct item *it, size_t len, uint64_t off, struct err *e)
 			      image_pread(it->image, it->state, it->buf, len, off, e);
 }
 
+static int crypt_local(void *opaque, void **ret, struct err *e)
+{
+	struct crypt *c = NULL;
+
+	(void)opaque;
+	if (crypt_new(&c, e) < 0)
+		return e->code;
+	*ret = c;
+	return 0;
+}
+
+static void crypt_local_free(void *crypt)
+{
+	crypt_free(crypt);
+}
+
 /* Reads and hashes.  A source that fails is the item's news, not the end of the work. */
 static int item_run(void *local, void *p, struct err *e)
 {
+	struct crypt *crypt = local;
 	struct item *it = p;
 	size_t n = (size_t)(it->to - it->from), len;
 	uint64_t off = it->from * it->chunk_size;
 
-	(void)local;
 	if (it->kind != ITEM_READ)
 		return 0;
 	if (cancel_check(it->cancel, e) < 0 || item_alloc(it, n, e) < 0)
@@ -88,8 +104,8 @@ static int item_run(void *local, void *p, struct err *e)
 		const uint8_t *chunk = it->buf + i * it->chunk_size;
 
 		it->zero[i] = bytes_all_zero(chunk, it->chunk_size);
-		if (!it->zero[i])
-			id_of_chunk(it->repo, NULL, chunk, it->chunk_size, &it->ids[i]);
+		if (!it->zero[i] && id_of_chunk(crypt, it->repo, NULL, chunk, it->chunk_size, &it->ids[i], e) < 0)
+			return e->code;
 	}
 	return 0;
 }
@@ -230,7 +246,11 @@ int pipe_new(struct ingest_plan *p, struct repo_writer *w, struct pipe **ret, st
 	CLEANUP(pipe_free_cleanup) struct pipe *pl = calloc(1, sizeof(*pl));
 	size_t budget = p->o->max_bytes ? p->o->max_bytes : INGEST_DEFAULT_BYTES;
 	unsigned threads = p->o->threads ? p->o->threads : workers_cpus();
-	struct workers_opts wo = { .name = "kedge-read", .run = item_run, .item_free = item_free };
+	struct workers_opts wo = { .name = "kedge-read",
+				   .run = item_run,
+				   .local_new = crypt_local,
+				   .local_free = crypt_local_free,
+				   .item_free = item_free };
 	size_t item_bytes;
 
 	if (!pl)

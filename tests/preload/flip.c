@@ -10,6 +10,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,28 +114,43 @@ int crypto_generichash(unsigned char *out, size_t outlen, const unsigned char *i
 	return r;
 }
 
-/* Chunks and nodes are told apart by their personalisation; what derives keys is left alone. */
-int crypto_generichash_blake2b_salt_personal(unsigned char *out, size_t outlen, const unsigned char *in,
-					     unsigned long long inlen, const unsigned char *key, size_t keylen,
-					     const unsigned char *salt, const unsigned char *personal);
-int crypto_generichash_blake2b_salt_personal(unsigned char *out, size_t outlen, const unsigned char *in,
-					     unsigned long long inlen, const unsigned char *key, size_t keylen,
-					     const unsigned char *salt, const unsigned char *personal)
+/* Chunks and nodes are told apart by their personalisation, which the thread's EVP_MAC_init before has as "custom". */
+static _Thread_local enum { OTHER, CHUNK, NODE } hashed;
+static _Thread_local const unsigned char *message;
+static _Thread_local size_t message_bytes;
+
+int EVP_MAC_init(EVP_MAC_CTX *c, const unsigned char *key, size_t keylen, const OSSL_PARAM params[])
 {
-	int chunk = personal && !memcmp(personal, "kedge-chunk-v1", 14);
-	int node = personal && !memcmp(personal, "kedge-node-v1", 13);
+	const OSSL_PARAM *p = params ? OSSL_PARAM_locate_const(params, "custom") : NULL;
+
+	REAL(EVP_MAC_init);
+	hashed = !p || p->data_size < 14 ? OTHER :
+		 !memcmp(p->data, "kedge-chunk-v1", 14) ? CHUNK :
+		 !memcmp(p->data, "kedge-node-v1", 13) ? NODE : OTHER;
+	message = NULL;
+	return real(c, key, keylen, params);
+}
+
+int EVP_MAC_update(EVP_MAC_CTX *c, const unsigned char *in, size_t inlen)
+{
+	REAL(EVP_MAC_update);
+	if (hashed == NODE)
+		at(NODE_BEFORE, in, inlen);
+	message = in;
+	message_bytes = inlen;
+	return real(c, in, inlen);
+}
+
+int EVP_MAC_final(EVP_MAC_CTX *c, unsigned char *out, size_t *outlen, size_t outsize)
+{
 	int r;
 
-	REAL(crypto_generichash_blake2b_salt_personal);
-	if (node)
-		at(NODE_BEFORE, in, inlen);
-	r = real(out, outlen, in, inlen, key, keylen, salt, personal);
-	if (chunk)
-		at(CHUNK_AFTER, in, inlen);
-	if (node)
-		at(NODE_AFTER, in, inlen);
-	if (chunk || node)
-		at(ID_OUT, out, outlen);
+	REAL(EVP_MAC_final);
+	r = real(c, out, outlen, outsize);
+	if (hashed != OTHER) {
+		at(hashed == CHUNK ? CHUNK_AFTER : NODE_AFTER, message, message_bytes);
+		at(ID_OUT, out, 32);
+	}
 	return r;
 }
 

@@ -87,7 +87,9 @@ class Runner:
         code, err, told = self.backup(place, "")
         need(code == 0, "the backup without a flip: %s", err)
         self.verify(place, "without a flip")
-        self.counts = {p: int(n) for p, n in (line.split() for line in told.splitlines()) if int(n)}
+        self.counts = {p: int(n) for p, n in (line.split() for line in told.splitlines())}
+        for point, n in self.counts.items():
+            need(n, "no call at %s: a library's function that the program uses is not in flip.c", point)
 
     def place(self):
         if not hasattr(self.local, "place"):

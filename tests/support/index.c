@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include "repo/repo_internal.h"
+#include "tests/support/repo.h"
 #include "transport/store.h"
 
 const struct session_id test_index_session = { { 1, 2, 3 } };
@@ -128,7 +129,7 @@ void test_index_fill(struct repo *r, struct index *x, uint8_t seed, struct test_
 		memset(plain + i * TEST_INDEX_CHUNK, seed, TEST_INDEX_CHUNK);
 		memcpy(plain + i * TEST_INDEX_CHUNK, &i, sizeof(i));
 		it[i] = (struct segment_item){ .plain = plain + i * TEST_INDEX_CHUNK, .len = TEST_INDEX_CHUNK };
-		id_of_chunk(r, NULL, it[i].plain, TEST_INDEX_CHUNK, &it[i].id);
+		test_id_of_chunk(r, NULL, it[i].plain, TEST_INDEX_CHUNK, &it[i].id);
 		ids[i] = it[i].id;
 	}
 	test_pack_put(r, &test_index_session, PACK_DATA, it, n, 64, 1, p);

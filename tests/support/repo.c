@@ -1,6 +1,7 @@
 /* repo.c - a repository in memory for tests. */
 #include "tests/test.h"
 
+#include "repo/object.h"
 #include "tests/support/repo.h"
 
 #define ARGON_TEST_KIB 8192
@@ -76,4 +77,24 @@ struct repo *test_repo_as(struct test_repo *t, enum slot_role role, const char *
 	assert_ok(repo_slot_add(t->repo, s, &o, &id, &e), &e);
 	secret_free(s);
 	return open_with(t, password, NULL);
+}
+
+void test_id_of_chunk(const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret)
+{
+	struct crypt *c = NULL;
+	struct err e = ERR_INIT;
+
+	assert_ok(crypt_new(&c, &e), &e);
+	assert_ok(id_of_chunk(c, r, domain, plain, len, ret, &e), &e);
+	crypt_free(c);
+}
+
+void test_id_of_node(const struct repo *r, const void *encoded, size_t len, struct id *ret)
+{
+	struct crypt *c = NULL;
+	struct err e = ERR_INIT;
+
+	assert_ok(crypt_new(&c, &e), &e);
+	assert_ok(id_of_node(c, r, encoded, len, ret, &e), &e);
+	crypt_free(c);
 }

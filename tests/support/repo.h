@@ -25,4 +25,8 @@ void test_repo_done(struct test_repo *t);
 /* Opens a second handle on the same store, with a slot of the role that this makes; repo_close it. */
 struct repo *test_repo_as(struct test_repo *t, enum slot_role role, const char *password);
 
+/* id_of_chunk, id_of_node. */
+void test_id_of_chunk(const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret);
+void test_id_of_node(const struct repo *r, const void *encoded, size_t len, struct id *ret);
+
 #endif

@@ -175,7 +175,7 @@ static int put_chunk(struct run_fx *fx, struct repo_writer *w, struct tree_build
 		free(plain);
 		return 0;
 	}
-	id_of_chunk(fx->repo, NULL, plain, RUN_CHUNK, &id);
+	test_id_of_chunk(fx->repo, NULL, plain, RUN_CHUNK, &id);
 	r = repo_writer_has(w, &id, e);
 	if (r == 0)
 		r = repo_writer_add_chunk(w, "default", &id, plain, e);

@@ -7,6 +7,7 @@
 #include "repo/index.h"
 #include "repo/pack.h"
 #include "tests/support/pack.h"
+#include "tests/support/repo.h"
 #include "tests/support/run.h"
 #include "transport/store.h"
 
@@ -358,7 +359,7 @@ static void test_check__index_against_directories(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		run_chunk(77, i, plain[i]);
 		it[i] = (struct segment_item){ .plain = plain[i], .len = RUN_CHUNK };
-		id_of_chunk(x.fx.repo, NULL, plain[i], RUN_CHUNK, &it[i].id);
+		test_id_of_chunk(x.fx.repo, NULL, plain[i], RUN_CHUNK, &it[i].id);
 	}
 	test_pack_put(x.fx.repo, &session, PACK_DATA, it, 4, 2, 3, &p);
 	assert_ok(index_load(x.fx.repo, NULL, NULL, &ix, NULL, &e), &e);

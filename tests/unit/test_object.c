@@ -339,10 +339,10 @@ static void test_ids__keyed_and_separated(void **state)
 
 	(void)state;
 	test_repo_new(&other, 0, NULL);
-	id_of_chunk(t.repo, NULL, "abc", 3, &chunk);
-	id_of_chunk(t.repo, "default", "abc", 3, &again);
-	id_of_node(t.repo, "abc", 3, &node);
-	id_of_chunk(other.repo, NULL, "abc", 3, &elsewhere);
+	test_id_of_chunk(t.repo, NULL, "abc", 3, &chunk);
+	test_id_of_chunk(t.repo, "default", "abc", 3, &again);
+	test_id_of_node(t.repo, "abc", 3, &node);
+	test_id_of_chunk(other.repo, NULL, "abc", 3, &elsewhere);
 	assert_true(id_eq(&chunk, &again));
 	assert_false(id_eq(&chunk, &node));
 	assert_false(id_eq(&chunk, &elsewhere));

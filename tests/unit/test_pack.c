@@ -243,7 +243,7 @@ static void test_pack__read_directory(void **state)
 		memset(plain[i], i + 1, CHUNK);
 		it[i].plain = plain[i];
 		it[i].len = CHUNK;
-		id_of_chunk(t.repo, NULL, plain[i], CHUNK, &it[i].id);
+		test_id_of_chunk(t.repo, NULL, plain[i], CHUNK, &it[i].id);
 	}
 	bytes = test_pack_make(t.repo, &session, PACK_DATA, it, 3, 2, 3, &p);
 	assert_ok(store_put(t.store, p.name, bytes, (size_t)p.size, 0, &e), &e);

@@ -8,6 +8,7 @@
 #include "repo/protocol.h"
 #include "repo/reader_internal.h"
 #include "tests/support/pack.h"
+#include "tests/support/repo.h"
 #include "tests/support/run.h"
 #include "transport/store.h"
 
@@ -499,7 +500,7 @@ static void put_chain(struct run_fx *fx, unsigned n, uint8_t (*plain)[RUN_CHUNK]
 		else
 			memcpy(plain[k], plain[k - 1], RUN_CHUNK);
 		plain[k][k * 100] ^= 0xff;
-		id_of_chunk(fx->repo, NULL, plain[k], RUN_CHUNK, &ids[k]);
+		test_id_of_chunk(fx->repo, NULL, plain[k], RUN_CHUNK, &ids[k]);
 		it.id = ids[k];
 		if (k) {
 			it.nbases = 1;

@@ -19,7 +19,7 @@ static struct segment_item items[N];
 static void describe(unsigned i)
 {
 	items[i] = (struct segment_item){ .plain = plain[i], .len = CHUNK };
-	id_of_chunk(t.repo, NULL, plain[i], CHUNK, &items[i].id);
+	test_id_of_chunk(t.repo, NULL, plain[i], CHUNK, &items[i].id);
 }
 
 static int setup(void **state)
@@ -80,10 +80,10 @@ static void round_trip(unsigned first, unsigned n, int level, bool want_zstd)
 		assert_true(id_eq(segment_chunk_id(back, i), &items[first + i].id));
 		assert_memory_equal(segment_chunk_peek(back, i), plain[first + i], CHUNK);
 		assert_ok(segment_chunk(codec, back, i, NULL, DELTA_DEPTH_MAX, &others, buf, &e), &e);
-		assert_ok(segment_verify(t.repo, PACK_DATA, NULL, &items[first + i].id, buf, CHUNK, &e), &e);
+		assert_ok(segment_verify(codec, t.repo, PACK_DATA, NULL, &items[first + i].id, buf, CHUNK, &e), &e);
 	}
 	buf[17] ^= 1;
-	assert_err(segment_verify(t.repo, PACK_DATA, NULL, &items[first + n - 1].id, buf, CHUNK, &e), ERR_CORRUPT, &e);
+	assert_err(segment_verify(codec, t.repo, PACK_DATA, NULL, &items[first + n - 1].id, buf, CHUNK, &e), ERR_CORRUPT, &e);
 	segment_free(back);
 	directory_free(d);
 	segment_sealed_done(&s);
@@ -111,7 +111,7 @@ static void test_segment__nodes(void **state)
 	(void)state;
 	randombytes_buf(node, sizeof(node));
 	for (int i = 0; i < 2; i++)
-		id_of_node(t.repo, node[i], it[i].len, &it[i].id);
+		test_id_of_node(t.repo, node[i], it[i].len, &it[i].id);
 	assert_ok(pack_key_new(t.repo, PACK_NODES, &k, &e), &e);
 	assert_ok(segment_seal(codec, t.repo, &k, 0, it, 2, 3, &s, &e), &e);
 	assert_int_equal(s.chunks.p[1].off, 66);
@@ -215,7 +215,7 @@ static void make_old(void)
 {
 	for (unsigned i = 0; i < DELTAS; i++) {
 		randombytes_buf(old[i], CHUNK);
-		id_of_chunk(t.repo, NULL, old[i], CHUNK, &old_id[i]);
+		test_id_of_chunk(t.repo, NULL, old[i], CHUNK, &old_id[i]);
 	}
 }
 
@@ -272,7 +272,7 @@ static void test_segment__deltas_with_several_bases(void **state)
 		   ERR_UNSUPPORTED, &e);
 	c.lie = true;		/* another base: another content, or an error; never taken for the chunk */
 	if (segment_chunk(codec, c.s, 1, &bases, DELTA_DEPTH_MAX, &(struct segment_others){ 0 }, buf, &e) == 0)
-		assert_err(segment_verify(t.repo, PACK_DATA, NULL, &items[1].id, buf, CHUNK, &e), ERR_CORRUPT, &e);
+		assert_err(segment_verify(codec, t.repo, PACK_DATA, NULL, &items[1].id, buf, CHUNK, &e), ERR_CORRUPT, &e);
 	err_clear(&e);
 	segment_free(c.s);
 	directory_free(d);
@@ -282,7 +282,7 @@ static void test_segment__deltas_with_several_bases(void **state)
 	assert_err(segment_seal(codec, t.repo, &key, 3, items, 6, 3, &s, &e), ERR_INTERNAL, &e);
 	prefix[2][77] ^= 1;
 	randombytes_buf(plain[0], CHUNK);	/* nothing in common: stored as a full chunk */
-	id_of_chunk(t.repo, NULL, plain[0], CHUNK, &items[0].id);
+	test_id_of_chunk(t.repo, NULL, plain[0], CHUNK, &items[0].id);
 	assert_ok(segment_seal(codec, t.repo, &key, 3, items, 6, 3, &s, &e), &e);
 	assert_int_equal(s.chunks.p[0].nbases, 0);
 	assert_int_equal(s.chunks.p[0].depth, 0);

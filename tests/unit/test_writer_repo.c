@@ -6,6 +6,7 @@
 
 #include "repo/pack.h"
 #include "repo/protocol_internal.h"
+#include "tests/support/repo.h"
 #include "tests/support/run.h"
 #include "transport/store.h"
 
@@ -120,7 +121,7 @@ static void test_writer__equal_ids_are_stored_once(void **state)
 		uint8_t *plain = malloc(RUN_CHUNK);
 
 		run_chunk(1, 0, plain);
-		id_of_chunk(fx.repo, NULL, plain, RUN_CHUNK, &id);
+		test_id_of_chunk(fx.repo, NULL, plain, RUN_CHUNK, &id);
 		assert_int_equal(repo_writer_has(w, &id, &e), k > 0);
 		assert_ok(repo_writer_add_chunk(w, NULL, &id, plain, &e), &e);	/* also without having asked */
 		n.child[0] = id;
