@@ -36,7 +36,7 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 {
 	CLEANUP(close_fd) int fd = -1;
 	CLEANUP(free_ptr) char *path = NULL;
-	const struct image_open_opts o = { .force = true, .data_fd = -1, .metadata_only = true };
+	const struct image_open_opts o = { .force = true, .metadata_only = true };
 	const struct format *f = NULL;
 	char shown[SHOWN_BYTES];
 	struct stat st;

@@ -26,8 +26,10 @@ static void print_extent(struct printer *p, const struct extent *x)
 		printf("%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"kind\": \"%s\"", p->any ? ",\n" : "[\n",
 		       x->start, x->len, data ? "data" : "zero");
 		if (data)
-			printf(", \"layer\": %" PRIu32 ", \"host\": %" PRIu64 ", \"compressed\": %s", x->origin.layer,
-			       x->origin.host, x->origin.compressed ? "true" : "false");
+			printf(", \"layer\": %" PRIu32 ", \"file\": %" PRIu32 ", \"host\": %" PRIu64
+			       ", \"compressed\": %s",
+			       x->origin.layer, x->origin.file, x->origin.host,
+			       x->origin.compressed ? "true" : "false");
 		putchar('}');
 	} else {
 		if (!p->any)
@@ -49,7 +51,8 @@ static bool continues(const struct extent *a, const struct extent *x)
 		return false;
 	if (a->kind != EXTENT_DATA)
 		return true;
-	if (a->origin.layer != x->origin.layer || a->origin.compressed != x->origin.compressed)
+	if (a->origin.layer != x->origin.layer || a->origin.file != x->origin.file ||
+	    a->origin.compressed != x->origin.compressed)
 		return false;
 	if (a->origin.compressed)	/* one compressed cluster is one extent */
 		return a->origin.host == x->origin.host && a->origin.inner + a->len == x->origin.inner;

@@ -11,6 +11,7 @@
 #include "formats/chain_internal.h"
 #include "formats/file.h"
 #include "formats/formats.h"
+#include "formats/search.h"
 
 #define QUOTE_BYTES 300
 
@@ -18,6 +19,7 @@ struct opener {
 	const struct chain_opts *o;
 	struct block_cache *cache;		/* one for all layers */
 	VEC(struct image *) layers;
+	struct search search;			/* parents that have no name, only ids */
 };
 
 static void opener_done(struct opener *b)
@@ -25,10 +27,16 @@ static void opener_done(struct opener *b)
 	for (size_t i = 0; i < b->layers.n; i++)
 		image_close(b->layers.p[i]);
 	VEC_DONE(&b->layers);
+	search_done(&b->search);
 	block_cache_unref(b->cache);
 }
 
-/* The file behind fd must be none that is in the chain already, as a layer or a layer's data. */
+static bool same_file(const struct image_identity *a, const struct image_identity *b)
+{
+	return a->dev == b->dev && a->ino == b->ino;
+}
+
+/* The file behind fd must be none that is in the chain already, as a layer or a part of one. */
 static int check_loop(const struct opener *b, int fd, const char *path, struct err *e)
 {
 	struct image_identity id;
@@ -38,79 +46,73 @@ static int check_loop(const struct opener *b, int fd, const char *path, struct e
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	for (size_t i = 0; i < b->layers.n; i++) {
 		const struct image *im = b->layers.p[i];
+		bool found = same_file(&im->identity, &id);
 
-		if ((im->identity.dev == id.dev && im->identity.ino == id.ino) ||
-		    (im->data_fd >= 0 && im->data_identity.dev == id.dev && im->data_identity.ino == id.ino))
+		for (size_t k = 0; k < im->parts.n && !found; k++)
+			found = same_file(&im->parts.p[k].identity, &id);
+		if (found)
 			return err_set(e, ERR_INVALID, "%s is in this chain already, as layer %zu: the chain is a loop",
 				       text_quote(path, q, sizeof(q)), i);
 	}
 	return 0;
 }
 
-static int open_format(const struct opener *b, const struct format *f, int fd, const char *path, int data_fd,
-		       struct image **ret, struct err *e)
-{
-	struct image_open_opts io = { .force = b->o->force, .data_fd = data_fd, .cache = b->cache };
-	char q[QUOTE_BYTES];
-
-	if (f->open(fd, path, &io, ret, e) < 0)
-		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
-	return 0;
-}
-
-/* An image that says its data are elsewhere is opened again with that file. */
-static int open_data(const struct opener *b, const struct format *f, struct image **im, struct err *e)
-{
-	CLEANUP(close_fd) int data = -1;
-	CLEANUP(close_fd) int fd = -1;
-	CLEANUP(free_ptr) char *data_path = NULL;
-	CLEANUP(free_ptr) char *path = STEAL((*im)->path);
+/* The image that is being opened, which asks for its other files. */
+struct part_opener {
+	struct opener *b;
+	const char *path;
 	struct image_identity id;
-	char q[QUOTE_BYTES];
-	struct image *with;
+};
 
-	(*im)->path = strdup(path);
-	text_quote(path, q, sizeof(q));
-	if (!(*im)->path)
-		return err_set(e, ERR_NOMEM, "path");
-	if (reference_open(path, (*im)->info.data_file, "data file", b->o->allow_paths, &data, &data_path, e) < 0)
-		return err_ctx(e, "%s", q);
-	if (check_loop(b, data, data_path, e) < 0 || file_identity(data, &id, e) < 0)
-		return err_ctx(e, "%s", q);
-	if (id.dev == (*im)->identity.dev && id.ino == (*im)->identity.ino)
-		return err_set(e, ERR_INVALID, "%s: the image names itself as its data file", q);
-	if (!b->o->ignore_locks && lock_against_writers(data, data_path, b->layers.n == 0, e) < 0)
+static int open_part(void *opaque, const char *reference, const char *what, struct image_part *ret, struct err *e)
+{
+	const struct part_opener *p = opaque;
+	CLEANUP(close_fd) int fd = -1;
+	CLEANUP(free_ptr) char *path = NULL;
+	struct image_identity id;
+
+	if (reference_open(p->path, reference, what, p->b->o->allow_paths, &fd, &path, e) < 0 ||
+	    check_loop(p->b, fd, path, e) < 0 || file_identity(fd, &id, e) < 0)
 		return e->code;
-	fd = (*im)->fd;		/* the same open file, whose locks must not be dropped */
-	(*im)->fd = -1;
-	if (open_format(b, f, fd, path, data, &with, e) < 0)
+	if (same_file(&id, &p->id))
+		return err_set(e, ERR_INVALID, "the image names itself as its %s", what);
+	if (!p->b->o->ignore_locks && lock_against_writers(fd, path, p->b->layers.n == 0, e) < 0)
 		return e->code;
-	fd = data = -1;
-	image_close(*im);
-	*im = with;
+	*ret = (struct image_part){ .path = STEAL(path), .fd = fd };
+	fd = -1;
 	return 0;
 }
 
 /* Takes fd over, whether it succeeds or not. */
-static int add_layer(struct opener *b, const struct format *f, int fd, const char *path, struct err *e)
+static int open_layer(struct opener *b, const struct format *f, int fd, const char *path, struct image **ret,
+		      struct err *e)
 {
 	CLEANUP(close_fd) int own = fd;
-	struct image **slot = NULL, *im;
-	char shown[256];
+	struct part_opener parts = { .b = b, .path = path };
+	const struct image_opener opener = { open_part, &parts };
+	const struct image_open_opts io = { .force = b->o->force, .opener = &opener, .cache = b->cache };
+	char q[QUOTE_BYTES];
 
 	if (!b->o->ignore_locks && lock_against_writers(fd, path, b->layers.n == 0, e) < 0)
 		return e->code;
-	if (open_format(b, f, fd, path, -1, &im, e) < 0)
-		return e->code;
+	if (file_identity(fd, &parts.id, e) < 0 || f->open(fd, path, &io, ret, e) < 0)
+		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	own = -1;
-	if (!im->info.data_file || open_data(b, f, &im, e) == 0)
-		slot = VEC_PUSH(&b->layers, e);
+	return 0;
+}
+
+/* Takes im over, whether it succeeds or not. */
+static int push_layer(struct opener *b, struct image *im, struct err *e)
+{
+	struct image **slot = VEC_PUSH(&b->layers, e);
+	char shown[256];
+
 	if (!slot) {
 		image_close(im);
 		return e->code;
 	}
 	*slot = im;
-	LOG_DEBUG("layer %zu: %s, %s, %" PRIu64 " bytes", b->layers.n - 1, text_quote(path, shown, sizeof(shown)),
+	LOG_DEBUG("layer %zu: %s, %s, %" PRIu64 " bytes", b->layers.n - 1, text_quote(im->path, shown, sizeof(shown)),
 		  im->info.format, im->info.virtual_size);
 	return 0;
 }
@@ -138,27 +140,74 @@ static int backing_format(const struct opener *b, const struct image *child, con
 	return 0;
 }
 
-static int add_backing(struct opener *b, struct err *e)
+/* Opens one place where child's parent may be; f NULL = the child knows the format.  It becomes the next layer. */
+static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f,
+		      struct err *e)
 {
-	const struct image *child = b->layers.p[b->layers.n - 1];
 	CLEANUP(free_ptr) char *path = NULL;
 	CLEANUP(close_fd) int fd = -1;
-	const struct format *f;
 	char q[QUOTE_BYTES];
+	struct image *im;
 	int take;
 
 	text_quote(child->path, q, sizeof(q));
-	if (b->layers.n == IMAGE_CHAIN_MAX)
-		return err_set(e, ERR_UNSUPPORTED, "%s: the chain has more than %d layers", q, IMAGE_CHAIN_MAX);
-	if (reference_open(child->path, child->info.backing, "backing file", b->o->allow_paths, &fd, &path, e) < 0)
+	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0 ||
+	    check_loop(b, fd, path, e) < 0)
 		return err_ctx(e, "%s", q);
-	if (check_loop(b, fd, path, e) < 0)
-		return err_ctx(e, "%s", q);
-	if (backing_format(b, child, &f, e) < 0)
+	if (!f && backing_format(b, child, &f, e) < 0)
 		return e->code;
 	take = fd;
 	fd = -1;
-	return add_layer(b, f, take, path, e);
+	if (open_layer(b, f, take, path, &im, e) < 0)
+		return e->code;
+	if (image_check_parent(child, im, e) < 0 && !(e->code == ERR_CHANGED && b->o->force)) {
+		image_close(im);
+		return e->code;
+	}
+	err_clear(e);
+	return push_layer(b, im, e);
+}
+
+/* Another place may have what this one hasn't. */
+static bool try_next(int code)
+{
+	return code == ERR_NOTFOUND || code == ERR_INVALID || code == ERR_CORRUPT || code == ERR_UNSUPPORTED ||
+	       code == ERR_CHANGED;
+}
+
+/* The places that the image names, then those where it may be; of all that is wrong, the first that isn't mere absence
+ * is told. */
+static int add_parent(struct opener *b, struct err *e)
+{
+	const struct image *child = b->layers.p[b->layers.n - 1];
+	CLEANUP(free_ptr) char *found = NULL;
+	const struct format *f;
+	struct err now = ERR_INIT;
+	char q[QUOTE_BYTES];
+
+	if (b->layers.n == IMAGE_CHAIN_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "%s: the chain has more than %d layers",
+			       text_quote(child->path, q, sizeof(q)), IMAGE_CHAIN_MAX);
+	for (size_t i = 0; i < child->parent.refs.n; i++) {
+		int r = try_parent(b, child, child->parent.refs.p[i], NULL, &now);
+
+		if (r == 0)
+			return 0;
+		if (!i || e->code == ERR_NOTFOUND)
+			*e = now;
+		if (!try_next(r))
+			return r;
+	}
+	if (!child->parent.ids.uuid[0] && !child->parent.ids.content[0])
+		return e->code;
+	err_clear(&now);
+	if (search_parent(&b->search, child, b->o->allow_paths, b->o->force, &found, &f, &now) < 0) {
+		if (!e->code || now.code != ERR_NOTFOUND)
+			*e = now;
+		return e->code;
+	}
+	err_clear(e);
+	return try_parent(b, child, found, f, e);
 }
 
 static int add_top(struct opener *b, const char *path, struct err *e)
@@ -166,6 +215,7 @@ static int add_top(struct opener *b, const char *path, struct err *e)
 	CLEANUP(close_fd) int fd = -1;
 	const struct format *f;
 	char q[QUOTE_BYTES];
+	struct image *im;
 	int take;
 
 	if (reference_open_top(path, &fd, e) < 0)
@@ -180,13 +230,13 @@ static int add_top(struct opener *b, const char *path, struct err *e)
 	}
 	take = fd;
 	fd = -1;
-	return add_layer(b, f, take, path, e);
+	return open_layer(b, f, take, path, &im, e) < 0 ? e->code : push_layer(b, im, e);
 }
 
 /* Hands the layers over to a struct chain. */
 static int finish(struct opener *b, struct chain **ret, struct err *e)
 {
-	bool keep_holes = b->o->no_backing && b->layers.p[0]->info.backing;
+	bool keep_holes = b->o->no_backing && image_has_parent(b->layers.p[0]);
 	struct chain *c = calloc(1, sizeof(*c));
 
 	if (!c)
@@ -207,10 +257,11 @@ int chain_open(const char *path, const struct chain_opts *o, struct chain **ret,
 {
 	CLEANUP(opener_done) struct opener b = { .o = o };
 
-	if (block_cache_new(o->cache_bytes ? o->cache_bytes : BLOCK_CACHE_DEFAULT_BYTES, &b.cache, e) < 0 || add_top(&b, path, e) < 0)
+	if (block_cache_new(o->cache_bytes ? o->cache_bytes : BLOCK_CACHE_DEFAULT_BYTES, &b.cache, e) < 0 ||
+	    add_top(&b, path, e) < 0)
 		return e->code;
-	while (!o->no_backing && b.layers.p[b.layers.n - 1]->info.backing)
-		if (add_backing(&b, e) < 0)
+	while (!o->no_backing && image_has_parent(b.layers.p[b.layers.n - 1]))
+		if (add_parent(&b, e) < 0)
 			return e->code;
 	return finish(&b, ret, e);
 }

@@ -27,7 +27,7 @@ static int cold_at(const struct chain *c, struct image *im, uint32_t state, uint
 	    x.kind != EXTENT_DATA)
 		return -1;
 	layer = c->layers[x.origin.layer];
-	return preadv2(layer->data_fd >= 0 ? layer->data_fd : layer->fd, &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
+	return preadv2(image_file_fd(layer, x.origin.file), &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
 	       errno == EAGAIN;
 }
 

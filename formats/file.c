@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -127,7 +128,6 @@ int image_base_init(struct image *im, const struct image_ops *ops, int fd, const
 
 	im->ops = ops;
 	im->fd = -1;
-	im->data_fd = -1;
 	r = file_identity(fd, &im->identity, e);
 	if (r < 0)
 		return r;
@@ -138,10 +138,79 @@ int image_base_init(struct image *im, const struct image_ops *ops, int fd, const
 	return 0;
 }
 
+static void part_done(struct image_part *p)
+{
+	close_fd(&p->fd);
+	free(p->path);
+}
+
 void image_base_done(struct image *im)
 {
 	close_fd(&im->fd);
-	close_fd(&im->data_fd);
 	free(im->path);
 	im->path = NULL;
+	for (size_t i = 0; i < im->parts.n; i++)
+		part_done(&im->parts.p[i]);
+	VEC_DONE(&im->parts);
+	for (size_t i = 0; i < im->parent.refs.n; i++)
+		free(im->parent.refs.p[i]);
+	VEC_DONE(&im->parent.refs);
+}
+
+int image_part_open(struct image *im, const struct image_open_opts *o, const char *reference, const char *what,
+		    uint32_t *ret_file, struct err *e)
+{
+	CLEANUP(part_done) struct image_part part = { .fd = -1 };
+	struct image_part *slot;
+
+	if (o->opener->open(o->opener->opaque, reference, what, &part, e) < 0 ||
+	    file_identity(part.fd, &part.identity, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < im->parts.n; i++) {
+		const struct image_identity *id = &im->parts.p[i].identity;
+
+		if (id->dev == part.identity.dev && id->ino == part.identity.ino) {
+			*ret_file = (uint32_t)i + 1;
+			return 0;
+		}
+	}
+	if (im->parts.n == IMAGE_PARTS_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "the image has more than %d files", IMAGE_PARTS_MAX);
+	slot = VEC_PUSH(&im->parts, e);
+	if (!slot)
+		return e->code;
+	*slot = part;
+	part = (struct image_part){ .fd = -1 };
+	*ret_file = (uint32_t)im->parts.n;
+	return 0;
+}
+
+int image_parent_add(struct image *im, const char *ref, struct err *e)
+{
+	char **slot;
+
+	for (size_t i = 0; i < im->parent.refs.n; i++)
+		if (!strcmp(im->parent.refs.p[i], ref))
+			return 0;
+	if (im->parent.refs.n == IMAGE_PARENT_REFS_MAX)
+		return err_set(e, ERR_CORRUPT, "more than %d places for one parent", IMAGE_PARENT_REFS_MAX);
+	slot = VEC_PUSH(&im->parent.refs, e);
+	if (!slot)
+		return e->code;
+	*slot = strdup(ref);
+	return *slot ? 0 : err_set(e, ERR_NOMEM, "name of a parent");
+}
+
+int image_parent_add_windows(struct image *im, const char *ref, struct err *e)
+{
+	CLEANUP(free_ptr) char *copy = strdup(ref);
+
+	if (!copy)
+		return err_set(e, ERR_NOMEM, "name of a parent");
+	for (char *c = copy; *c; c++)
+		if (*c == '\\')
+			*c = '/';
+	if (copy[0] == '/' || (copy[0] && copy[1] == ':'))
+		return image_parent_add(im, fs_basename(copy[0] != '/' && !strchr(copy, '/') ? copy + 2 : copy), e);
+	return image_parent_add(im, copy, e);
 }

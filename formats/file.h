@@ -23,9 +23,27 @@ MUST_CHECK int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data
 /* posix_fadvise WILLNEED or DONTNEED; what the kernel answers doesn't matter. */
 void file_advise(int fd, uint64_t off, uint64_t len, bool will_need);
 
-/* The parts of struct image that all implementations share.  init fills ops, path, fd, identity and data_fd = -1, and
- * owns fd only from a successful return on; done closes the files and frees the path. */
+/* What all implementations share of struct image.  init fills ops, path, fd and identity, and owns fd only from a
+ * successful return on; done closes the files and frees path, parts and parent. */
 MUST_CHECK int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path, struct err *e);
 void image_base_done(struct image *im);
+
+/*
+ * Opens another file of im by o->opener, which is not NULL, and makes it a part.  *ret_file is its number for origins:
+ * an old one if the same file (device and inode) is a part already.
+ */
+MUST_CHECK int image_part_open(struct image *im, const struct image_open_opts *o, const char *reference,
+			       const char *what, uint32_t *ret_file, struct err *e);
+
+/*
+ * Adds a place to look for the parent, as the chain is to look it up (relative: from im's folder); one that is there
+ * already counts once.  More than IMAGE_PARENT_REFS_MAX: ERR_CORRUPT.
+ */
+MUST_CHECK int image_parent_add(struct image *im, const char *ref, struct err *e);
+/*
+ * The same for a path as Windows writes it, in UTF-8: '\\' separates.  Of one with a drive letter, a share or a volume,
+ * which mean nothing here, the file's name alone is taken, to be found beside im.
+ */
+MUST_CHECK int image_parent_add_windows(struct image *im, const char *ref, struct err *e);
 
 #endif

@@ -14,7 +14,12 @@ struct format {
 	int (*probe)(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t tail_len, uint64_t file_size);
 	/* Takes fd over on success. */
 	int (*open)(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
+	/* Reads from the header alone who the image is: 1; 0: it has no ids, or the file isn't one.  An op for looking
+	 * through folders: quick, bounded, opens nothing else.  NULL: images of this format have none. */
+	int (*read_ids)(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
 	int (*create)(const struct writer_opts *o, struct image_writer **ret, struct err *e);	/* NULL: read only */
+	/* What create can make of it, writer_opts.subformat: NULL-terminated, the default first.  NULL: there is one. */
+	const char *const *subformats;
 };
 
 const struct format *format_find(const char *name);	/* NULL if unknown */

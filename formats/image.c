@@ -98,17 +98,57 @@ void image_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, 
 
 int image_check_unchanged(struct image *im, struct err *e)
 {
+	char q[256];
 	int r;
 
 	if (im->ops->check_unchanged)
 		return named(im, im->ops->check_unchanged(im, e), e);
 	r = file_check_unchanged(im->fd, &im->identity, e);
-	if (r == 0 && im->data_fd >= 0) {
-		r = file_check_unchanged(im->data_fd, &im->data_identity, e);
+	for (size_t i = 0; r == 0 && i < im->parts.n; i++) {
+		r = file_check_unchanged(im->parts.p[i].fd, &im->parts.p[i].identity, e);
 		if (r < 0)
-			(void)err_ctx(e, "data file");
+			(void)err_ctx(e, "%s", text_quote(im->parts.p[i].path, q, sizeof(q)));
 	}
 	return named(im, r, e);
+}
+
+/* One id: the child wants it, or doesn't care. */
+static bool id_fits(const char *wanted, const char *is)
+{
+	return !wanted[0] || !strcmp(wanted, is);
+}
+
+static int wrong_parent(const struct image *im, const struct image *parent, int code, const char *what,
+			const char *wanted, const char *is, struct err *e)
+{
+	char a[256], b[256];
+
+	text_quote(parent->path, a, sizeof(a));
+	text_quote(im->path, b, sizeof(b));
+	if (code == ERR_INVALID) {
+		(void)err_set(e, code, "%s is not the parent of %s: its %s is %s, wanted is %s", a, b, what,
+			      is[0] ? is : "missing", wanted);
+		return err_hint(e, "put the right image there, or into the folder of %s", b);
+	}
+	(void)err_set(e, code, "%s was written to after %s had been made on it: its %s is %s, recorded is %s", a, b,
+		      what, is[0] ? is : "missing", wanted);
+	return err_hint(e, "restore the parent as it was; --force reads the two as they are, which gives neither's "
+			   "content where the parent has changed");
+}
+
+int image_check_parent(const struct image *im, const struct image *parent, struct err *e)
+{
+	const struct image_ids *want = &im->parent.ids, *is = &parent->info.ids;
+
+	if (im->ops->check_parent)
+		return im->ops->check_parent(im, parent, e);
+	if (!id_fits(want->uuid, is->uuid))
+		return wrong_parent(im, parent, ERR_INVALID, "UUID", want->uuid, is->uuid, e);
+	if (!id_fits(want->modify, is->modify))
+		return wrong_parent(im, parent, ERR_CHANGED, "modification UUID", want->modify, is->modify, e);
+	if (!id_fits(want->content, is->content))
+		return wrong_parent(im, parent, ERR_CHANGED, "content id", want->content, is->content, e);
+	return 0;
 }
 
 static bool selects(const struct image_state *st, const char *name, bool by_id)

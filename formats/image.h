@@ -20,11 +20,14 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/vec.h"
 
 struct image;
 
 #define IMAGE_STATE_CURRENT 0		/* index of the current state; snapshots follow in table order */
 #define IMAGE_CHAIN_MAX 200		/* layers in a chain */
+#define IMAGE_PARTS_MAX 4096		/* files of one image besides the first */
+#define IMAGE_PARENT_REFS_MAX 32	/* places where one image's parent may be */
 #define IMAGE_ORIGIN_NONE UINT64_MAX
 
 enum extent_kind {
@@ -33,9 +36,11 @@ enum extent_kind {
 	EXTENT_DATA,	/* bytes that pread returns */
 };
 
-/* Equal origins hold equal bytes as long as the image does not change: same layer, same host place, same form. */
+/* Equal origins hold equal bytes as long as the image does not change: same layer, same file of it, same host place,
+ * same form. */
 struct extent_origin {
 	uint32_t layer;		/* 0 = top; the chain numbers its layers downwards */
+	uint32_t file;		/* of that layer: 0 = the image file, n = its parts' number n - 1 */
 	/* host offset of the extent's first byte; for compressed data, of the compressed cluster */
 	uint64_t host;
 	uint32_t inner;		/* compressed: offset of the first byte in the decompressed cluster; else 0 */
@@ -74,6 +79,16 @@ struct image_bitmap {
 	bool in_use, auto_on;
 };
 
+/*
+ * Who an image is, by the names that other images know it by.  Lower case, UUIDs without braces; "" = it has none.
+ * VirtualBox names images of all formats by one kind of UUID, so that its chains may mix formats.
+ */
+struct image_ids {
+	char uuid[40];		/* of the image: VDI, VHD's footer, VMDK's ddb.uuid.image */
+	char modify[40];	/* of the last change of it: VDI, VMDK's ddb.uuid.modification */
+	char content[40];	/* changes whenever the image is written to: VMDK's CID, VHDX's DataWriteGuid */
+};
+
 struct image_info {
 	const char *format;		/* "qcow2", "raw" */
 	uint32_t version;		/* format's own version; 0 for raw */
@@ -82,13 +97,15 @@ struct image_info {
 	uint32_t cluster_size;		/* allocation unit, 0 for raw */
 	uint32_t features;		/* enum image_feature */
 	uint32_t nstates;		/* 1 + snapshots */
-	const char *backing;		/* reference as stored, NULL if none */
-	const char *backing_format;	/* as stored, NULL if none */
+	const char *backing;		/* reference as stored, NULL if none (a parent may still be: by its ids) */
+	const char *backing_format;	/* as stored, or implied by the format; NULL if neither */
 	const char *data_file;		/* external data file as stored, NULL if none */
 	const char *compression;	/* "deflate", "zstd"; NULL where the format has none */
 	uint32_t refcount_bits;		/* 0 where the format has none */
 	uint32_t nbitmaps;
 	const struct image_bitmap *bitmaps;
+	const char *variant;		/* which kind of the format's: "dynamic", "fixed", ...; NULL = there is one */
+	struct image_ids ids;
 };
 
 /* Identity of the file behind a layer: equal identities with an old change time mean an untouched file. */
@@ -121,8 +138,27 @@ struct image_ops {
 	int (*state_digest)(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
 	/* Tells the kernel that [off, off+len) of the state will be read soon, or is no longer needed.  May be NULL. */
 	void (*advise)(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
-	/* image_check_unchanged for an image that is made of others.  NULL: fd and data_fd are compared. */
+	/* image_check_unchanged for an image that is made of others.  NULL: fd and the parts are compared. */
 	int (*check_unchanged)(struct image *im, struct err *e);
+	/* image_check_parent where comparing parent.ids isn't all.  NULL: it is. */
+	int (*check_parent)(const struct image *im, const struct image *parent, struct err *e);
+};
+
+/* A file that belongs to an image besides the one that was opened: external data, an extent. */
+struct image_part {
+	char *path;			/* as opened, for messages; owned */
+	int fd;				/* read-only; owned */
+	struct image_identity identity;	/* at open */
+};
+
+/*
+ * What an image says of the layer below it (file.h has the functions that fill it).  There is one if refs or ids says
+ * anything.  The chain tries the refs in order, then looks for an image with these ids beside the child and in the
+ * folders that the user allowed; whatever it opens must pass image_check_parent.
+ */
+struct image_parent {
+	VEC(char *) refs;		/* where it may be, likeliest first: UTF-8 paths with '/'; owned */
+	struct image_ids ids;		/* what it must be; "" isn't compared */
 };
 
 /* First member of every implementation. */
@@ -133,18 +169,28 @@ struct image {
 	char *path;			/* as opened, for messages */
 	int fd;				/* the image file, read-only; owned; -1 for a chain */
 	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
-	int data_fd;			/* the external data file, read-only; owned; -1 = none */
-	struct image_identity data_identity;	/* of the data file at open, if there is one */
+	VEC(struct image_part) parts;	/* its other files, open; file n of an origin is part n - 1 */
+	struct image_parent parent;
 };
 
 struct block_cache;
 
-/* How a format opens its file; fd is open read-only. */
+/*
+ * Opens files that an image names; the chain provides it.  It follows a reference only where docs/formats.md allows it,
+ * takes the locks, and refuses files that are in the chain already.  what: "data file", "extent".  *ret becomes the
+ * caller's.
+ */
+struct image_opener {
+	int (*open)(void *opaque, const char *reference, const char *what, struct image_part *ret, struct err *e);
+	void *opaque;
+};
+
+/* How a format opens its file; fd is open read-only.  A format opens no file but that one and through opener. */
 struct image_open_opts {
 	bool force;		/* open although marked corrupt */
-	/* the external data file, opened and confined by the chain; -1 = none.  Owned by the image on success */
-	int data_fd;
-	bool metadata_only;	/* info: do not need the data file; identity.metadata_digest stays zero */
+	bool metadata_only;	/* info: content won't be read; identity.metadata_digest stays zero */
+	/* for the image's other files (image_part_open); NULL: leave them, reading from them is an error then */
+	const struct image_opener *opener;
 	/* shared with other images (a reference is taken); NULL = the image makes its own */
 	struct block_cache *cache;
 };
@@ -160,7 +206,26 @@ MUST_CHECK int image_pread_vm_state(struct image *im, uint32_t state, void *buf,
 				    struct err *e);
 MUST_CHECK int image_state_digest(struct image *im, uint32_t state, uint8_t digest[32], struct err *e);
 void image_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need);
-/* ERR_CHANGED when the file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */
+/* The files of im that origins number: 0 = the image file.  -1: im was opened without its other files. */
+static inline int image_file_fd(const struct image *im, uint32_t file)
+{
+	return !file ? im->fd : file <= im->parts.n ? im->parts.p[file - 1].fd : -1;
+}
+static inline const struct image_identity *image_file_identity(const struct image *im, uint32_t file)
+{
+	return file ? &im->parts.p[file - 1].identity : &im->identity;
+}
+/* Is there a layer below this one? */
+static inline bool image_has_parent(const struct image *im)
+{
+	return im->parent.refs.n || im->parent.ids.uuid[0] || im->parent.ids.content[0];
+}
+/*
+ * Is parent the layer that im was made on?  ERR_INVALID: another image (its uuid differs, or it has none); ERR_CHANGED:
+ * it was written to since (modify or content differs).  The message names both files and both ids.
+ */
+MUST_CHECK int image_check_parent(const struct image *im, const struct image *parent, struct err *e);
+/* ERR_CHANGED when a file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */
 MUST_CHECK int image_check_unchanged(struct image *im, struct err *e);
 
 /* Finds a state by selector: "current", "snap:NAME" (name, must be unique), "snapid:ID".  ERR_NOTFOUND lists what there

@@ -128,7 +128,7 @@ static bool continues(const struct extent *a, const struct extent *b)
 		return false;
 	if (a->kind != EXTENT_DATA)
 		return true;
-	return a->origin.layer == b->origin.layer && !a->origin.compressed && !b->origin.compressed &&
+	return a->origin.layer == b->origin.layer && a->origin.file == b->origin.file && !a->origin.compressed && !b->origin.compressed &&
 	       a->origin.host + a->len == b->origin.host;
 }
 
@@ -259,7 +259,7 @@ int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	s->im.ops = &stack_ops;
-	s->im.fd = s->im.data_fd = -1;
+	s->im.fd = -1;
 	s->im.info = layers[0]->info;
 	s->im.states = layers[0]->states;
 	s->im.identity = layers[0]->identity;

@@ -23,6 +23,7 @@
 #include "base/err.h"
 
 struct image_writer;
+struct image_ids;
 
 enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
@@ -46,6 +47,12 @@ struct writer_opts {
 	unsigned threads;		/* for compression; 0 = 1 */
 	size_t max_bytes;		/* memory that the writer may use; 0 = 64 MiB */
 	mode_t mode;			/* of a new file; 0 = 0600 */
+	const char *subformat;		/* one of struct format's subformats; NULL = the first of them */
+	/* For formats that name their images (formats/ids.h): */
+	const struct image_ids *ids;	/* used as they are where not ""; NULL = none */
+	const char *id_seed;		/* all other ids are made from this, not at random, and writes come in order, so
+					 * that the same content gives the same file; NULL = at random */
+	int64_t time_ns;		/* what is noted as the time of creation; 0 = now */
 };
 
 struct writer_ops {
@@ -73,6 +80,7 @@ struct image_writer {
 	const struct writer_ops *ops;
 	uint32_t cluster_size;	/* natural write unit in bytes, a power of two */
 	uint64_t size;		/* virtual bytes of the state being written */
+	bool in_order;		/* writes must come in rising order, from one thread */
 };
 
 MUST_CHECK int writer_begin_state(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
@@ -83,6 +91,9 @@ MUST_CHECK int writer_write_vm_state(struct image_writer *w, const void *buf, si
 MUST_CHECK int writer_finish(struct image_writer *w, struct err *e);
 void writer_abort(struct image_writer *w);	/* NULL is fine */
 /* True when writer_write may be called from several threads at once (disjoint cluster-aligned ranges). */
-static inline bool writer_is_concurrent(const struct image_writer *w) { return w->ops->concurrent; }
+static inline bool writer_is_concurrent(const struct image_writer *w)
+{
+	return w->ops->concurrent && !w->in_order;
+}
 
 #endif

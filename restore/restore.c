@@ -178,7 +178,7 @@ static int deliver(void *opaque, const struct fetch_item *it, size_t n, const ui
 		uint64_t off, len;
 
 		k = restore_together(j->rs, it, n, j->size, &off, &len);
-		if (j->w->ops->concurrent) {
+		if (writer_is_concurrent(j->w)) {
 			r = writer_write(j->w, plain, (size_t)len, off, e);
 			pthread_mutex_lock(&j->lock);
 		} else {
@@ -243,7 +243,8 @@ static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint
 static int run_windows(struct tree_job *j, const char *domain, struct tree_walk *walk, struct plan *p, struct err *e)
 {
 	const struct fetch_opts fo = {
-		.threads = j->rs->opts.threads, .max_bytes = j->rs->fetch_bytes, .failed = failed,
+		.threads = j->rs->opts.threads, .max_bytes = j->rs->fetch_bytes,
+		.in_order = j->w->in_order, .failed = failed,
 	};
 	uint64_t next = 0, fetched = 0;
 	bool end = false;

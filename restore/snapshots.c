@@ -188,7 +188,8 @@ static int share_failed(void *opaque, const struct fetch_item *it, struct err *e
 static int flush_plan(struct share_job *j, struct err *e)
 {
 	const struct fetch_opts fo = {
-		.threads = j->rs->opts.threads, .max_bytes = j->rs->fetch_bytes, .failed = share_failed,
+		.threads = j->rs->opts.threads, .max_bytes = j->rs->fetch_bytes,
+		.in_order = j->w->in_order, .failed = share_failed,
 	};
 	uint64_t fetched = 0;
 	int r = repo_fetch(j->rs->reader, j->domain, j->plan.items, j->plan.n, &fo, share_deliver, j, &fetched, e);

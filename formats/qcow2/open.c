@@ -82,13 +82,12 @@ void qcow2_close(struct image *im)
 	qcow2_free((struct qcow2 *)im);
 }
 
-/* Gives the files back before it releases the rest. */
+/* Gives the file back before it releases the rest. */
 static void drop_unopened(struct qcow2 **q)
 {
 	if (!*q)
 		return;
 	(*q)->im.fd = -1;
-	(*q)->im.data_fd = -1;
 	qcow2_free(*q);
 }
 
@@ -99,7 +98,7 @@ static int take_names(struct qcow2 *q, const uint8_t *cluster, const struct qcow
 	if (q->h.backing_offset && q->h.backing_len) {
 		info->backing = qcow2_name_add(q, cluster + q->h.backing_offset, q->h.backing_len,
 					       "header: backing file name", e);
-		if (!info->backing)
+		if (!info->backing || image_parent_add(&q->im, info->backing, e) < 0)
 			return e->code;
 	}
 	if (info->backing && x->backing_format.p && x->backing_format.left) {
@@ -174,16 +173,17 @@ static int load(struct qcow2 *q, const struct image_open_opts *o, struct err *e)
 	CLEANUP(free_ptr) uint8_t *cluster = NULL;
 	struct qcow2_extensions ext;
 	struct qcow2_header h;
+	uint32_t data_file;	/* always 1 */
 
 	if (qcow2_header_read(q->im.fd, q->im.identity.size, o->force, &h, &cluster, &ext, e) < 0)
 		return e->code;
 	take_geometry(q, &h, o);
-	if (o->data_fd >= 0) {
-		if (file_identity(o->data_fd, &q->im.data_identity, e) < 0)
-			return err_ctx(e, "data file");
-		q->im.data_fd = o->data_fd;
-	}
-	if (take_names(q, cluster, &ext, e) < 0 || add_regions(q, e) < 0 || qcow2_snapshots_read(q, e) < 0 ||
+	if (take_names(q, cluster, &ext, e) < 0)
+		return e->code;
+	if (q->data_file && o->opener &&
+	    image_part_open(&q->im, o, q->im.info.data_file, "data file", &data_file, e) < 0)
+		return e->code;
+	if (add_regions(q, e) < 0 || qcow2_snapshots_read(q, e) < 0 ||
 	    qcow2_bitmaps_read(q, ext.bitmaps, e) < 0 || qcow2_meta_seal(&q->meta, e) < 0 ||
 	    qcow2_scan_image(q, e) < 0 || qcow2_bitmaps_scan(q, e) < 0)
 		return e->code;

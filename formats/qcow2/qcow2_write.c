@@ -350,7 +350,7 @@ int qcow2_create(const struct writer_opts *o, struct image_writer **ret, struct 
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return err_set(e, ERR_NOMEM, "writer of %s", o->path);
-	q->w = (struct image_writer){ .ops = &q2w_ops, .cluster_size = size };
+	q->w = (struct image_writer){ .ops = &q2w_ops, .cluster_size = size, .in_order = o->id_seed };
 	q->file.fd = -1;
 	q->cluster_bits = (unsigned)__builtin_ctz(size);
 	q->l2_bits = q->cluster_bits - 3;

@@ -17,12 +17,13 @@ static bool continues(const struct qcow2_run *a, const struct qcow2_run *b)
 /* The data file alone is the disk: what its file system calls a hole is one, and so is what it is too short for. */
 static int raw_data_run(struct qcow2 *q, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
 {
-	uint64_t size = q->im.data_identity.size, end = off + limit;
+	uint64_t size, end = off + limit;
 	bool data = false;
 
-	if (q->im.data_fd < 0)
+	if (!q->im.parts.n)
 		return err_set(e, ERR_INVALID, "its external data file is not open");
-	if (off < size && file_next_data(q->im.data_fd, off, min_u64(end, size), &data, &end, e) < 0)
+	size = q->im.parts.p[0].identity.size;
+	if (off < size && file_next_data(q->im.parts.p[0].fd, off, min_u64(end, size), &data, &end, e) < 0)
 		return err_ctx(e, "data file");
 	*ret = (struct qcow2_run){ .kind = data ? QCOW2_RUN_DATA : QCOW2_RUN_ZERO, .len = end - off, .host = off };
 	return 0;
@@ -55,7 +56,7 @@ static int qcow2_next_extent(struct image *im, uint32_t state, uint64_t off, uin
 		break;
 	case QCOW2_RUN_DATA:
 		ret->kind = EXTENT_DATA;
-		ret->origin = (struct extent_origin){ .host = r.host };
+		ret->origin = (struct extent_origin){ .file = q->data_file, .host = r.host };
 		break;
 	case QCOW2_RUN_COMPRESSED:
 		ret->kind = EXTENT_DATA;
@@ -80,9 +81,10 @@ static int read_data(struct qcow2 *q, const struct qcow2_run *r, void *buf, stru
 {
 	if (!q->data_file)
 		return file_pread_padded(q->im.fd, buf, (size_t)r->len, r->host, q->im.identity.size, e);
-	if (q->im.data_fd < 0)
+	if (!q->im.parts.n)
 		return err_set(e, ERR_INVALID, "its external data file is not open");
-	if (file_pread_padded(q->im.data_fd, buf, (size_t)r->len, r->host, q->im.data_identity.size, e) < 0)
+	if (file_pread_padded(image_file_fd(&q->im, 1), buf, (size_t)r->len, r->host,
+			      image_file_identity(&q->im, 1)->size, e) < 0)
 		return err_ctx(e, "data file");
 	return 0;
 }
@@ -139,7 +141,7 @@ static void qcow2_advise(struct image *im, uint32_t state, uint64_t off, uint64_
 		if (run_at(q, state, off, len, &r, &unheard) < 0)
 			return;
 		if (r.kind == QCOW2_RUN_DATA)
-			file_advise(q->data_file ? im->data_fd : im->fd, r.host, r.len, will_need);
+			file_advise(image_file_fd(im, q->data_file), r.host, r.len, will_need);
 		else if (r.kind == QCOW2_RUN_COMPRESSED)
 			file_advise(im->fd, r.host, qcow2_compressed_len(q, r.entry), will_need);
 		off += r.len;

@@ -55,8 +55,8 @@ static bool same_bytes(const struct extent *a, const struct extent *b)
 
 	if (a->kind != EXTENT_DATA || b->kind != EXTENT_DATA)
 		return a->kind != EXTENT_DATA && b->kind != EXTENT_DATA;	/* in a chain holes are zeros */
-	return x->host != IMAGE_ORIGIN_NONE && x->layer == y->layer && x->host == y->host && x->inner == y->inner &&
-	       x->compressed == y->compressed;
+	return x->host != IMAGE_ORIGIN_NONE && x->layer == y->layer && x->file == y->file && x->host == y->host &&
+	       x->inner == y->inner && x->compressed == y->compressed;
 }
 
 int grid_init(struct grid *g, const struct map *base, const struct map *next, uint32_t chunk_size, uint64_t first,

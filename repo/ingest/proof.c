@@ -9,8 +9,8 @@
  * Untouched is a file whose device, inode, size, times and metadata digest are as recorded, and whose change time was
  * more than 2 s old when the recording run started: a write in the same tick as the recorded change time would not
  * show.  That it stays so until this run ends is checked at the end (chain_check_unchanged).  A block device has no
- * such times and is never untouched.  Of an external data file the metadata digest holds the identity; it must be as
- * old.
+ * such times and is never untouched.  Of an image's other files (external data, extents) the metadata digest holds the
+ * identities; they must be as old.
  */
 #include <string.h>
 
@@ -56,8 +56,9 @@ static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, 
 	const struct image_identity *id = &im->identity;
 	int64_t limit = (m->start_ns < p->start_ns ? m->start_ns : p->start_ns) - SETTLED_NS;
 
-	if (im->data_fd >= 0 && (im->data_identity.block_device || im->data_identity.ctime_ns >= limit))
-		return false;
+	for (size_t i = 0; i < im->parts.n; i++)
+		if (im->parts.p[i].identity.block_device || im->parts.p[i].identity.ctime_ns >= limit)
+			return false;
 	return same_file(was, im) && !id->block_device && was->size == id->size &&
 	       was->virtual_size == im->info.virtual_size && was->mtime_ns == id->mtime_ns &&
 	       was->ctime_ns == id->ctime_ns && id->ctime_ns < limit &&

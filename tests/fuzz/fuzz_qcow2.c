@@ -93,10 +93,29 @@ static int file_of(const uint8_t *data, size_t size)
 	return fd;
 }
 
-/* Opens it, and again with a data file (the same bytes) if it wants one; NULL if it is none. */
+struct input {
+	const uint8_t *data;
+	size_t size;
+};
+
+/* The data file that it wants has the same bytes. */
+static int give_input(void *opaque, const char *reference, const char *what, struct image_part *ret, struct err *e)
+{
+	const struct input *in = opaque;
+
+	(void)e;
+	check(reference[0] && what[0]);
+	*ret = (struct image_part){ .path = strdup("data"), .fd = file_of(in->data, in->size) };
+	check(ret->path);
+	return 0;
+}
+
+/* Opens it alone, and again with its data file if it wants one; NULL if it is none. */
 static struct image *open_image(const uint8_t *data, size_t size, bool force)
 {
-	struct image_open_opts o = { .force = force, .data_fd = -1 };
+	struct image_open_opts o = { .force = force };
+	struct input in = { data, size };
+	const struct image_opener opener = { give_input, &in };
 	int fd = file_of(data, size);
 	struct err e = ERR_INIT;
 	const struct format *f;
@@ -113,7 +132,7 @@ static struct image *open_image(const uint8_t *data, size_t size, bool force)
 		return im;
 	image_close(im);
 	fd = file_of(data, size);
-	o.data_fd = file_of(data, size);
+	o.opener = &opener;
 	check(qcow2_open(fd, "fuzz", &o, &im, &e) == 0);
 	return im;
 }

@@ -252,7 +252,7 @@ void qimage_save(const struct qimage *q, const char *path)
 
 int qimage_open(const struct qimage *q, bool force, struct image **ret, struct err *e)
 {
-	struct image_open_opts o = { .force = force, .data_fd = -1 };
+	struct image_open_opts o = { .force = force };
 	int fd = qimage_fd(q);
 	int r = qcow2_open(fd, "test.qcow2", &o, ret, e);
 

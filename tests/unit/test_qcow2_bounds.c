@@ -46,7 +46,7 @@ static void put64(int fd, uint64_t at, uint64_t v)
  */
 static void test_bounds__l2_tables_in_holes(void **state)
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	uint64_t tables = 16384, cs = 2 * MIB, size = tables << 39, n = 0, end;
 	struct err e = ERR_INIT;
 	struct qimage q;
@@ -80,7 +80,7 @@ static void test_bounds__l2_tables_in_holes(void **state)
 
 static void opens(const struct qimage *q, uint64_t file_size, int code, const char *text)
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	int fd = sparse_fd(q, max_u64(file_size, q->len));
 	struct err e = ERR_INIT;
 	struct image *im;
@@ -300,7 +300,7 @@ static void test_bounds__l1_changed_since(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
-		struct image_open_opts o = { .data_fd = -1 };
+		struct image_open_opts o = { 0 };
 		struct err e = ERR_INIT;
 		struct qimage q;
 		struct image *im;
@@ -359,7 +359,7 @@ static size_t zstd_piece(uint8_t *out, size_t cap, uint8_t fill, size_t len, boo
 /* The cluster's compressed bytes; read back: fills[i] in its i-th quarter, or refused. */
 static void expect_zstd(const uint8_t *p, size_t len, const uint8_t fills[4])
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	size_t cs = 65536;
 	CLEANUP(free_ptr) uint8_t *got = malloc(cs);
 	struct err e = ERR_INIT;

@@ -352,13 +352,29 @@ static void test_read__data_past_the_end(void **state)
 	qimage_done(&q);
 }
 
+struct data_file {
+	const void *p;
+	size_t len;
+};
+
+static int give_data(void *opaque, const char *reference, const char *what, struct image_part *ret, struct err *e)
+{
+	const struct data_file *d = opaque;
+
+	assert_string_equal(reference, "data.bin");
+	assert_string_equal(what, "data file");
+	*ret = (struct image_part){ .path = strdup(reference), .fd = memfd_create("data", MFD_CLOEXEC) };
+	return fs_pwrite_full(ret->fd, d->p, d->len, 0, e);
+}
+
 static struct image *open_data(const struct qimage *q, const void *data, size_t len)
 {
-	struct image_open_opts o = { .data_fd = memfd_create("data", MFD_CLOEXEC) };
+	struct data_file d = { data, len };
+	const struct image_opener opener = { give_data, &d };
+	struct image_open_opts o = { .opener = &opener };
 	struct err e = ERR_INIT;
 	struct image *im;
 
-	assert_ok(fs_pwrite_full(o.data_fd, data, len, 0, &e), &e);
 	assert_ok(qcow2_open(qimage_fd(q), "test.qcow2", &o, &im, &e), &e);
 	return im;
 }
@@ -390,7 +406,7 @@ static void test_read__data_file(void **state)
 	expect_bytes(im, 0, 2 * 65536, 65536, 0);
 	expect_bytes(im, 0, 9 * 65536, 65536, 0);	/* the data file is too short for it */
 	assert_ok(image_check_unchanged(im, &e), &e);
-	assert_int_equal(ftruncate(im->data_fd, 65536), 0);
+	assert_int_equal(ftruncate(im->parts.p[0].fd, 65536), 0);
 	assert_err(image_check_unchanged(im, &e), ERR_CHANGED, &e);
 	assert_err(image_pread(im, 0, &b, 1, 65536, &e), ERR_CHANGED, &e);
 	image_close(im);
@@ -653,7 +669,7 @@ static void *walk(void *opaque)
 /* Many threads over two states see what one sees, through a cache smaller than what they read. */
 static void test_read__threads(void **state)
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	struct walker w[WALKERS];
 	pthread_t t[WALKERS];
 	struct err e = ERR_INIT;

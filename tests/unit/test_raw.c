@@ -12,7 +12,7 @@
 
 static struct image *open_raw(const char *path, int flags)
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	struct err e = ERR_INIT;
 	struct image *im;
 	int fd = open(path, O_RDWR | O_CREAT | flags, 0600);
@@ -138,7 +138,7 @@ static void test_raw__digest(void **state)
 
 static void test_raw__no_file(void **state)
 {
-	struct image_open_opts o = { .data_fd = -1 };
+	struct image_open_opts o = { 0 };
 	struct err e = ERR_INIT;
 	struct image *im;
 	int fd = open(".", O_RDONLY), p[2];

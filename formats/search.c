@@ -1,0 +1,238 @@
+/*
+ * search.c - finding a parent that is named by its ids alone.
+ */
+#include "formats/search.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "formats/file.h"
+
+#define FILES_MAX 50000		/* names in all folders together */
+#define LISTED_MAX 4		/* candidates that an error lists */
+#define QUOTE_BYTES 200
+
+void search_done(struct search *s)
+{
+	for (size_t i = 0; i < s->folders.n; i++)
+		free(s->folders.p[i]);
+	for (size_t i = 0; i < s->images.n; i++)
+		free(s->images.p[i].path);
+	VEC_DONE(&s->folders);
+	VEC_DONE(&s->images);
+}
+
+/* The ids of dir/name.  1, or 0 where there is nothing to be found in it, whatever the reason. */
+static int look_at(int dir, const char *name, struct search_image *ret)
+{
+	CLEANUP(close_fd) int fd = -1;
+	struct image_identity id;
+	struct err unheard = ERR_INIT;
+	struct stat st;
+
+	/* Looked at before it is opened: opening a FIFO or a device can do things. */
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
+		return 0;
+	fd = FS_RETRY(openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || file_identity(fd, &id, &unheard) < 0)
+		return 0;
+	if (format_probe(fd, name, &ret->format, &unheard) < 0 || !ret->format->read_ids ||
+	    ret->format->read_ids(fd, id.size, &ret->ids, &unheard) <= 0)
+		return 0;
+	ret->dev = id.dev;
+	ret->ino = id.ino;
+	return 1;
+}
+
+static int add_image(struct search *s, int dir, const char *folder, const char *name, struct err *e)
+{
+	struct search_image found = { 0 }, *slot;
+	char q[QUOTE_BYTES];
+
+	if (!look_at(dir, name, &found))
+		return 0;
+	for (size_t i = 0; i < s->images.n; i++)	/* one file may have names in several folders */
+		if (s->images.p[i].dev == found.dev && s->images.p[i].ino == found.ino)
+			return 0;
+	slot = VEC_PUSH(&s->images, e);
+	if (!slot)
+		return e->code;
+	*slot = found;
+	slot->path = fs_join(folder, name, e);
+	if (!slot->path)
+		return e->code;
+	LOG_DEBUG("%s: %s, %s", text_quote(slot->path, q, sizeof(q)), found.format->name, found.ids.uuid);
+	return 0;
+}
+
+/* Looks through a folder, if that wasn't done; one that can't be opened has nothing in it. */
+static int add_folder(struct search *s, const char *path, struct err *e)
+{
+	CLEANUP(free_ptr) char *real = realpath(path, NULL);
+	char **slot, q[QUOTE_BYTES];
+	struct dirent *d;
+	int r = 0;
+	DIR *dir;
+
+	for (size_t i = 0; real && i < s->folders.n; i++)
+		if (!strcmp(s->folders.p[i], real))
+			return 0;
+	dir = real ? opendir(real) : NULL;
+	if (!dir)
+		return 0;
+	slot = VEC_PUSH(&s->folders, e);
+	if (slot)
+		*slot = real;
+	while (slot && r == 0 && (d = readdir(dir))) {
+		if (++s->nfiles > FILES_MAX) {
+			(void)err_set(e, ERR_UNSUPPORTED, "%s: too many files (more than %d) to look for a parent in",
+				      text_quote(real, q, sizeof(q)), FILES_MAX);
+			r = err_hint(e, "put the disk's images into a folder of their own");
+		} else {
+			r = add_image(s, dirfd(dir), real, d->d_name, e);
+		}
+	}
+	closedir(dir);
+	if (!slot)
+		return e->code;
+	real = NULL;
+	return r;
+}
+
+static int add_folders(struct search *s, const struct image *child, const char *const *allow, struct err *e)
+{
+	CLEANUP(free_ptr) char *dir = fs_dirname(child->path, e);
+	CLEANUP(free_ptr) char *below = dir ? fs_join(dir, "Snapshots", e) : NULL;
+
+	if (!below || add_folder(s, dir, e) < 0 || add_folder(s, below, e) < 0)
+		return e->code;
+	for (; allow && *allow; allow++)
+		if (add_folder(s, *allow, e) < 0)
+			return e->code;
+	return 0;
+}
+
+static bool fits(const struct image_ids *want, const struct image_ids *is, bool exactly)
+{
+	if (want->uuid[0] && strcmp(want->uuid, is->uuid) != 0)
+		return false;
+	if ((exactly || !want->uuid[0]) && want->content[0] && strcmp(want->content, is->content) != 0)
+		return false;
+	return !exactly || !want->modify[0] || !strcmp(want->modify, is->modify);
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return strcmp((*(const struct search_image *const *)a)->path, (*(const struct search_image *const *)b)->path);
+}
+
+typedef VEC(const struct search_image *) image_list;
+
+/* Those that fit, but for the child itself, by path: the order of a folder's entries means nothing. */
+static int collect(const struct search *s, const struct image *child, bool exactly, image_list *ret, struct err *e)
+{
+	ret->n = 0;
+	for (size_t i = 0; i < s->images.n; i++) {
+		const struct search_image *x = &s->images.p[i], **slot;
+
+		if (!fits(&child->parent.ids, &x->ids, exactly) ||
+		    (x->dev == child->identity.dev && x->ino == child->identity.ino))
+			continue;
+		slot = VEC_PUSH(ret, e);
+		if (!slot)
+			return e->code;
+		*slot = x;
+	}
+	if (ret->n)
+		qsort(ret->p, ret->n, sizeof(*ret->p), by_path);
+	return 0;
+}
+
+static const char *wanted(const struct image *child)
+{
+	return child->parent.ids.uuid[0] ? child->parent.ids.uuid : child->parent.ids.content;
+}
+
+static int refuse_absent(const struct search *s, const struct image *child, struct err *e)
+{
+	char list[400] = "", q[QUOTE_BYTES];
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->folders.n && n < sizeof(list) - 1; i++) {
+		int w = snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
+				 text_quote(s->folders.p[i], q, sizeof(q)));
+
+		n += w > 0 ? (size_t)w : 0;
+	}
+	(void)err_set(e, ERR_NOTFOUND, "%s: no image with the id of its parent, %s, in %s",
+		      text_quote(child->path, q, sizeof(q)), wanted(child), list);
+	return err_hint(e, "say where the layers below lie: --allow-path DIR (VirtualBox keeps a machine's first image in "
+			   "the folder above Snapshots)");
+}
+
+static int refuse_several(const struct image *child, const image_list *l, struct err *e)
+{
+	char list[500] = "", q[QUOTE_BYTES];
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->n && i < LISTED_MAX && n < sizeof(list) - 1; i++) {
+		int w = snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
+				 text_quote(l->p[i]->path, q, sizeof(q)));
+
+		n += w > 0 ? (size_t)w : 0;
+	}
+	(void)err_set(e, ERR_INVALID, "%s: %zu images have the id of its parent, %s: %s%s",
+		      text_quote(child->path, q, sizeof(q)), l->n, wanted(child), list,
+		      l->n > LISTED_MAX ? ", ..." : "");
+	return err_hint(e, "leave the right one and move the copies elsewhere");
+}
+
+static int refuse_changed(const struct image *child, const struct search_image *x, struct err *e)
+{
+	char a[QUOTE_BYTES], b[QUOTE_BYTES];
+	const struct image_ids *want = &child->parent.ids;
+	bool modify = want->modify[0] && strcmp(want->modify, x->ids.modify) != 0;
+
+	text_quote(x->path, a, sizeof(a));
+	text_quote(child->path, b, sizeof(b));
+	(void)err_set(e, ERR_CHANGED, "%s was written to after %s had been made on it: its %s is %s, recorded is %s", a, b,
+		      modify ? "modification UUID" : "content id", modify ? x->ids.modify : x->ids.content,
+		      modify ? want->modify : want->content);
+	return err_hint(e, "restore the parent as it was; --force reads the two as they are, which gives neither's "
+			   "content where the parent has changed");
+}
+
+int search_parent(struct search *s, const struct image *child, const char *const *allow, bool changed,
+		  char **ret_path, const struct format **ret_format, struct err *e)
+{
+	image_list l = { 0 };
+	bool exactly = true;
+	int r = add_folders(s, child, allow, e);
+
+	if (r == 0)
+		r = collect(s, child, true, &l, e);
+	if (r == 0 && !l.n) {
+		exactly = false;
+		r = collect(s, child, false, &l, e);
+	}
+	if (r == 0 && !l.n)
+		r = refuse_absent(s, child, e);
+	else if (r == 0 && l.n > 1)
+		r = refuse_several(child, &l, e);
+	else if (r == 0 && !exactly && !changed)
+		r = refuse_changed(child, l.p[0], e);
+	if (r == 0) {
+		*ret_path = text_printf(e, "%s", l.p[0]->path);
+		*ret_format = l.p[0]->format;
+		r = *ret_path ? 0 : e->code;
+	}
+	VEC_DONE(&l);
+	return r;
+}
