@@ -1,21 +1,12 @@
-/* test_store.c - one conformance suite for every kind of store, and what is particular to folders and fault
- * injection. */
+/* test_store.c - one conformance suite for every kind of store, and fault injection. */
 #include "tests/test.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/mount.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/num.h"
 #include "tests/support/folder.h"
+#include "tests/support/store.h"
 #include "transport/registry.h"
 
 enum kind { LOCAL, MEM, FAULT };
@@ -81,24 +72,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void put(struct store *s, const char *name, const char *content)
-{
-	struct err e = ERR_INIT;
-
-	assert_ok(store_put(s, name, content, strlen(content), 0, &e), &e);
-}
-
-static void expect(struct store *s, const char *name, const char *content)
-{
-	CLEANUP(free_ptr) uint8_t *p = NULL;
-	struct err e = ERR_INIT;
-	size_t len;
-
-	assert_ok(store_get(s, name, 1000, &p, &len, &e), &e);
-	assert_int_equal(len, strlen(content));
-	assert_memory_equal(p, content, len);
-}
-
 /* ---- the suite ---- */
 
 static void test_store__put_get(void **state)
@@ -108,14 +81,14 @@ static void test_store__put_get(void **state)
 	uint8_t *p = NULL;
 	size_t len = 0;
 
-	put(s, "config", "hello");
-	put(s, "a/b/c/d-1", "deep");
-	put(s, "empty", "");
-	expect(s, "config", "hello");
-	expect(s, "a/b/c/d-1", "deep");
-	expect(s, "empty", "");
-	put(s, "config", "other");
-	expect(s, "config", "other");
+	test_store_put(s, "config", "hello");
+	test_store_put(s, "a/b/c/d-1", "deep");
+	test_store_put(s, "empty", "");
+	test_store_expect(s, "config", "hello");
+	test_store_expect(s, "a/b/c/d-1", "deep");
+	test_store_expect(s, "empty", "");
+	test_store_put(s, "config", "other");
+	test_store_expect(s, "config", "other");
 	assert_err(store_get(s, "config", 4, &p, &len, &e), ERR_CORRUPT, &e);
 	assert_null(p);
 	assert_err(store_get(s, "nothing", 4, &p, &len, &e), ERR_NOTFOUND, &e);
@@ -128,7 +101,7 @@ static void test_store__range(void **state)
 	struct err e = ERR_INIT;
 	char buf[16] = "";
 
-	put(s, "x", "0123456789");
+	test_store_put(s, "x", "0123456789");
 	assert_ok(store_read(s, "x", buf, 3, 0, &e), &e);
 	assert_memory_equal(buf, "012", 3);
 	assert_ok(store_read(s, "x", buf, 4, 6, &e), &e);
@@ -148,7 +121,7 @@ static void test_store__hostile_lengths(void **state)
 	struct err e = ERR_INIT;
 	char buf[16] = "";
 
-	put(s, "x", "0123456789");
+	test_store_put(s, "x", "0123456789");
 	assert_err(store_read(s, "x", buf, 1, UINT64_MAX, &e), ERR_INVALID, &e);
 	assert_err(store_read(s, "x", buf, 2, INT64_MAX, &e), ERR_INVALID, &e);
 	assert_err(store_read(s, "x", buf, STORE_READ_MAX + 1, 0, &e), ERR_INVALID, &e);
@@ -175,10 +148,10 @@ static void test_store__if_absent(void **state)
 
 	assert_ok(store_put(s, "p/one", "1", 1, STORE_PUT_IF_ABSENT, &e), &e);
 	assert_err(store_put(s, "p/one", "2", 1, STORE_PUT_IF_ABSENT, &e), ERR_EXISTS, &e);
-	expect(s, "p/one", "1");
+	test_store_expect(s, "p/one", "1");
 	assert_ok(store_remove(s, "p/one", &e), &e);
 	assert_ok(store_put(s, "p/one", "3", 1, STORE_PUT_IF_ABSENT, &e), &e);
-	expect(s, "p/one", "3");
+	test_store_expect(s, "p/one", "3");
 }
 
 static void test_store__remove(void **state)
@@ -187,14 +160,14 @@ static void test_store__remove(void **state)
 	struct err e = ERR_INIT;
 	struct store_stat st;
 
-	put(s, "p/one", "1");
-	put(s, "p/two", "2");
+	test_store_put(s, "p/one", "1");
+	test_store_put(s, "p/two", "2");
 	assert_ok(store_remove(s, "p/one", &e), &e);
 	assert_err(store_stat(s, "p/one", &st, &e), ERR_NOTFOUND, &e);
 	assert_err(store_remove(s, "p/one", &e), ERR_NOTFOUND, &e);
 	assert_err(store_remove(s, "q/one", &e), ERR_NOTFOUND, &e);
 	assert_err(store_remove(s, "p", &e), ERR_NOTFOUND, &e);
-	expect(s, "p/two", "2");
+	test_store_expect(s, "p/two", "2");
 }
 
 static void test_store__stat(void **state)
@@ -205,7 +178,7 @@ static void test_store__stat(void **state)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	put(s, "p/one", "12345");
+	test_store_put(s, "p/one", "12345");
 	assert_ok(store_stat(s, "p/one", &st, &e), &e);
 	assert_int_equal(st.size, 5);
 	assert_true(st.mtime_ns / 1000000000 >= now.tv_sec - 60 && st.mtime_ns / 1000000000 <= now.tv_sec + 60);
@@ -214,75 +187,38 @@ static void test_store__stat(void **state)
 	assert_int_equal(st.size, 77);
 }
 
-struct seen {
-	char names[32][STORE_NAME_MAX + 1];
-	uint64_t bytes;
-	int n, stop_after, stop_with;
-	struct store *remove_from;
-};
-
-static int see(void *opaque, const char *name, const struct store_stat *st, struct err *e)
-{
-	struct seen *seen = opaque;
-
-	if (seen->n == 32)
-		return err_set(e, ERR_INTERNAL, "more names than were put");
-	snprintf(seen->names[seen->n++], sizeof(seen->names[0]), "%s", name);
-	seen->bytes += st->size;
-	if (seen->remove_from && store_remove(seen->remove_from, name, e) < 0)
-		return e->code;
-	if (seen->stop_after && seen->n == seen->stop_after)
-		return seen->stop_with < 0 ? err_set(e, seen->stop_with, "enough") : seen->stop_with;
-	return 0;
-}
-
-static int by_name(const void *a, const void *b) { return strcmp(a, b); }
-
-static void expect_list(struct store *s, const char *prefix, const char *joined)
-{
-	struct seen seen = { 0 };
-	struct err e = ERR_INIT;
-	char got[1000] = "";
-
-	assert_ok(store_list(s, prefix, see, &seen, &e), &e);
-	qsort(seen.names, (size_t)seen.n, sizeof(seen.names[0]), by_name);
-	for (int i = 0; i < seen.n; i++)
-		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s ", seen.names[i]);
-	assert_string_equal(got, joined);
-}
-
 static void test_store__list(void **state)
 {
 	struct store *s = ((struct fixture *)*state)->s;
 
-	expect_list(s, "", "");
-	expect_list(s, "packs/", "");
-	put(s, "config", "c");
-	put(s, "packs/1/a", "1a");
-	put(s, "packs/1/b", "1b");
-	put(s, "packs/11/a", "11a");
-	put(s, "packs-x", "x");
-	expect_list(s, "", "config packs-x packs/1/a packs/1/b packs/11/a ");
-	expect_list(s, "packs/", "packs/1/a packs/1/b packs/11/a ");
-	expect_list(s, "packs/1/", "packs/1/a packs/1/b ");
-	expect_list(s, "packs/1/a/", "");
-	expect_list(s, "pack/", "");
-	expect_list(s, "config/", "");
+	test_store_expect_list(s, "", "");
+	test_store_expect_list(s, "packs/", "");
+	test_store_put(s, "config", "c");
+	test_store_put(s, "packs/1/a", "1a");
+	test_store_put(s, "packs/1/b", "1b");
+	test_store_put(s, "packs/11/a", "11a");
+	test_store_put(s, "packs-x", "x");
+	test_store_expect_list(s, "", "config packs-x packs/1/a packs/1/b packs/11/a ");
+	test_store_expect_list(s, "packs/", "packs/1/a packs/1/b packs/11/a ");
+	test_store_expect_list(s, "packs/1/", "packs/1/a packs/1/b ");
+	test_store_expect_list(s, "packs/1/a/", "");
+	test_store_expect_list(s, "pack/", "");
+	test_store_expect_list(s, "config/", "");
 }
 
 static void test_store__list_stops(void **state)
 {
 	struct store *s = ((struct fixture *)*state)->s;
-	struct seen two = { .stop_after = 2, .stop_with = 1 }, bad = { .stop_after = 1, .stop_with = ERR_CORRUPT };
+	struct test_seen two = { .stop_after = 2, .stop_with = 1 }, bad = { .stop_after = 1, .stop_with = ERR_CORRUPT };
 	struct err e = ERR_INIT;
 	char line[1600];
 
-	put(s, "a/1", "1");
-	put(s, "a/b/2", "2");
-	put(s, "a/b/c/3", "3");
-	assert_int_equal(store_list(s, "", see, &two, &e), 0);
+	test_store_put(s, "a/1", "1");
+	test_store_put(s, "a/b/2", "2");
+	test_store_put(s, "a/b/c/3", "3");
+	assert_int_equal(store_list(s, "", test_see, &two, &e), 0);
 	assert_int_equal(two.n, 2);
-	assert_int_equal(store_list(s, "a/", see, &bad, &e), ERR_CORRUPT);
+	assert_int_equal(store_list(s, "a/", test_see, &bad, &e), ERR_CORRUPT);
 	assert_int_equal(bad.n, 1);
 	assert_string_equal(err_text(&e, line, sizeof(line)), "enough");
 }
@@ -290,18 +226,18 @@ static void test_store__list_stops(void **state)
 static void test_store__list_while_removing(void **state)
 {
 	struct store *s = ((struct fixture *)*state)->s;
-	struct seen seen = { .remove_from = s };
+	struct test_seen seen = { .remove_from = s };
 	struct err e = ERR_INIT;
 	char name[20];
 
 	for (int i = 0; i < 30; i++) {
 		snprintf(name, sizeof(name), "a/%d/%d", i % 3, i);
-		put(s, name, "0123456789");
+		test_store_put(s, name, "0123456789");
 	}
-	assert_ok(store_list(s, "a/", see, &seen, &e), &e);
+	assert_ok(store_list(s, "a/", test_see, &seen, &e), &e);
 	assert_int_equal(seen.n, 30);
 	assert_int_equal(seen.bytes, 300);
-	expect_list(s, "", "");
+	test_store_expect_list(s, "", "");
 }
 
 static void test_store__bad_names(void **state)
@@ -311,7 +247,7 @@ static void test_store__bad_names(void **state)
 		"A", "a b", "a_b", "a.b", "a\n",  "\xc3\xa9", "a\\b", "a:b",  "a%b",	"a*",
 	};
 	struct store *s = ((struct fixture *)*state)->s;
-	struct seen seen = { 0 };
+	struct test_seen seen = { 0 };
 	struct err e = ERR_INIT;
 	struct store_stat st;
 	char longest[STORE_NAME_MAX + 2];
@@ -324,24 +260,24 @@ static void test_store__bad_names(void **state)
 		assert_err(store_remove(s, bad[i], &e), ERR_INVALID, &e);
 		assert_err(store_stat(s, bad[i], &st, &e), ERR_INVALID, &e);
 		if (*bad[i] && bad[i][strlen(bad[i]) - 1] != '/')
-			assert_err(store_list(s, bad[i], see, &seen, &e), ERR_INVALID, &e);
+			assert_err(store_list(s, bad[i], test_see, &seen, &e), ERR_INVALID, &e);
 	}
-	assert_err(store_list(s, "config", see, &seen, &e), ERR_INVALID, &e);
-	assert_err(store_list(s, "/", see, &seen, &e), ERR_INVALID, &e);
-	assert_err(store_list(s, "a//", see, &seen, &e), ERR_INVALID, &e);
-	assert_err(store_list(s, "../", see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "config", test_see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "/", test_see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "a//", test_see, &seen, &e), ERR_INVALID, &e);
+	assert_err(store_list(s, "../", test_see, &seen, &e), ERR_INVALID, &e);
 	memset(longest, 'a', sizeof(longest));
 	longest[STORE_NAME_MAX + 1] = '\0';
 	assert_err(store_put(s, longest, "x", 1, 0, &e), ERR_INVALID, &e);
 	longest[STORE_NAME_MAX] = '\0';
 	assert_true(store_name_ok(longest));
-	put(s, longest, "x");
+	test_store_put(s, longest, "x");
 	for (size_t i = 1; i < STORE_NAME_MAX; i += 2)
 		longest[i] = '/';
 	longest[STORE_NAME_MAX - 1] = '\0';
-	put(s, longest, "deepest");
-	expect(s, longest, "deepest");
-	assert_ok(store_list(s, "", see, &seen, &e), &e);
+	test_store_put(s, longest, "deepest");
+	test_store_expect(s, longest, "deepest");
+	assert_ok(store_list(s, "", test_see, &seen, &e), &e);
 	assert_int_equal(seen.n, 2);
 }
 
@@ -457,8 +393,8 @@ static void test_store__list_under_churn(void **state)
 	struct err e = ERR_INIT;
 	pthread_t t;
 
-	put(c.s, "stays/1", "1");
-	put(c.s, "stays/2", "2");
+	test_store_put(c.s, "stays/1", "1");
+	test_store_put(c.s, "stays/2", "2");
 	assert_int_equal(pthread_create(&t, NULL, churner, &c), 0);
 	for (int i = 0; i < 200; i++) {
 		int n = 0;
@@ -471,251 +407,13 @@ static void test_store__list_under_churn(void **state)
 	assert_int_equal(c.failures, 0);
 }
 
-/* ---- folders ---- */
-
-static void test_local__modes_and_leftovers(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *file = test_path(f->path, "packs/one");
-	CLEANUP(free_ptr) char *dir = test_path(f->path, "packs");
-	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
-	struct stat st;
-
-	umask(022);
-	put(f->s, "packs/one", "1");
-	assert_int_equal(stat(file, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0400);
-	assert_int_equal(st.st_nlink, 1);
-	assert_int_equal(stat(dir, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0700);
-	assert_int_equal(test_folder_entries(tmp), 0);
-}
-
-static void touch(const char *path, time_t age)
-{
-	struct timespec t[2] = { { .tv_sec = time(NULL) - age }, { .tv_sec = time(NULL) - age } };
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(futimens(fd, t), 0);
-	close(fd);
-}
-
-static void test_local__stray_files(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
-	CLEANUP(free_ptr) char *old = test_path(tmp, "0123456789abcdef0123456789abcdef");
-	CLEANUP(free_ptr) char *recent = test_path(tmp, "1123456789abcdef0123456789abcdef");
-	CLEANUP(free_ptr) char *foreign = test_path(tmp, "notes");
-	CLEANUP(free_ptr) char *other = test_path(f->path, "README.txt");
-
-	assert_int_equal(mkdir(tmp, 0700), 0);
-	touch(old, 25 * 3600);
-	touch(recent, 3600);
-	touch(foreign, 25 * 3600);
-	touch(other, 0);
-	expect_list(f->s, "", "");
-	assert_int_equal(access(old, F_OK), 0);	/* a reader cleans nothing */
-	put(f->s, "x", "1");
-	assert_int_equal(access(old, F_OK), -1);
-	assert_int_equal(access(recent, F_OK), 0);
-	assert_int_equal(access(foreign, F_OK), 0);
-	expect_list(f->s, "", "x ");
-}
-
-/* Whoever can write to the folder may put links there: none of them leads out. */
-static void test_local__links_are_not_followed(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *secret = test_path(f->root, "secret");
-	CLEANUP(free_ptr) char *outside = test_path(f->root, "outside");
-	CLEANUP(free_ptr) char *link_file = test_path(f->path, "file");
-	CLEANUP(free_ptr) char *link_dir = test_path(f->path, "folder");
-	CLEANUP(free_ptr) char *fifo = test_path(f->path, "fifo");
-	struct err e = ERR_INIT;
-	char b;
-
-	touch(secret, 0);
-	assert_int_equal(mkdir(outside, 0700), 0);
-	assert_int_equal(symlink(secret, link_file), 0);
-	assert_int_equal(symlink(outside, link_dir), 0);
-	assert_int_equal(mkfifo(fifo, 0600), 0);
-	assert_err(store_read(f->s, "file", &b, 0, 0, &e), ERR_CORRUPT, &e);
-	assert_err(store_read(f->s, "fifo", &b, 0, 0, &e), ERR_CORRUPT, &e);
-	assert_err(store_read(f->s, "folder/x", &b, 0, 0, &e), ERR_CORRUPT, &e);
-	assert_err(store_put(f->s, "folder/x", "1", 1, 0, &e), ERR_CORRUPT, &e);
-	assert_int_equal(test_folder_entries(outside), 0);
-	expect_list(f->s, "", "");
-	put(f->s, "file", "mine");	/* replaces the link, not what it names */
-	expect(f->s, "file", "mine");
-	assert_int_equal(test_folder_entries(f->root), 3);
-}
-
-static void test_local__object_and_folder_clash(void **state)
-{
-	struct fixture *f = *state;
-	struct err e = ERR_INIT;
-
-	put(f->s, "a", "1");
-	put(f->s, "b/c", "1");
-	assert_err(store_put(f->s, "a/b", "1", 1, 0, &e), ERR_INVALID, &e);
-	assert_err(store_put(f->s, "b", "1", 1, 0, &e), ERR_INVALID, &e);
-	assert_err(store_put(f->s, "b", "1", 1, STORE_PUT_IF_ABSENT, &e), ERR_EXISTS, &e);
-	expect_list(f->s, "", "a b/c ");
-}
-
-static void test_local__open(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *none = test_path(f->root, "none");
-	CLEANUP(free_ptr) char *deep = test_path(f->root, "no/parent");
-	CLEANUP(free_ptr) char *file = test_path(f->root, "file");
-	CLEANUP(free_ptr) char *url = test_path("file:", f->path + 1);
-	struct err e = ERR_INIT;
-	struct store *s = NULL;
-
-	assert_err(store_open(none, false, &s, &e), ERR_NOTFOUND, &e);
-	assert_err(store_open(deep, true, &s, &e), ERR_NOTFOUND, &e);
-	touch(file, 0);
-	assert_err(store_open(file, false, &s, &e), ERR_NOTFOUND, &e);
-	assert_err(store_open("", false, &s, &e), ERR_INVALID, &e);
-	assert_int_equal(store_open("gopher:/x", false, &s, &e), ERR_INVALID);
-	assert_has(e.hint, "file:/path");
-	err_clear(&e);
-	put(f->s, "x", "1");
-	assert_int_equal(store_open(f->path, true, &s, &e), ERR_EXISTS);
-	assert_has(e.hint, "empty");
-	err_clear(&e);
-	assert_ok(store_open(url, false, &s, &e), &e);
-	expect(s, "x", "1");
-	assert_true(store_caps(s)->is_local && store_caps(s)->can_remove && store_caps(s)->conditional_put);
-	store_close(s);
-	assert_ok(store_open(none, true, &s, &e), &e);
-	store_close(s);
-	assert_ok(store_open(none, true, &s, &e), &e);	/* empty, so still new */
-	store_close(s);
-}
-
-/* Runs fn in a child that may give up rights or lower limits; its assertions count here. */
-static void in_child(void (*fn)(struct fixture *), struct fixture *f)
-{
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		fn(f);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-#define CHILD_CHECK(cond) \
-	do { \
-		if (!(cond)) { \
-			fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #cond, e.cause); \
-			_exit(1); \
-		} \
-	} while (0)
-
-static void use_read_only(struct fixture *f)
-{
-	struct err e = ERR_INIT;
-	struct store *s;
-	char b;
-
-	if (geteuid() == 0)
-		CHILD_CHECK(setegid(65534) == 0 && seteuid(65534) == 0);
-	CHILD_CHECK(store_open(f->path, false, &s, &e) == 0);
-	CHILD_CHECK(!store_caps(s)->can_remove);
-	CHILD_CHECK(store_read(s, "p/x", &b, 1, 0, &e) == 0 && b == '1');
-	CHILD_CHECK(store_put(s, "p/y", "1", 1, 0, &e) == ERR_IO && strstr(e.hint, "who may write"));
-	err_clear(&e);
-	CHILD_CHECK(store_put(s, "q/y", "1", 1, 0, &e) == ERR_IO);
-	err_clear(&e);
-	CHILD_CHECK(store_remove(s, "p/x", &e) == ERR_IO);
-	store_close(s);
-}
-
-static void test_local__read_only_folder(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *dir = test_path(f->path, "p");
-	CLEANUP(free_ptr) char *file = test_path(f->path, "p/x");
-
-	put(f->s, "p/x", "1");
-	assert_int_equal(chmod(f->root, 0755), 0);
-	assert_int_equal(chmod(f->path, 0555), 0);
-	assert_int_equal(chmod(dir, 0555), 0);
-	assert_int_equal(chmod(file, 0444), 0);
-	in_child(use_read_only, f);
-	assert_int_equal(chmod(f->path, 0700), 0);
-	assert_int_equal(chmod(dir, 0700), 0);
-}
-
-static void use_small_limit(struct fixture *f)
-{
-	struct rlimit small = { .rlim_cur = 100000, .rlim_max = 100000 };
-	static char content[200000];
-	struct err e = ERR_INIT;
-
-	signal(SIGXFSZ, SIG_IGN);
-	CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
-	CHILD_CHECK(store_put(f->s, "p/big", content, sizeof(content), 0, &e) == ERR_NOSPACE);
-	CHILD_CHECK(strstr(e.hint, "nothing that was stored is lost"));
-	err_clear(&e);
-	CHILD_CHECK(store_put(f->s, "p/small", content, 1000, 0, &e) == 0);
-}
-
-static void test_local__limit_of_file_size(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *tmp = test_path(f->path, ".tmp");
-
-	put(f->s, "p/x", "1");
-	in_child(use_small_limit, f);
-	expect_list(f->s, "", "p/small p/x ");
-	assert_int_equal(test_folder_entries(tmp), 0);
-}
-
-/* A really full file system: what was stored stays whole, the failed put leaves nothing, and room made is room used. */
-static void test_local__full_disk(void **state)
-{
-	struct fixture *f = *state;
-	CLEANUP(free_ptr) char *mnt = test_path(f->root, "mnt");
-	CLEANUP(free_ptr) char *path = test_path(mnt, "store");
-	CLEANUP(free_ptr) uint8_t *content = calloc(1, MIB);
-	struct err e = ERR_INIT;
-	struct store *s;
-
-	assert_non_null(content);
-	assert_int_equal(mkdir(mnt, 0700), 0);
-	if (mount("kedge-test", mnt, "tmpfs", 0, "size=2560k") < 0)
-		skip();	/* not root: test_local__limit_of_file_size has covered the error */
-	assert_ok(store_open(path, true, &s, &e), &e);
-	assert_ok(store_put(s, "p/1", content, MIB, 0, &e), &e);
-	assert_ok(store_put(s, "p/2", content, MIB, 0, &e), &e);
-	assert_int_equal(store_put(s, "p/3", content, MIB, 0, &e), ERR_NOSPACE);
-	assert_has(e.hint, "make room");
-	err_clear(&e);
-	expect_list(s, "", "p/1 p/2 ");
-	assert_ok(store_remove(s, "p/1", &e), &e);
-	assert_ok(store_put(s, "p/3", content, MIB, 0, &e), &e);
-	expect_list(s, "", "p/2 p/3 ");
-	store_close(s);
-	assert_int_equal(umount(mnt), 0);
-}
-
 static void test_store__sync(void **state)
 {
 	struct store *s = ((struct fixture *)*state)->s;
 	struct err e = ERR_INIT;
 
-	put(s, "a/b/1", "1");
-	put(s, "a/c/d/2", "2");
+	test_store_put(s, "a/b/1", "1");
+	test_store_put(s, "a/c/d/2", "2");
 	assert_ok(store_sync(s, "", &e), &e);
 	assert_ok(store_sync(s, "a/", &e), &e);
 	assert_ok(store_sync(s, "a/b/", &e), &e);
@@ -725,7 +423,7 @@ static void test_store__sync(void **state)
 	err_clear(&e);
 	assert_err(store_sync(s, "a", &e), ERR_INVALID, &e);
 	err_clear(&e);
-	expect_list(s, "", "a/b/1 a/c/d/2 ");
+	test_store_expect_list(s, "", "a/b/1 a/c/d/2 ");
 }
 
 /* ---- fault injection ---- */
@@ -734,21 +432,21 @@ static void test_fault__each_op(void **state)
 {
 	static const char *const ops[] = { "put", "read", "list", "remove", "stat" };
 	struct fixture *f = *state;
-	struct seen seen = { 0 };
+	struct test_seen seen = { 0 };
 	struct err e = ERR_INIT;
 	struct store_stat st;
 	char b;
 
 	for (int when = STORE_FAULT_BEFORE; when <= STORE_FAULT_AFTER; when++) {
 		for (size_t i = 0; i < 5; i++) {
-			put(f->s, "x", "1");
+			test_store_put(f->s, "x", "1");
 			f->fail_op = ops[i];
 			f->fail_when = (enum store_fault_when)when;
 			f->countdown = 0;
 			seen.n = 0;
 			assert_int_equal(store_put(f->s, "y", "2", 1, 0, &e), i == 0 ? ERR_TRANSIENT : 0);
 			assert_int_equal(store_read(f->s, "x", &b, 1, 0, &e), i == 1 ? ERR_TRANSIENT : 0);
-			assert_int_equal(store_list(f->s, "", see, &seen, &e), i == 2 ? ERR_TRANSIENT : 0);
+			assert_int_equal(store_list(f->s, "", test_see, &seen, &e), i == 2 ? ERR_TRANSIENT : 0);
 			assert_int_equal(store_stat(f->s, "x", &st, &e), i == 4 ? ERR_TRANSIENT : 0);
 			assert_int_equal(store_remove(f->s, "x", &e), i == 3 ? ERR_TRANSIENT : 0);
 			f->fail_op = NULL;
@@ -770,12 +468,12 @@ static void test_fault__nth_call(void **state)
 	f->fail_op = "put";
 	f->fail_when = STORE_FAULT_BEFORE;
 	f->countdown = 2;
-	put(f->s, "a", "1");
-	put(f->s, "b", "1");
+	test_store_put(f->s, "a", "1");
+	test_store_put(f->s, "b", "1");
 	assert_err(store_put(f->s, "c", "1", 1, 0, &e), ERR_TRANSIENT, &e);
-	put(f->s, "d", "1");
+	test_store_put(f->s, "d", "1");
 	assert_int_equal(f->calls, 4);
-	expect_list(f->s, "", "a b d ");
+	test_store_expect_list(f->s, "", "a b d ");
 }
 
 static void test_fault__corruption(void **state)
@@ -784,12 +482,12 @@ static void test_fault__corruption(void **state)
 	const char mine[] = "1";
 
 	f->corrupt_puts = true;
-	put(f->s, "x", mine);
+	test_store_put(f->s, "x", mine);
 	assert_string_equal(mine, "1");	/* the caller's bytes are not touched */
 	f->corrupt_puts = false;
-	expect(f->s, "x", "0");
+	test_store_expect(f->s, "x", "0");
 	f->corrupt_reads = true;
-	expect(f->s, "x", "1");
+	test_store_expect(f->s, "x", "1");
 }
 
 static void test_mem__shares_nothing(void **state)
@@ -800,7 +498,7 @@ static void test_mem__shares_nothing(void **state)
 
 	assert_ok(store_put(s, "x", content, 3, 0, &e), &e);
 	content[0] = 'z';
-	expect(s, "x", "abc");
+	test_store_expect(s, "x", "abc");
 }
 
 #define SUITE(setup) \
@@ -820,21 +518,12 @@ static void test_mem__shares_nothing(void **state)
 	cmocka_unit_test_setup_teardown(test_store__concurrent_puts, setup, teardown), \
 	cmocka_unit_test_setup_teardown(test_store__list_under_churn, setup, teardown)
 
-#define LOCAL_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_local, teardown)
 #define FAULT_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_fault, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest local[] = {
 		SUITE(setup_local),
-		LOCAL_TEST(test_local__modes_and_leftovers),
-		LOCAL_TEST(test_local__stray_files),
-		LOCAL_TEST(test_local__links_are_not_followed),
-		LOCAL_TEST(test_local__object_and_folder_clash),
-		LOCAL_TEST(test_local__open),
-		LOCAL_TEST(test_local__read_only_folder),
-		LOCAL_TEST(test_local__limit_of_file_size),
-		LOCAL_TEST(test_local__full_disk),
 	};
 	const struct CMUnitTest mem[] = {
 		SUITE(setup_mem),
