@@ -9,15 +9,13 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write.h"
 #include "tests/support/folder.h"
-
-#define STATES_MAX 130
+#include "tests/support/qdecode.h"
 
 struct fixture {
 	char *dir, *path;
@@ -48,214 +46,6 @@ static uint64_t next_random(uint64_t *seed)
 {
 	*seed = *seed * UINT64_C(6364136223846793005) + 1442695040888963407;
 	return *seed >> 33;
-}
-
-/* ---- a decoder ---- */
-
-struct table {
-	uint64_t l1_off, l1_n, size, vm_bytes;
-};
-
-struct img {
-	uint8_t *p;
-	size_t len;
-	unsigned bits;
-	uint64_t cluster, l2_n;
-	struct table t[STATES_MAX + 1];	/* snapshots, then the current state */
-	const uint8_t *snap[STATES_MAX];
-	uint32_t nsnap;
-	uint32_t *refs;		/* counted here */
-	uint64_t nclusters;
-};
-
-static const uint8_t *at(const struct img *im, uint64_t off, uint64_t len)
-{
-	assert_true(range_ok(off, len, im->len));
-	return im->p + off;
-}
-
-static void img_snapshots(struct img *im)
-{
-	uint64_t off = get_be64(im->p + 64);
-
-	for (uint32_t i = 0; i < im->nsnap; i++) {
-		const uint8_t *s = at(im, off, 40);
-		uint32_t extra = get_be32(s + 36);
-
-		assert_true(extra >= 24);
-		at(im, off, 40 + (uint64_t)extra + get_be16(s + 12) + get_be16(s + 14));
-		im->snap[i] = s;
-		im->t[i] = (struct table){ .l1_off = get_be64(s), .l1_n = get_be32(s + 8), .vm_bytes = get_be64(s + 40),
-					   .size = get_be64(s + 48) };
-		assert_int_equal(get_be32(s + 32), im->t[i].vm_bytes);
-		assert_true(get_be64(s + 56) == UINT64_MAX);
-		off = round_up(off + 40 + extra + get_be16(s + 12) + get_be16(s + 14), 8);
-	}
-}
-
-static void img_load(struct img *im, const char *path)
-{
-	struct err e = ERR_INIT;
-
-	*im = (struct img){ 0 };
-	assert_ok(fs_read_file(path, (size_t)1 << 30, &im->p, &im->len, &e), &e);
-	assert_memory_equal(im->p, "QFI\xfb\0\0\0\3", 8);
-	im->bits = get_be32(im->p + 20);
-	im->cluster = (uint64_t)1 << im->bits;
-	im->l2_n = im->cluster / 8;
-	assert_int_equal(im->len % im->cluster, 0);
-	im->nclusters = im->len / im->cluster;
-	im->nsnap = get_be32(im->p + 60);
-	assert_true(im->nsnap <= STATES_MAX);
-	img_snapshots(im);
-	im->t[im->nsnap] = (struct table){ .l1_off = get_be64(im->p + 40), .l1_n = get_be32(im->p + 36),
-					   .size = get_be64(im->p + 24) };
-	assert_int_equal(get_be64(im->p + 72) | get_be64(im->p + 80) | get_be64(im->p + 88), 0);
-	assert_int_equal(get_be32(im->p + 96), 4);
-	assert_int_equal(get_be32(im->p + 100), 112);
-}
-
-static void img_done(struct img *im)
-{
-	free(im->p);
-	free(im->refs);
-}
-
-static void packed_range(const struct img *im, uint64_t entry, uint64_t *off, uint64_t *len)
-{
-	unsigned x = 62 - (im->bits - 8);
-
-	*off = entry & (((uint64_t)1 << x) - 1);
-	*len = ((entry >> x & (((uint64_t)1 << (im->bits - 8)) - 1)) + 1) * 512 - *off % 512;
-}
-
-static void inflate_cluster(const struct img *im, uint64_t entry, uint8_t *out)
-{
-	z_stream z = { .next_out = out, .avail_out = (uInt)im->cluster };
-	uint64_t off, len;
-
-	packed_range(im, entry, &off, &len);
-	len = min_u64(len, im->len - off);
-	z.next_in = (uint8_t *)(uintptr_t)at(im, off, len);
-	z.avail_in = (uInt)len;
-	assert_int_equal(inflateInit2(&z, -12), Z_OK);	/* the window that QEMU's decoder has */
-	inflate(&z, Z_FINISH);
-	assert_int_equal(z.avail_out, 0);
-	inflateEnd(&z);
-}
-
-static uint64_t img_entry(const struct img *im, const struct table *t, uint64_t c)
-{
-	uint64_t l1;
-
-	if (c / im->l2_n >= t->l1_n)
-		return 0;
-	l1 = get_be64(at(im, t->l1_off + c / im->l2_n * 8, 8)) & 0x00fffffffffffe00;
-	return l1 ? get_be64(at(im, l1 + c % im->l2_n * 8, 8)) : 0;
-}
-
-static void img_read(const struct img *im, const struct table *t, uint8_t *out, uint64_t len, uint64_t off)
-{
-	CLEANUP(free_ptr) uint8_t *tmp = malloc(im->cluster);
-
-	for (uint64_t n; len > 0; off += n, out += n, len -= n) {
-		uint64_t entry = img_entry(im, t, off / im->cluster);
-
-		n = min_u64(len, im->cluster - off % im->cluster);
-		memset(out, 0, n);
-		if (entry & (uint64_t)1 << 62) {
-			inflate_cluster(im, entry, tmp);
-			memcpy(out, tmp + off % im->cluster, n);
-		} else if (entry) {
-			assert_int_equal(entry & 1, 0);
-			memcpy(out, at(im, (entry & 0x00fffffffffffe00) + off % im->cluster, n), n);
-		}
-	}
-}
-
-static void count(struct img *im, uint64_t off, uint64_t len)
-{
-	for (uint64_t c = off / im->cluster; len && c <= (off + len - 1) / im->cluster; c++) {
-		assert_true(c < im->nclusters);
-		im->refs[c]++;
-	}
-}
-
-static void count_tree(struct img *im, const struct table *t)
-{
-	uint64_t off, len;
-
-	assert_int_equal(t->l1_off % im->cluster, 0);
-	count(im, t->l1_off, t->l1_n * 8);
-	for (uint64_t i = 0; i < t->l1_n; i++) {
-		uint64_t l2 = get_be64(at(im, t->l1_off + i * 8, 8)) & 0x00fffffffffffe00;
-
-		if (!l2)
-			continue;
-		assert_int_equal(l2 % im->cluster, 0);
-		count(im, l2, im->cluster);
-		for (uint64_t k = 0; k < im->l2_n; k++) {
-			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
-
-			if (entry & (uint64_t)1 << 62) {
-				packed_range(im, entry, &off, &len);
-				count(im, off, len);
-			} else if (entry) {
-				assert_int_equal((entry & 0x00fffffffffffe00) % im->cluster, 0);
-				count(im, entry & 0x00fffffffffffe00, im->cluster);
-			}
-		}
-	}
-}
-
-static void check_copied(const struct img *im)
-{
-	const struct table *t = &im->t[im->nsnap];
-
-	for (uint64_t i = 0; i < t->l1_n; i++) {
-		uint64_t l1 = get_be64(at(im, t->l1_off + i * 8, 8)), l2 = l1 & 0x00fffffffffffe00;
-
-		if (!l2)
-			continue;
-		assert_int_equal(l1 >> 63, im->refs[l2 / im->cluster] == 1);
-		for (uint64_t k = 0; k < im->l2_n; k++) {
-			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
-
-			if (entry && !(entry & (uint64_t)1 << 62))
-				assert_int_equal(entry >> 63,
-						 im->refs[(entry & 0x00fffffffffffe00) / im->cluster] == 1);
-			else
-				assert_int_equal(entry >> 63, 0);
-		}
-	}
-}
-
-static void img_check(struct img *im)
-{
-	uint64_t rt = get_be64(im->p + 48), rt_clusters = get_be32(im->p + 56), snaps = get_be64(im->p + 64);
-	uint64_t end = snaps, per_block = im->cluster / 2;
-
-	im->refs = calloc(im->nclusters, sizeof(*im->refs));
-	count(im, 0, im->cluster);
-	count(im, rt, rt_clusters * im->cluster);
-	for (uint64_t i = 0; i < rt_clusters * im->cluster / 8; i++)
-		if (get_be64(at(im, rt + i * 8, 8)))
-			count(im, get_be64(at(im, rt + i * 8, 8)), im->cluster);
-	for (uint32_t i = 0; i <= im->nsnap; i++)
-		count_tree(im, &im->t[i]);
-	for (uint32_t i = 0; i < im->nsnap; i++)
-		end = round_up((uint64_t)(im->snap[i] - im->p) + 64 + get_be16(im->snap[i] + 12) +
-				       get_be16(im->snap[i] + 14),
-			       8);
-	count(im, snaps, end - snaps);
-	for (uint64_t c = 0; c < im->nclusters; c++) {
-		uint64_t block = get_be64(at(im, rt + c / per_block * 8, 8));
-
-		assert_true(block != 0);
-		assert_int_equal(get_be16(at(im, block + c % per_block * 2, 2)), im->refs[c]);
-		assert_true(im->refs[c] > 0);	/* nothing leaked */
-	}
-	check_copied(im);
 }
 
 /* ---- disks ---- */
@@ -409,9 +199,9 @@ static void write_all(const struct scenario *s, const struct disk *disks, uint64
 
 static void expect_all(const char *path, const struct disk *disks, uint32_t n)
 {
-	CLEANUP(img_done) struct img im;
+	CLEANUP(qdecode_done) struct qdecode im;
 
-	img_load(&im, path);
+	qdecode_load(&im, path);
 	assert_int_equal(im.nsnap, n - 1);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t vm_base = round_up(disks[i].size, im.cluster * im.l2_n), full = round_up(disks[i].size, 512);
@@ -419,11 +209,11 @@ static void expect_all(const char *path, const struct disk *disks, uint32_t n)
 		char name[40];
 
 		assert_int_equal(im.t[i].size, full);
-		img_read(&im, &im.t[i], got, round_up(full, im.cluster), 0);
+		qdecode_read(&im, &im.t[i], got, round_up(full, im.cluster), 0);
 		assert_memory_equal(got, disks[i].p, disks[i].size);
 		assert_true(bytes_all_zero(got + disks[i].size, round_up(full, im.cluster) - disks[i].size));
 		assert_int_equal(im.t[i].vm_bytes, disks[i].vm_bytes);
-		img_read(&im, &im.t[i], got, disks[i].vm_bytes, vm_base);
+		qdecode_read(&im, &im.t[i], got, disks[i].vm_bytes, vm_base);
 		assert_memory_equal(got, disks[i].vm, disks[i].vm_bytes);
 		if (i + 1 == n)
 			break;
@@ -434,12 +224,12 @@ static void expect_all(const char *path, const struct disk *disks, uint32_t n)
 		assert_int_equal(get_be32(im.snap[i] + 20), 123456789 + i);
 		assert_int_equal(get_be64(im.snap[i] + 24), i * 7);
 	}
-	img_check(&im);
+	qdecode_check(&im);
 }
 
 static void run(struct fixture *f, struct scenario s, uint64_t seed)
 {
-	struct disk disks[STATES_MAX] = { 0 };
+	struct disk disks[QDECODE_STATES] = { 0 };
 
 	s.o.path = f->path;
 	s.o.replace = true;
@@ -524,7 +314,7 @@ static void test_qcow2w__preallocation(void **state)
 
 	for (size_t m = 0; m < 3; m++) {
 		for (uint32_t n = 1; n <= 3; n += 2) {
-			CLEANUP(img_done) struct img im;
+			CLEANUP(qdecode_done) struct qdecode im;
 
 			run(f,
 			    (struct scenario){ .o = { .cluster_size = 4096, .preallocation = modes[m] },
@@ -534,9 +324,9 @@ static void test_qcow2w__preallocation(void **state)
 					       .shuffle = true,
 					       .resize = n > 1 },
 			    m);
-			img_load(&im, f->path);
+			qdecode_load(&im, f->path);
 			for (uint64_t c = 0; c < div_up(im.t[n - 1].size, 4096); c++)
-				assert_true(img_entry(&im, &im.t[n - 1], c) != 0);
+				assert_true(qdecode_entry(&im, &im.t[n - 1], c) != 0);
 			assert_int_equal(stat(f->path, &st), 0);
 			if (modes[m] != PREALLOC_METADATA)
 				assert_true((uint64_t)st.st_blocks * 512 >= (uint64_t)st.st_size);
@@ -625,7 +415,7 @@ static void test_qcow2w__refcount_limit(void **state)
 	struct fixture *f = *state;
 	struct writer_opts o = { .path = f->path, .size = 50000000, .compress = true };
 	CLEANUP(free_ptr) uint8_t *disk = malloc(o.size), *got = malloc(o.size);
-	CLEANUP(img_done) struct img im;
+	CLEANUP(qdecode_done) struct qdecode im;
 	struct image_writer *w;
 	struct err e = ERR_INIT;
 	bool full = false;
@@ -642,14 +432,14 @@ static void test_qcow2w__refcount_limit(void **state)
 			assert_ok(writer_write(w, disk, o.size, 0, &e), &e);
 	}
 	assert_ok(writer_finish(w, &e), &e);
-	img_load(&im, f->path);
-	img_check(&im);
+	qdecode_load(&im, f->path);
+	qdecode_check(&im);
 	for (uint64_t c = 0; c < im.nclusters; c++)
 		full |= im.refs[c] == 65535;
 	assert_true(full);
 	assert_true(im.len < 20000000);
 	for (uint32_t i = 9; i < LIMIT_STATES; i += 50) {
-		img_read(&im, &im.t[i], got, o.size, 0);
+		qdecode_read(&im, &im.t[i], got, o.size, 0);
 		assert_memory_equal(got, disk, o.size);
 	}
 }
@@ -685,15 +475,15 @@ static void test_qcow2w__no_stale_tail(void **state)
 		struct disk disks[2] = { { .size = sizeof(content), .p = content }, { .size = 70000, .p = content } };
 		struct scenario s = { .o = { .compress = compress, .path = f->path, .replace = true }, .nstates = 2,
 				      .step = 65536 };
-		CLEANUP(img_done) struct img im;
+		CLEANUP(qdecode_done) struct qdecode im;
 		uint64_t seed = 1;
 
 		memset(content, 'x', sizeof(content));
 		write_all(&s, disks, &seed);
 		expect_all(f->path, disks, 2);	/* also looks at the rest of the last cluster */
-		img_load(&im, f->path);
-		assert_int_equal(img_entry(&im, &im.t[1], 2), 0);
-		assert_int_equal(img_entry(&im, &im.t[1], 3), 0);
+		qdecode_load(&im, f->path);
+		assert_int_equal(qdecode_entry(&im, &im.t[1], 2), 0);
+		assert_int_equal(qdecode_entry(&im, &im.t[1], 3), 0);
 	}
 }
 
@@ -714,7 +504,7 @@ static void test_qcow2w__huge_disk(void **state)
 	struct fixture *f = *state;
 	struct writer_opts o = { .path = f->path, .size = 1000 * TIB, .max_bytes = MIB };
 	struct writer_state_opts so = { .size = o.size };
-	CLEANUP(img_done) struct img im;
+	CLEANUP(qdecode_done) struct qdecode im;
 	struct image_writer *w;
 	struct err e = ERR_INIT;
 	uint8_t buf[4096], got[4096];
@@ -726,11 +516,11 @@ static void test_qcow2w__huge_disk(void **state)
 		assert_ok(writer_write(w, buf, sizeof(buf), (i * 7919 % 300) * (o.size / 300 / 4096 * 4096), &e), &e);
 	}
 	assert_ok(writer_finish(w, &e), &e);
-	img_load(&im, f->path);
-	img_check(&im);
+	qdecode_load(&im, f->path);
+	qdecode_check(&im);
 	for (uint64_t i = 0; i < 300; i++) {
 		memset(buf, (int)i | 1, sizeof(buf));
-		img_read(&im, &im.t[0], got, sizeof(got), (i * 7919 % 300) * (o.size / 300 / 4096 * 4096));
+		qdecode_read(&im, &im.t[0], got, sizeof(got), (i * 7919 % 300) * (o.size / 300 / 4096 * 4096));
 		assert_memory_equal(got, buf, sizeof(buf));
 	}
 }

@@ -1,0 +1,199 @@
+/* qdecode.c - see qdecode.h. */
+#include "tests/support/qdecode.h"
+
+#include <zlib.h>
+
+#include "base/bytes.h"
+#include "base/fs.h"
+#include "base/num.h"
+#include "tests/test.h"
+
+static const uint8_t *at(const struct qdecode *im, uint64_t off, uint64_t len)
+{
+	assert_true(range_ok(off, len, im->len));
+	return im->p + off;
+}
+
+static void qdecode_snapshots(struct qdecode *im)
+{
+	uint64_t off = get_be64(im->p + 64);
+
+	for (uint32_t i = 0; i < im->nsnap; i++) {
+		const uint8_t *s = at(im, off, 40);
+		uint32_t extra = get_be32(s + 36);
+
+		assert_true(extra >= 24);
+		at(im, off, 40 + (uint64_t)extra + get_be16(s + 12) + get_be16(s + 14));
+		im->snap[i] = s;
+		im->t[i] = (struct qdecode_table){ .l1_off = get_be64(s), .l1_n = get_be32(s + 8), .vm_bytes = get_be64(s + 40),
+					   .size = get_be64(s + 48) };
+		assert_int_equal(get_be32(s + 32), im->t[i].vm_bytes);
+		assert_true(get_be64(s + 56) == UINT64_MAX);
+		off = round_up(off + 40 + extra + get_be16(s + 12) + get_be16(s + 14), 8);
+	}
+}
+
+void qdecode_load(struct qdecode *im, const char *path)
+{
+	struct err e = ERR_INIT;
+
+	*im = (struct qdecode){ 0 };
+	assert_ok(fs_read_file(path, (size_t)1 << 30, &im->p, &im->len, &e), &e);
+	assert_memory_equal(im->p, "QFI\xfb\0\0\0\3", 8);
+	im->bits = get_be32(im->p + 20);
+	im->cluster = (uint64_t)1 << im->bits;
+	im->l2_n = im->cluster / 8;
+	assert_int_equal(im->len % im->cluster, 0);
+	im->nclusters = im->len / im->cluster;
+	im->nsnap = get_be32(im->p + 60);
+	assert_true(im->nsnap <= QDECODE_STATES);
+	qdecode_snapshots(im);
+	im->t[im->nsnap] = (struct qdecode_table){ .l1_off = get_be64(im->p + 40), .l1_n = get_be32(im->p + 36),
+					   .size = get_be64(im->p + 24) };
+	assert_int_equal(get_be64(im->p + 72) | get_be64(im->p + 80) | get_be64(im->p + 88), 0);
+	assert_int_equal(get_be32(im->p + 96), 4);
+	assert_int_equal(get_be32(im->p + 100), 112);
+}
+
+void qdecode_done(struct qdecode *im)
+{
+	free(im->p);
+	free(im->refs);
+}
+
+static void packed_range(const struct qdecode *im, uint64_t entry, uint64_t *off, uint64_t *len)
+{
+	unsigned x = 62 - (im->bits - 8);
+
+	*off = entry & (((uint64_t)1 << x) - 1);
+	*len = ((entry >> x & (((uint64_t)1 << (im->bits - 8)) - 1)) + 1) * 512 - *off % 512;
+}
+
+static void inflate_cluster(const struct qdecode *im, uint64_t entry, uint8_t *out)
+{
+	z_stream z = { .next_out = out, .avail_out = (uInt)im->cluster };
+	uint64_t off, len;
+
+	packed_range(im, entry, &off, &len);
+	len = min_u64(len, im->len - off);
+	z.next_in = (uint8_t *)(uintptr_t)at(im, off, len);
+	z.avail_in = (uInt)len;
+	assert_int_equal(inflateInit2(&z, -12), Z_OK);	/* the window that QEMU's decoder has */
+	inflate(&z, Z_FINISH);
+	assert_int_equal(z.avail_out, 0);
+	inflateEnd(&z);
+}
+
+uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c)
+{
+	uint64_t l1;
+
+	if (c / im->l2_n >= t->l1_n)
+		return 0;
+	l1 = get_be64(at(im, t->l1_off + c / im->l2_n * 8, 8)) & 0x00fffffffffffe00;
+	return l1 ? get_be64(at(im, l1 + c % im->l2_n * 8, 8)) : 0;
+}
+
+void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8_t *out, uint64_t len, uint64_t off)
+{
+	CLEANUP(free_ptr) uint8_t *tmp = malloc(im->cluster);
+
+	for (uint64_t n; len > 0; off += n, out += n, len -= n) {
+		uint64_t entry = qdecode_entry(im, t, off / im->cluster);
+
+		n = min_u64(len, im->cluster - off % im->cluster);
+		memset(out, 0, n);
+		if (entry & (uint64_t)1 << 62) {
+			inflate_cluster(im, entry, tmp);
+			memcpy(out, tmp + off % im->cluster, n);
+		} else if (entry) {
+			assert_int_equal(entry & 1, 0);
+			memcpy(out, at(im, (entry & 0x00fffffffffffe00) + off % im->cluster, n), n);
+		}
+	}
+}
+
+static void count(struct qdecode *im, uint64_t off, uint64_t len)
+{
+	for (uint64_t c = off / im->cluster; len && c <= (off + len - 1) / im->cluster; c++) {
+		assert_true(c < im->nclusters);
+		im->refs[c]++;
+	}
+}
+
+static void count_tree(struct qdecode *im, const struct qdecode_table *t)
+{
+	uint64_t off, len;
+
+	assert_int_equal(t->l1_off % im->cluster, 0);
+	count(im, t->l1_off, t->l1_n * 8);
+	for (uint64_t i = 0; i < t->l1_n; i++) {
+		uint64_t l2 = get_be64(at(im, t->l1_off + i * 8, 8)) & 0x00fffffffffffe00;
+
+		if (!l2)
+			continue;
+		assert_int_equal(l2 % im->cluster, 0);
+		count(im, l2, im->cluster);
+		for (uint64_t k = 0; k < im->l2_n; k++) {
+			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+
+			if (entry & (uint64_t)1 << 62) {
+				packed_range(im, entry, &off, &len);
+				count(im, off, len);
+			} else if (entry) {
+				assert_int_equal((entry & 0x00fffffffffffe00) % im->cluster, 0);
+				count(im, entry & 0x00fffffffffffe00, im->cluster);
+			}
+		}
+	}
+}
+
+static void check_copied(const struct qdecode *im)
+{
+	const struct qdecode_table *t = &im->t[im->nsnap];
+
+	for (uint64_t i = 0; i < t->l1_n; i++) {
+		uint64_t l1 = get_be64(at(im, t->l1_off + i * 8, 8)), l2 = l1 & 0x00fffffffffffe00;
+
+		if (!l2)
+			continue;
+		assert_int_equal(l1 >> 63, im->refs[l2 / im->cluster] == 1);
+		for (uint64_t k = 0; k < im->l2_n; k++) {
+			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+
+			if (entry && !(entry & (uint64_t)1 << 62))
+				assert_int_equal(entry >> 63,
+						 im->refs[(entry & 0x00fffffffffffe00) / im->cluster] == 1);
+			else
+				assert_int_equal(entry >> 63, 0);
+		}
+	}
+}
+
+void qdecode_check(struct qdecode *im)
+{
+	uint64_t rt = get_be64(im->p + 48), rt_clusters = get_be32(im->p + 56), snaps = get_be64(im->p + 64);
+	uint64_t end = snaps, per_block = im->cluster / 2;
+
+	im->refs = calloc(im->nclusters, sizeof(*im->refs));
+	count(im, 0, im->cluster);
+	count(im, rt, rt_clusters * im->cluster);
+	for (uint64_t i = 0; i < rt_clusters * im->cluster / 8; i++)
+		if (get_be64(at(im, rt + i * 8, 8)))
+			count(im, get_be64(at(im, rt + i * 8, 8)), im->cluster);
+	for (uint32_t i = 0; i <= im->nsnap; i++)
+		count_tree(im, &im->t[i]);
+	for (uint32_t i = 0; i < im->nsnap; i++)
+		end = round_up((uint64_t)(im->snap[i] - im->p) + 64 + get_be16(im->snap[i] + 12) +
+				       get_be16(im->snap[i] + 14),
+			       8);
+	count(im, snaps, end - snaps);
+	for (uint64_t c = 0; c < im->nclusters; c++) {
+		uint64_t block = get_be64(at(im, rt + c / per_block * 8, 8));
+
+		assert_true(block != 0);
+		assert_int_equal(get_be16(at(im, block + c % per_block * 2, 2)), im->refs[c]);
+		assert_true(im->refs[c] > 0);	/* nothing leaked */
+	}
+	check_copied(im);
+}
