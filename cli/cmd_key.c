@@ -21,30 +21,71 @@ static const struct opt key_options[] = {
 	    "add, passwd: the new passphrase (default: asked for)"),
 	OPT(struct key_opts, new_key_file, 0, OPT_TEXT, "new-key-file", "FILE",
 	    "add, passwd: a key file instead of a passphrase"),
-	OPT(struct key_opts, force, 'f', OPT_FLAG, "force", NULL, "remove: also the last key, or the one in use"),
+	OPT(struct key_opts, force, 'f', OPT_FLAG, "force", NULL,
+	    "remove: also the last key, the one in use, or one without a record"),
 	{ .name = NULL },
 };
 
 static const char *const kinds[] = { "-", "passphrase", "keyfile", "recovery" };
 
-static json_t *slot_json(const struct slot_info *s, bool own)
-{
-	char hex[2 * SLOT_BYTES + 1], time[32];
-	json_t *o = json_object();
-
-	msg_json_set(&o, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
-	msg_json_set(&o, "label", msg_json_text(s->label));
-	msg_json_set(&o, "role", json_string(slot_role_name(s->role)));
-	msg_json_set(&o, "kind", json_string(kinds[s->kind]));
-	msg_json_set(&o, "created", json_string(clock_utc_text(s->time_ns, time)));
-	msg_json_set(&o, "removed", json_boolean(s->removed));
-	msg_json_set(&o, "in_use", json_boolean(own));
-	return o;
-}
-
 static bool is_own(struct opened *o, const struct slot_info *s)
 {
 	return !memcmp(repo_own_slot(o->repo)->b, s->id.b, SLOT_BYTES);
+}
+
+/* What there is to say of a slot: a stable word, what the table shows; and where an interrupted command or a loss shows, what
+ * that is, and what `kedge key remove` does about it (NULL: nothing that is wanted). */
+struct condition {
+	const char *word, *shown, *what, *removing;
+};
+
+static const struct condition *condition_of(struct opened *o, const struct slot_info *s)
+{
+	static const struct condition usual = { "usable", "", NULL, NULL }, own = { "in-use", "in use", NULL, NULL },
+				      gone = { "removed", "removed", NULL, NULL },
+		half = { "no-key", "opens nothing", "has no key object, as after an interrupted `kedge key add`", "removes it" },
+		going = { "removal-unfinished", "removed, not finished", "was removed, but for its key object", "finishes that" };
+
+	if (s->removed)
+		return s->present ? &going : &gone;
+	return !s->present ? &half : is_own(o, s) ? &own : &usual;
+}
+
+static const struct condition *condition_of_stray(const struct slot_stray *s)
+{
+	static const struct condition
+		foreign = { "foreign", "opens nothing", "is none of this repository, as after an interrupted init", "removes it" },
+		lost = { "no-record", "opens nothing", "has no record that can be read", NULL };
+
+	return s->foreign ? &foreign : &lost;
+}
+
+static json_t *slot_json(const struct slot_info *s, struct opened *o)
+{
+	char hex[2 * SLOT_BYTES + 1], time[32];
+	json_t *j = json_object();
+
+	msg_json_set(&j, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
+	msg_json_set(&j, "label", msg_json_text(s->label));
+	msg_json_set(&j, "role", json_string(slot_role_name(s->role)));
+	msg_json_set(&j, "kind", json_string(kinds[s->kind]));
+	msg_json_set(&j, "created", json_string(clock_utc_text(s->time_ns, time)));
+	msg_json_set(&j, "removed", json_boolean(s->removed));
+	msg_json_set(&j, "in_use", json_boolean(is_own(o, s)));
+	msg_json_set(&j, "state", json_string(condition_of(o, s)->word));
+	return j;
+}
+
+static json_t *stray_json(const struct slot_stray *s)
+{
+	char hex[2 * SLOT_BYTES + 1];
+	json_t *j = json_object();
+
+	msg_json_set(&j, "slot", json_string(text_hex(s->id.b, SLOT_BYTES, hex)));
+	msg_json_set(&j, "removed", json_false());
+	msg_json_set(&j, "in_use", json_false());
+	msg_json_set(&j, "state", json_string(condition_of_stray(s)->word));
+	return j;
 }
 
 static int list_json(struct opened *o, const struct slot_list *l, struct err *e)
@@ -52,31 +93,61 @@ static int list_json(struct opened *o, const struct slot_list *l, struct err *e)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < l->n; i++)
-		msg_json_push(&a, slot_json(&l->p[i], is_own(o, &l->p[i])));
+		msg_json_push(&a, slot_json(&l->p[i], o));
+	for (size_t i = 0; i < l->nstrays; i++)
+		msg_json_push(&a, stray_json(&l->stray[i]));
 	return msg_json(a, e);
 }
 
-static int list_text(struct opened *o, const struct slot_list *l, struct err *e)
+static int list_table(struct opened *o, const struct slot_list *l, struct table *t, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1], time[32], label[128];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < l->n; i++) {
+		const struct slot_info *s = &l->p[i];
+
+		if (s->removed && !s->present)
+			continue;
+		r = table_row(t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)),
+			      slot_role_name(s->role), kinds[s->kind], clock_local_text(s->time_ns, time),
+			      condition_of(o, s)->shown);
+	}
+	for (size_t i = 0; r == 0 && i < l->nstrays; i++)
+		r = table_row(t, e, text_hex(l->stray[i].id.b, SLOT_BYTES, hex), NULL, NULL, NULL, NULL,
+			      condition_of_stray(&l->stray[i])->shown);
+	return r;
+}
+
+static void advise(struct cli *c, const struct condition *of, const struct slot_id *id)
+{
+	char hex[2 * SLOT_BYTES + 1];
+
+	text_hex(id->b, SLOT_BYTES, hex);
+	if (of->what && of->removing)
+		msg_note(c, "key %s %s: `kedge key remove %s` %s", hex, of->what, hex, of->removing);
+	else if (of->what)
+		msg_note(c, "key %s %s: bring what is in the folder slots/%s back from a copy of the storage", hex, of->what, hex);
+}
+
+static int list_text(struct cli *c, struct opened *o, const struct slot_list *l, struct err *e)
 {
 	static const char *const head[] = { "SLOT", "LABEL", "ROLE", "OPENS WITH", "SINCE", "" };
 	struct table t;
-	int r = 0;
+	int r;
 
 	table_init(&t, 6, head);
-	for (size_t i = 0; r == 0 && i < l->n; i++) {
-		const struct slot_info *s = &l->p[i];
-		char hex[2 * SLOT_BYTES + 1], time[32], label[128];
-
-		if (s->removed)
-			continue;
-		r = table_row(&t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)),
-			      slot_role_name(s->role), kinds[s->kind], clock_local_text(s->time_ns, time),
-			      is_own(o, s) ? "in use" : "");
-	}
+	r = list_table(o, l, &t, e);
 	if (r == 0)
 		table_print(&t, 0, stdout);
 	table_done(&t);
-	return r < 0 ? r : msg_flush(e);
+	if (r == 0)
+		r = msg_flush(e);
+	for (size_t i = 0; r == 0 && i < l->n; i++)
+		advise(c, condition_of(o, &l->p[i]), &l->p[i].id);
+	for (size_t i = 0; r == 0 && i < l->nstrays; i++)
+		advise(c, condition_of_stray(&l->stray[i]), &l->stray[i].id);
+	return r;
 }
 
 static int key_list(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
@@ -86,7 +157,7 @@ static int key_list(struct cli *c, const struct key_opts *k, struct opened *o, s
 
 	(void)k;
 	if (r == 0)
-		r = c->g.json ? list_json(o, &l, e) : list_text(o, &l, e);
+		r = c->g.json ? list_json(o, &l, e) : list_text(c, o, &l, e);
 	slot_list_free(&l);
 	return r;
 }
@@ -130,8 +201,9 @@ static int key_add(struct cli *c, const struct key_opts *k, struct opened *o, st
 }
 
 /* A slot by the beginning of its id, or by its label. */
-static int find_slot(const struct slot_list *l, const char *text, struct slot_id *ret, struct err *e)
+static int find_slot(const struct slot_list *l, const char *text, struct slot_id *ret, bool *ret_stray, struct err *e)
 {
+	bool stray = false;
 	size_t found = 0;
 
 	for (size_t i = 0; i < l->n; i++) {
@@ -145,8 +217,19 @@ static int find_slot(const struct slot_list *l, const char *text, struct slot_id
 		found++;
 		*ret = s->id;
 	}
-	if (found == 1)
+	for (size_t i = 0; i < l->nstrays; i++) {
+		char hex[2 * SLOT_BYTES + 1];
+
+		if (strncmp(text_hex(l->stray[i].id.b, SLOT_BYTES, hex), text, strlen(text)))
+			continue;
+		found++;
+		stray = true;
+		*ret = l->stray[i].id;
+	}
+	if (found == 1) {
+		*ret_stray = stray;
 		return 0;
+	}
 	err_set(e, found ? ERR_INVALID : ERR_NOTFOUND, found ? "several keys fit %s" : "no key fits %s", text);
 	return err_hint(e, "kedge key list shows them; name one by its SLOT");
 }
@@ -155,14 +238,17 @@ static int key_remove(struct cli *c, const struct key_opts *k, struct opened *o,
 {
 	struct slot_list l = { 0 };
 	struct slot_id id;
+	bool stray = false;
 	int r = repo_slots(o->repo, &l, e);
 
 	if (r == 0)
-		r = find_slot(&l, c->args[1], &id, e);
+		r = find_slot(&l, c->args[1], &id, &stray, e);
 	if (r == 0)
 		r = repo_slot_remove(o->repo, &id, k->force, e);
 	slot_list_free(&l);
-	if (r == 0)
+	if (r == 0 && stray)
+		msg_note(c, "removed what was there of a key slot without a record");
+	else if (r == 0)
 		msg_note(c, "removed the key; whoever copied the storage before can still open that copy with it");
 	return r;
 }

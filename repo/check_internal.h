@@ -77,6 +77,12 @@ bool check_is_final(int code);
 
 /* check_objects.c: all but packs */
 MUST_CHECK int check_objects(struct check *c, struct err *e);
+/* check_slots.c: records and key objects, for check_objects at its end */
+MUST_CHECK int check_slots(struct check *c, struct err *e);
+/* Reports an object by the error that opening it gave; passes on what says something of this computer. */
+MUST_CHECK int check_unusable(struct check *c, const char *name, struct err *e);
+/* Something is there that a session of the slot has put. */
+bool check_slot_used(const struct check *c, const struct slot_id *slot);
 /* Compares an object's bytes with its name: ERR_CORRUPT. */
 MUST_CHECK int check_hash_of(struct check *c, const char *name, struct err *e);
 /* Whether a manifest, an index run of the session of that object is there. */

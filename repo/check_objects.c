@@ -1,6 +1,6 @@
 /*
- * check_objects.c - every object that is no pack, whole: its hash, its seal, who signed it, what it says; and what the
- * others show to be missing.
+ * check_objects.c - every object that is no pack and no key slot's, whole: its hash, its seal, who signed it, what it says;
+ * and what the others show to be missing.
  *
  * Sessions tie the objects of a run together, so they tell of which VM a damaged manifest was, and that a backup or
  * an index run is gone.  What is written later is listed earlier: an end marker follows a manifest, which follows its
@@ -16,8 +16,6 @@
 #include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
-
-#define ADDING_NS ((int64_t)3600 * 1000000000)	/* `key add` is not thought to take longer */
 
 enum { HAS_SESSION = 1, HAS_MANIFEST = 2, HAS_RUN = 4, HAS_OTHER = 8, HAS_DONE = 16, IS_BACKUP = 32 };
 
@@ -94,41 +92,19 @@ bool check_has_run(const struct check *c, const char *name)
 	return s && (s->has & HAS_RUN);
 }
 
+bool check_slot_used(const struct check *c, const struct slot_id *slot)
+{
+	for (size_t i = 0; i < c->sessions.p.n; i++)
+		if (slot_eq(&c->sessions.p.p[i].slot, slot))
+			return true;
+	return false;
+}
+
 /* --- each by itself ----------------------------------------------------------------------------------------------- */
 
 int check_hash_of(struct check *c, const char *name, struct err *e)
 {
 	return object_compare_hash(c->r, name, c->cancel, e);
-}
-
-static int open_key(struct check *c, const char *name, struct err *e)
-{
-	CLEANUP(free_ptr) uint8_t *p = NULL;
-	struct object_name n;
-	struct key_header h;
-	size_t len;
-
-	if (check_hash_of(c, name, e) < 0 || store_get(repo_store(c->r), name, KEY_OBJECT_MAX, &p, &len, e) < 0 ||
-	    key_object_parse(p, len, &h, e) < 0)
-		return e->code;
-	if (!object_name_parse(name, &n) || !slot_eq(&h.slot, &n.slot))
-		return err_set(e, ERR_CORRUPT, "it is the key of another slot than its name says");
-	return 0;
-}
-
-static int open_record(struct check *c, const char *name, struct err *e)
-{
-	CLEANUP(free_ptr) uint8_t *payload = NULL;
-	struct slot_info s = { 0 };
-	struct object_name n;
-	bool same;
-	size_t len;
-
-	if (object_get(c->r, name, &payload, &len, NULL, e) < 0 || slot_record_decode(payload, len, &s, e) < 0)
-		return e->code;
-	same = object_name_parse(name, &n) && slot_eq(&n.slot, &s.id);
-	slot_info_done(&s);
-	return same ? 0 : err_set(e, ERR_CORRUPT, "it is the record of another slot than its name says");
 }
 
 /* What an object of a protocol type tells about its session goes to the marks. */
@@ -151,10 +127,6 @@ static int open_object(struct check *c, enum object_type type, const char *name,
 		       struct err *e)
 {
 	switch (type) {
-	case OBJECT_KEY:
-		return open_key(c, name, e);
-	case OBJECT_SLOT:
-		return open_record(c, name, e);
 	case OBJECT_MANIFEST: {
 		enum manifest_standing s = protocol_standing(c->view, name, false);
 
@@ -169,7 +141,7 @@ static int open_object(struct check *c, enum object_type type, const char *name,
 
 /* Who may not sign this, or signs in a way that this version does not know, has added something: nothing is lost by
  * that. */
-static int report(struct check *c, const char *name, struct err *e)
+int check_unusable(struct check *c, const char *name, struct err *e)
 {
 	char text[ERR_CTX_BYTES + ERR_CAUSE_BYTES];
 	bool foreign = e->code == ERR_AUTH || e->code == ERR_UNSUPPORTED;
@@ -220,7 +192,7 @@ static int check_type(struct check *c, enum object_type type, struct check_sessi
 		if (rc == 0 && mark_of(type) && object_name_parse(names.p[i], &n))
 			rc = add_mark(marks, &n, mark_of(type), NULL, e);
 		if (rc == 0 && open_object(c, type, names.p[i], marks, e) < 0)
-			rc = report(c, names.p[i], e);
+			rc = check_unusable(c, names.p[i], e);
 	}
 	name_list_free(&names);
 	return rc;
@@ -278,83 +250,13 @@ static int judge_session(struct check *c, const struct check_session *s, struct 
 	return check_report(c, &f, e);
 }
 
-/*
- * Slots and their key objects belong together.  A record is stored first: one that was never used may be what an
- * interrupted `key add` left, or, while it is young, one that is at it now.
- */
-static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)
-{
-	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
-	bool used = s->kind == SECRET_RECOVERY;
-
-	for (size_t i = 0; i < c->sessions.p.n && !used; i++)
-		used = slot_eq(&c->sessions.p.p[i].slot, &s->id);
-	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
-	return check_find(c, used ? CHECK_DAMAGE : clock_wall_ns() - s->time_ns < ADDING_NS ? CHECK_INFO : CHECK_WARNING,
-			  "key-missing", name, e,
-			  "key slot \"%s\" has no key object, so its secret opens nothing%s", s->label ? s->label : "",
-			  used ? "" : "; an interrupted `kedge key add` leaves that, too");
-}
-
-static const struct slot_info *find_slot(const struct slot_list *l, const struct slot_id *id)
-{
-	for (size_t i = 0; i < l->n; i++)
-		if (slot_eq(&l->p[i].id, id))
-			return &l->p[i];
-	return NULL;
-}
-
-static bool lacks_key(const struct slot_info *s) { return s && !s->removed && !s->present; }
-
-/* Records and key objects are not read at one moment, and others add and remove slots: what seems to be without a key
- * is looked at once more. */
-static int judge_slots(struct check *c, const struct slot_list *l, struct err *e)
-{
-	struct slot_list again = { 0 };
-	bool looked = false;
-	int rc = 0;
-
-	for (size_t i = 0; i < l->n && rc == 0; i++) {
-		if (!lacks_key(&l->p[i]))
-			continue;
-		if (!looked)
-			rc = repo_slots(c->r, &again, e);
-		looked = true;
-		if (rc == 0 && lacks_key(find_slot(&again, &l->p[i].id)))
-			rc = judge_slot(c, &l->p[i], e);
-	}
-	slot_list_free(&again);
-	return rc;
-}
-
-static int check_slots(struct check *c, struct err *e)
-{
-	struct slot_list l = { 0 };
-	struct name_list keys;
-	struct object_name n;
-	int rc;
-
-	if (object_list(c->r, OBJECT_KEY, &keys, e) < 0)
-		return e->code;
-	rc = repo_slots(c->r, &l, e);
-	if (rc == 0)
-		rc = judge_slots(c, &l, e);
-	for (size_t i = 0; i < keys.n && rc == 0; i++)
-		if (object_name_parse(keys.p[i], &n) && !find_slot(&l, &n.slot))
-			rc = check_find(c, CHECK_DAMAGE, "slot-record-missing", keys.p[i], e,
-					"there is no record of its slot: it opens nothing");
-	slot_list_free(&l);
-	name_list_free(&keys);
-	return rc;
-}
-
 int check_objects(struct check *c, struct err *e)
 {
 	/* end markers before manifests and runs, sessions last; the order of the others does not matter */
 	static const uint8_t types[] = { OBJECT_END, OBJECT_RENEWAL, OBJECT_MANIFEST, OBJECT_RUN_TAIL, OBJECT_READING,
 					 OBJECT_COLLECTOR, OBJECT_EPOCH, OBJECT_EVICTION, OBJECT_SWEEP, OBJECT_DOOMED,
 					 OBJECT_TOMBSTONE, OBJECT_RESTORE, OBJECT_EXTENSION, OBJECT_CATALOGUE,
-					 OBJECT_PARITY, OBJECT_LIKENESS, OBJECT_SESSION, OBJECT_KEY, OBJECT_SLOT };
+					 OBJECT_PARITY, OBJECT_LIKENESS, OBJECT_SESSION };
 
 	for (size_t i = 0; i < sizeof(types); i++)
 		if (check_type(c, types[i], &c->sessions, e) < 0)

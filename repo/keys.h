@@ -48,9 +48,17 @@ struct slot_info {
 	int64_t time_ns;
 };
 
+/* Objects below the name of a slot of which there is no record that counts. */
+struct slot_stray {
+	struct slot_id id;
+	bool foreign;		/* of no use to this repository, ever: an interrupted init leaves that */
+};
+
 struct slot_list {
 	struct slot_info *p;
 	size_t n;
+	struct slot_stray *stray;
+	size_t nstrays;
 };
 void slot_list_free(struct slot_list *l);
 
@@ -63,14 +71,15 @@ struct slot_new_opts {
 	uint32_t argon_passes, argon_kib;	/* 0 = defaults (3, 65536) */
 };
 
-/* Slots known to the repository, removed ones included. */
+/* Slots known to the repository, removed ones included; and strays. */
 MUST_CHECK int repo_slots(struct repo *r, struct slot_list *ret, struct err *e);
 /* Adds a slot that opens with secret.  Needs a full key.  Record first, then key object: a crash leaves no unsigned
  * slot. */
 MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
 			     struct slot_id *ret, struct err *e);
 /* Removes a slot's key object and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot other
- * than recovery, unless force; refuses the slot in use unless force. */
+ * than recovery, unless force; refuses the slot in use unless force.  Of a stray it removes what is there: all of a foreign
+ * one, else the key object, and that only with force.  What an interrupted call left the next one finishes. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Gives the slot in use another secret: new key object stored, then the old one removed. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);

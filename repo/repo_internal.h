@@ -94,6 +94,8 @@ MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info
 void slot_info_done(struct slot_info *s);
 /* True when the slot may commit manifests of the VM. */
 bool slot_may_write(const struct slot_info *s, const char *vm);
+const struct slot_info *slot_list_find(const struct slot_list *l, const struct slot_id *id);	/* NULL: none */
+const struct slot_stray *slot_list_stray(const struct slot_list *l, const struct slot_id *id);	/* NULL: none */
 /* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until
  * repo_close). */
 MUST_CHECK int slots_load(struct repo *r, struct err *e);

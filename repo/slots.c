@@ -30,7 +30,24 @@ void slot_list_free(struct slot_list *l)
 	for (size_t i = 0; i < l->n; i++)
 		slot_info_done(&l->p[i]);
 	free(l->p);
+	free(l->stray);
 	*l = (struct slot_list){ 0 };
+}
+
+const struct slot_info *slot_list_find(const struct slot_list *l, const struct slot_id *id)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (slot_eq(&l->p[i].id, id))
+			return &l->p[i];
+	return NULL;
+}
+
+const struct slot_stray *slot_list_stray(const struct slot_list *l, const struct slot_id *id)
+{
+	for (size_t i = 0; i < l->nstrays; i++)
+		if (slot_eq(&l->stray[i].id, id))
+			return &l->stray[i];
+	return NULL;
 }
 
 bool slot_may_write(const struct slot_info *s, const char *vm)
@@ -167,6 +184,56 @@ static int keep_newest(struct slot_list *l, struct slot_info *s, struct err *e)
 	return 0;
 }
 
+/* Its bytes are what its name promises, and this repository's keys did not seal them. */
+static int is_foreign_record(struct repo *r, const char *name, bool *ret, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *payload = NULL;
+	size_t len;
+	int rc = object_compare_hash(r, name, r->cancel, e);
+	bool whole = rc == 0;
+
+	if (whole)
+		rc = object_get(r, name, &payload, &len, NULL, e);
+	if (rc < 0 && rc != ERR_CORRUPT && rc != ERR_AUTH && rc != ERR_UNSUPPORTED && rc != ERR_NOTFOUND)
+		return rc;
+	err_clear(e);
+	*ret = rc == ERR_NOTFOUND || (whole && rc == ERR_CORRUPT);	/* what is gone meanwhile is no obstacle */
+	return 0;
+}
+
+/* Records are read again and again; that they are foreign is said when they are read first. */
+static bool told_foreign(struct repo *r)
+{
+	bool told;
+
+	pthread_mutex_lock(&r->lock);
+	told = r->slots_loaded > 0;
+	pthread_mutex_unlock(&r->lock);
+	return told;
+}
+
+/* What is wrong with a record, and what to do about it. */
+static int ignore_record(struct repo *r, const char *name, struct err *e)
+{
+	char slot[2 * SLOT_BYTES + 1];
+	struct err why = ERR_INIT;
+	struct object_name n;
+	bool foreign = false;
+
+	if (e->code == ERR_CORRUPT && is_foreign_record(r, name, &foreign, &why) < 0) {
+		*e = why;
+		return e->code;
+	}
+	if (foreign && told_foreign(r))
+		return 0;
+	if (foreign && object_name_parse(name, &n))
+		repo_notice(r, "%s: key slot record ignored: it is of another repository, as an interrupted init leaves "
+			       "it; `kedge key remove %s` takes it away if so", name, text_hex(n.slot.b, SLOT_BYTES, slot));
+	else
+		repo_notice_err(r, e, "key slot record ignored");
+	return 0;
+}
+
 /* One record; what must not count is reported and left out. */
 static int read_record(struct repo *r, const char *name, struct slot_list *l, struct err *e)
 {
@@ -189,11 +256,12 @@ static int read_record(struct repo *r, const char *name, struct slot_list *l, st
 	if (rc == 0)
 		return keep_newest(l, &s, e);
 	if (rc == ERR_CORRUPT || rc == ERR_AUTH || rc == ERR_UNSUPPORTED)
-		repo_notice_err(r, e, "key slot record ignored");
-	else if (rc != ERR_NOTFOUND)	/* it may be removed while we list */
-		return rc;
-	err_clear(e);
-	return 0;
+		rc = ignore_record(r, name, e);
+	else if (rc == ERR_NOTFOUND)	/* it may be removed while we list */
+		rc = 0;
+	if (rc == 0)
+		err_clear(e);
+	return rc;
 }
 
 static int read_records(struct repo *r, struct slot_list *ret, struct err *e)
@@ -270,6 +338,8 @@ int slots_load(struct repo *r, struct err *e)
 	return rc;
 }
 
+/* --- which there are ---------------------------------------------------------------------------------------------- */
+
 /* Which slots have a key object. */
 static int mark_present(struct repo *r, struct slot_list *l, struct err *e)
 {
@@ -286,16 +356,104 @@ static int mark_present(struct repo *r, struct slot_list *l, struct err *e)
 	return 0;
 }
 
+/* All key objects of a repository have its cipher id: one that has another belongs to another. */
+static int is_foreign_key(struct repo *r, const char *name, bool *ret, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *p = NULL;
+	struct key_header h;
+	size_t len;
+	int rc = object_compare_hash(r, name, r->cancel, e);
+
+	if (rc == 0)
+		rc = store_get(r->store, name, KEY_OBJECT_MAX, &p, &len, e);
+	if (rc == 0)
+		rc = key_object_parse(p, len, &h, e);
+	/* what is gone meanwhile is no obstacle */
+	*ret = rc == ERR_NOTFOUND || (rc == 0 && memcmp(h.cipher_id, r->cfg.cipher_id, CIPHER_ID_BYTES) != 0);
+	if (rc != 0 && rc != ERR_CORRUPT && rc != ERR_UNSUPPORTED && rc != ERR_NOTFOUND)
+		return rc;
+	err_clear(e);
+	return 0;
+}
+
+/* All of a type below the slot's name are another repository's; *ret stays as it is when there are none. */
+static int all_foreign(struct repo *r, enum object_type type, const struct slot_id *id, bool *ret, struct err *e)
+{
+	struct name_list l;
+	bool one;
+	int rc = 0;
+
+	if (object_list_of(r, type, id, NULL, &l, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < l.n && rc == 0 && *ret; i++) {
+		one = false;
+		if (type == OBJECT_KEY)
+			rc = is_foreign_key(r, l.p[i], &one, e);
+		else if (type == OBJECT_SLOT)
+			rc = is_foreign_record(r, l.p[i], &one, e);
+		*ret = one;
+	}
+	name_list_free(&l);
+	return rc;
+}
+
+/*
+ * Nothing that opens here, or was ever used: the slot of an init that never stored its config.  Damage does not look
+ * like that: a hash is wrong then, or there are things that the slot signed.
+ */
+static int judge_stray(struct repo *r, struct slot_stray *s, struct err *e)
+{
+	s->foreign = true;
+	for (int type = OBJECT_KEY; type < OBJECT_TYPE_END && s->foreign; type++)
+		if (object_prefix((enum object_type)type) && all_foreign(r, (enum object_type)type, &s->id, &s->foreign, e) < 0)
+			return e->code;
+	return 0;
+}
+
+/* The slots of these objects of which there is no record. */
+static int add_strays(struct repo *r, const struct name_list *names, struct slot_list *l, struct err *e)
+{
+	struct object_name n;
+	struct slot_stray *p;
+
+	for (size_t i = 0; i < names->n; i++) {
+		if (!object_name_parse(names->p[i], &n) || slot_list_find(l, &n.slot) || slot_list_stray(l, &n.slot))
+			continue;
+		p = reallocarray(l->stray, l->nstrays + 1, sizeof(*p));
+		if (!p)
+			return err_set(e, ERR_NOMEM, "no memory for %zu key slots", l->nstrays + 1);
+		l->stray = p;
+		p[l->nstrays] = (struct slot_stray){ .id = n.slot };
+		if (judge_stray(r, &p[l->nstrays++], e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+/* A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has one
+ * after them. */
 int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
 {
+	struct name_list keys = { 0 }, records = { 0 };
 	struct slot_list l = { 0 };
+	int rc;
 
-	if (read_records(r, &l, e) < 0)
-		return e->code;
-	if (mark_present(r, &l, e) < 0) {
+	rc = object_list(r, OBJECT_KEY, &keys, e);
+	if (rc == 0)
+		rc = object_list(r, OBJECT_SLOT, &records, e);
+	if (rc == 0)
+		rc = read_records(r, &l, e);
+	if (rc == 0)
+		rc = mark_present(r, &l, e);
+	if (rc == 0)
+		rc = add_strays(r, &keys, &l, e);
+	if (rc == 0)
+		rc = add_strays(r, &records, &l, e);
+	name_list_free(&keys);
+	name_list_free(&records);
+	if (rc < 0)
 		slot_list_free(&l);
-		return e->code;
-	}
-	*ret = l;
-	return 0;
+	else
+		*ret = l;
+	return rc;
 }

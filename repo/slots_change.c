@@ -178,55 +178,79 @@ static int check_removal(const struct repo *r, const struct slot_list *l, const 
 	return 0;
 }
 
-static int remove_keys_of(struct repo *r, const struct slot_id *id, const char *but, struct err *e)
+static int remove_objects_of(struct repo *r, enum object_type type, const struct slot_id *id, const char *but,
+			     struct err *e)
 {
-	struct name_list keys;
+	struct name_list l;
 	int rc = 0;
 
-	if (object_list_of(r, OBJECT_KEY, id, NULL, &keys, e) < 0)
+	if (object_list_of(r, type, id, NULL, &l, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < keys.n && rc == 0; i++) {
-		if (but && !strcmp(keys.p[i], but))
+	for (size_t i = 0; i < l.n && rc == 0; i++) {
+		if (but && !strcmp(l.p[i], but))
 			continue;
-		rc = store_remove(r->store, keys.p[i], e);
+		rc = store_remove(r->store, l.p[i], e);
 		if (rc == ERR_NOTFOUND) {
 			err_clear(e);
 			rc = 0;
 		}
 	}
-	name_list_free(&keys);
+	name_list_free(&l);
 	/* what is not listed any more may have been removed by a run that died before that was durable */
-	return rc < 0 ? rc : object_sync(r, OBJECT_KEY, id, NULL, e);
+	return rc < 0 ? rc : object_sync(r, type, id, NULL, e);
+}
+
+static int remove_stray(struct repo *r, const struct slot_stray *s, bool force, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1];
+
+	if (s->foreign)		/* the record last: it is what is complained about */
+		return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e) < 0 ||
+		       remove_objects_of(r, OBJECT_SLOT, &s->id, NULL, e) < 0 ? e->code : 0;
+	if (force)
+		return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e);
+	err_set(e, ERR_INVALID, "the record of key slot %s is missing or damaged", text_hex(s->id.b, SLOT_BYTES, hex));
+	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force removes the "
+			   "key object, and the slot never opens again", hex);
+}
+
+/* Record first, then key objects: a slot whose key object stays is marked as removed, and does not open. */
+static int remove_slot(struct repo *r, struct slot_info *s, struct err *e)
+{
+	if (!s->removed) {	/* else an earlier removal was interrupted: only the key object is left to go */
+		s->removed = true;
+		s->serial++;
+		s->time_ns = clock_wall_ns();
+		if (put_record(r, s, e) < 0)
+			return e->code;
+	} else if (object_sync(r, OBJECT_SLOT, &s->id, NULL, e) < 0) {
+		return e->code;
+	}
+	return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e);
 }
 
 int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e)
 {
 	char hex[2 * SLOT_BYTES + 1];
+	const struct slot_stray *stray;
+	const struct slot_info *found;
 	struct slot_list l = { 0 };
-	struct slot_info *s = NULL;
 	int rc = need_full(r, "removing a key slot", e);
 
 	if (rc == 0)
 		rc = repo_slots(r, &l, e);
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < l.n && !s; i++)
-		if (slot_eq(&l.p[i].id, id))
-			s = &l.p[i];
-	if (!s)
+	found = slot_list_find(&l, id);
+	stray = slot_list_stray(&l, id);
+	if (found)
+		rc = check_removal(r, &l, found, force, e);
+	if (rc == 0 && found)
+		rc = remove_slot(r, &l.p[found - l.p], e);
+	else if (stray)
+		rc = remove_stray(r, stray, force, e);
+	else if (!found)
 		rc = err_set(e, ERR_NOTFOUND, "there is no key slot %s", text_hex(id->b, SLOT_BYTES, hex));
-	else
-		rc = check_removal(r, &l, s, force, e);
-	if (rc == 0 && !s->removed) {	/* else an earlier removal was interrupted: only the key object is left to go */
-		s->removed = true;
-		s->serial++;
-		s->time_ns = clock_wall_ns();
-		rc = put_record(r, s, e);
-	} else if (rc == 0) {
-		rc = object_sync(r, OBJECT_SLOT, id, NULL, e);
-	}
-	if (rc == 0)
-		rc = remove_keys_of(r, id, NULL, e);
 	if (rc == 0)
 		rc = slots_load(r, e);
 	slot_list_free(&l);
@@ -257,7 +281,7 @@ int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
 
 	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_kind(r, secret, e) < 0 ||
 	    put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e) < 0 ||
-	    remove_keys_of(r, &r->own, name, e) < 0)
+	    remove_objects_of(r, OBJECT_KEY, &r->own, name, e) < 0)
 		return e->code;
 	memcpy(r->key_name, name, sizeof(name));
 	return slots_load(r, e);

@@ -1,0 +1,327 @@
+/* Key slots when commands are interrupted: after each storage operation of init, add and remove. */
+#include "tests/test.h"
+
+#include "base/text.h"
+#include "repo/check.h"
+#include "repo/repo_internal.h"
+#include "tests/support/repo.h"
+#include "transport/store.h"
+
+/* A store whose user dies: from the nth change on nothing works. */
+struct mortal {
+	struct store *s;
+	unsigned changes, dies_at;	/* 0 = never */
+};
+
+static int mortal_hook(void *opaque, const struct store_fault_call *c, struct err *e)
+{
+	struct mortal *m = opaque;
+	bool change = !strcmp(c->op, "put") || !strcmp(c->op, "remove");
+
+	if (c->when == STORE_FAULT_AFTER)
+		return 0;
+	if (change)
+		m->changes++;
+	if (m->dies_at && m->changes >= m->dies_at)
+		return err_set(e, ERR_IO, "dead");
+	return 0;
+}
+
+static void mortal_new(struct mortal *m)
+{
+	struct err e = ERR_INIT;
+	struct store *mem;
+
+	*m = (struct mortal){ 0 };
+	assert_ok(store_mem_new(&mem, &e), &e);
+	assert_ok(store_fault_new(mem, mortal_hook, m, &m->s, &e), &e);
+}
+
+static void lives_until(struct mortal *m, unsigned change)
+{
+	m->changes = 0;
+	m->dies_at = change;
+}
+
+static struct secret *key_file(char first)
+{
+	uint8_t bytes[32] = { (uint8_t)first };
+	struct secret *s = NULL;
+	struct err e = ERR_INIT;
+
+	assert_ok(secret_new(SECRET_KEYFILE, bytes, sizeof(bytes), &s, &e), &e);
+	return s;
+}
+
+static int init(struct mortal *m, struct err *e)
+{
+	struct secret *s = key_file('k'), *recovery = NULL;
+	int rc = repo_init(m->s, s, &(struct repo_init_opts){ 0 }, &recovery, e);
+
+	secret_free(recovery);
+	secret_free(s);
+	return rc;
+}
+
+static int open_as(struct store *store, char key, struct repo **ret, struct err *e)
+{
+	struct secret *s = key_file(key);
+	int rc;
+
+	*ret = NULL;
+	rc = repo_open(store, s, &(struct repo_open_opts){ 0 }, ret, e);
+	secret_free(s);
+	return rc;
+}
+
+static bool opens(struct store *store, char key)
+{
+	struct err e = ERR_INIT;
+	struct repo *r = NULL;
+	int rc = open_as(store, key, &r, &e);
+
+	repo_close(r);
+	return rc == 0;
+}
+
+struct found {
+	unsigned by_severity[3];
+	char what[200];		/* each with a space behind */
+};
+
+static int take(void *opaque, const struct check_finding *f, struct err *e)
+{
+	struct found *o = opaque;
+	size_t n = strlen(o->what);
+
+	(void)e;
+	o->by_severity[f->severity]++;
+	snprintf(o->what + n, sizeof(o->what) - n, "%s ", f->what);
+	return 0;
+}
+
+static struct found check(struct repo *r)
+{
+	struct check_result res;
+	struct found f = { 0 };
+	struct err e = ERR_INIT;
+
+	assert_ok(repo_check(r, &(struct check_opts){ .threads = 1 }, take, &f, &res, &e), &e);
+	if (f.by_severity[CHECK_DAMAGE])
+		fail_msg("damage: %s", f.what);
+	return f;
+}
+
+static void assert_nothing_found(struct repo *r)
+{
+	struct found f = check(r);
+
+	assert_string_equal(f.what, "");
+}
+
+static size_t count(struct repo *r, enum object_type type)
+{
+	struct err e = ERR_INIT;
+	struct name_list l;
+	size_t n;
+
+	assert_ok(object_list(r, type, &l, &e), &e);
+	n = l.n;
+	name_list_free(&l);
+	return n;
+}
+
+/* What two dead inits left is no damage; it is named, and can be removed by the name. */
+static size_t clear_strays(struct repo *r)
+{
+	struct found f = check(r);
+	struct err e = ERR_INIT;
+	struct slot_list l;
+	size_t n;
+
+	assert_ok(repo_slots(r, &l, &e), &e);
+	assert_int_equal(l.n, 2);
+	n = l.nstrays;
+	assert_int_equal(f.by_severity[CHECK_WARNING], n);
+	for (size_t i = 0; i < n; i++) {
+		assert_true(l.stray[i].foreign);
+		assert_ok(repo_slot_remove(r, &l.stray[i].id, false, &e), &e);
+	}
+	slot_list_free(&l);
+	assert_int_equal(count(r, OBJECT_KEY), 2);
+	assert_int_equal(count(r, OBJECT_SLOT), 2);
+	return n;
+}
+
+static void test_init__dies_twice(void **state)
+{
+	size_t strays = 0;
+
+	(void)state;
+	for (unsigned first = 1; first <= 6; first++)
+		for (unsigned second = 1; second <= 12; second++) {
+			struct err e = ERR_INIT;
+			struct repo *r = NULL;
+			struct mortal m;
+			int rc;
+
+			mortal_new(&m);
+			lives_until(&m, first);
+			rc = init(&m, &e);
+			assert_true(rc == 0 || rc == ERR_IO);
+			lives_until(&m, second);
+			rc = init(&m, &e);
+			assert_true(rc == 0 || rc == ERR_IO || rc == ERR_EXISTS);
+			lives_until(&m, 0);
+			if (!opens(m.s, 'k'))
+				assert_ok(init(&m, &e), &e);
+			assert_ok(open_as(m.s, 'k', &r, &e), &e);
+			strays += clear_strays(r);
+			assert_nothing_found(r);
+			repo_close(r);
+			store_close(m.s);
+		}
+	assert_true(strays > 0);
+}
+
+static int add(struct repo *r, char key, struct slot_id *ret, struct err *e)
+{
+	struct slot_new_opts o = { .label = "spare", .role = ROLE_FULL, .trusted = true };
+	struct secret *s = key_file(key);
+	int rc = repo_slot_add(r, s, &o, ret, e);
+
+	secret_free(s);
+	return rc;
+}
+
+static const struct slot_info *without_key(const struct slot_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!l->p[i].present && !l->p[i].removed)
+			return &l->p[i];
+	return NULL;
+}
+
+static void remove_half(struct repo *r)
+{
+	struct err e = ERR_INIT;
+	struct slot_list l;
+
+	assert_ok(repo_slots(r, &l, &e), &e);
+	assert_int_equal(l.nstrays, 0);
+	if (without_key(&l)) {
+		struct found f = check(r);
+
+		assert_string_equal(f.what, "key-missing ");
+		assert_int_equal(f.by_severity[CHECK_INFO], 1);
+		assert_ok(repo_slot_remove(r, &without_key(&l)->id, false, &e), &e);
+	}
+	slot_list_free(&l);
+}
+
+/* What is left of an interrupted addition is seen and can be removed; the next addition succeeds. */
+static void test_add__dies(void **state)
+{
+	unsigned died = 0;
+
+	(void)state;
+	for (unsigned at = 1; at <= 4; at++) {
+		struct err e = ERR_INIT;
+		struct repo *r = NULL;
+		struct slot_id id;
+		struct mortal m;
+
+		mortal_new(&m);
+		assert_ok(init(&m, &e), &e);
+		assert_ok(open_as(m.s, 'k', &r, &e), &e);
+		lives_until(&m, at);
+		died += add(r, 's', &id, &e) < 0;
+		lives_until(&m, 0);
+		err_clear(&e);
+		assert_int_equal(opens(m.s, 's'), at > 2);
+		assert_ok(add(r, 's', &id, &e), &e);
+		assert_true(opens(m.s, 's'));
+		remove_half(r);
+		assert_nothing_found(r);
+		repo_close(r);
+		store_close(m.s);
+	}
+	assert_int_equal(died, 2);
+}
+
+static void test_remove__dies(void **state)
+{
+	unsigned died = 0, unfinished = 0;
+
+	(void)state;
+	for (unsigned at = 1; at <= 6; at++) {
+		struct err e = ERR_INIT;
+		struct repo *r = NULL;
+		struct slot_id id;
+		struct mortal m;
+		struct found f;
+
+		mortal_new(&m);
+		assert_ok(init(&m, &e), &e);
+		assert_ok(open_as(m.s, 'k', &r, &e), &e);
+		assert_ok(add(r, 's', &id, &e), &e);
+		lives_until(&m, at);
+		died += repo_slot_remove(r, &id, false, &e) < 0;
+		lives_until(&m, 0);
+		err_clear(&e);
+		f = check(r);
+		unfinished += strstr(f.what, "key-removal-unfinished ") != NULL;
+		assert_int_equal(f.by_severity[CHECK_WARNING], 0);	/* it is young */
+		assert_ok(repo_slot_remove(r, &id, false, &e), &e);
+		assert_false(opens(m.s, 's'));
+		assert_nothing_found(r);
+		assert_int_equal(count(r, OBJECT_KEY), 2);
+		repo_close(r);
+		store_close(m.s);
+	}
+	assert_true(died >= 2);
+	assert_true(unfinished > 0);
+}
+
+/* A slot whose record is lost is not taken for a leftover: it is damage, and its key object goes by force only. */
+static void test_stray__of_this_repository(void **state)
+{
+	struct check_result res;
+	struct found f = { 0 };
+	struct err e = ERR_INIT;
+	struct name_list l;
+	struct repo *r = NULL;
+	struct slot_id id;
+	struct mortal m;
+
+	(void)state;
+	mortal_new(&m);
+	assert_ok(init(&m, &e), &e);
+	assert_ok(open_as(m.s, 'k', &r, &e), &e);
+	assert_ok(add(r, 's', &id, &e), &e);
+	assert_ok(object_list_of(r, OBJECT_SLOT, &id, NULL, &l, &e), &e);
+	assert_ok(store_remove(m.s, l.p[0], &e), &e);
+	name_list_free(&l);
+	assert_ok(repo_check(r, &(struct check_opts){ .threads = 1 }, take, &f, &res, &e), &e);
+	assert_string_equal(f.what, "slot-record-missing ");
+	assert_int_equal(f.by_severity[CHECK_DAMAGE], 1);
+	assert_int_equal(repo_slot_remove(r, &id, false, &e), ERR_INVALID);
+	assert_has(e.hint, "--force");
+	err_clear(&e);
+	assert_ok(repo_slot_remove(r, &id, true, &e), &e);
+	assert_nothing_found(r);
+	repo_close(r);
+	store_close(m.s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_init__dies_twice),
+		cmocka_unit_test(test_add__dies),
+		cmocka_unit_test(test_remove__dies),
+		cmocka_unit_test(test_stray__of_this_repository),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
