@@ -100,6 +100,9 @@ static json_t *disks_json(const struct manifest *m)
 		msg_json_set(&o, "bytes_read", msg_json_u64(d->bytes_read));
 		msg_json_set(&o, "bytes_unchanged", msg_json_u64(d->bytes_unchanged));
 		msg_json_set(&o, "bytes_audited", msg_json_u64(d->bytes_audited));
+		msg_json_set(&o, "uuid", msg_json_text(d->uuid));
+		msg_json_set(&o, "modify_uuid", msg_json_text(d->modify_uuid));
+		msg_json_set(&o, "content_id", msg_json_text(d->content_id));
 		msg_json_set(&o, "features", texts_json(d->features.p, d->features.n));
 		msg_json_set(&o, "dropped", texts_json(d->dropped.p, d->dropped.n));
 		msg_json_set(&o, "layers", layers_json(d));

@@ -1,7 +1,7 @@
 /*
  * cmd_dump.c - the guest content of an image's state as a plain stream of bytes or a sparse file.
  *
- * The map is walked in order; pieces with data are read by worker threads (which decompress) and come back in order;
+ * Or, with -O, as a fresh image of any format.  The map is walked in order; pieces with data are read by worker threads (which decompress) and come back in order;
  * zeros travel as lengths.
  */
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include "base/workers.h"
 #include "cli/image_args.h"
 #include "cli/msg.h"
+#include "cli/writer_args.h"
 
 #define PIECE_BYTES MIB
 #define ZERO_MIN_BYTES (64 * KIB)	/* shorter zeros are read along with the data around them */
@@ -30,6 +31,7 @@
 
 struct dump_opts {
 	struct image_args image;
+	struct writer_args writer;
 	const char *state, *output, *sink;
 };
 
@@ -52,6 +54,7 @@ struct piece {
 
 /* Where the bytes go: one of a file that is being made, a stream, or nowhere. */
 struct target {
+	struct image_writer *writer;	/* NULL = none */
 	struct fs_atomic file;	/* file.fd -1 = none */
 	int stream;		/* -1 = none */
 	bool own_stream;
@@ -60,6 +63,7 @@ struct target {
 
 static void target_done(struct target *t)
 {
+	writer_abort(t->writer);
 	fs_atomic_done(&t->file);
 	if (t->own_stream)
 		close_fd(&t->stream);
@@ -177,6 +181,8 @@ static int target_write(struct target *t, const struct piece *x, struct err *e)
 	if (t->stream >= 0)
 		return x->buf ? stream_write(t->stream, x->buf, x->len, x->cancel, e) :
 				write_zeros(t->stream, x->len, x->cancel, e);
+	if (t->writer && x->buf)
+		return writer_write(t->writer, x->buf, (size_t)x->len, x->off, e);
 	if (t->file.fd >= 0 && x->buf)
 		return write_sparse(t->file.fd, x->buf, x->len, x->off, e);
 	return 0;
@@ -271,7 +277,28 @@ static int pump(struct dump *d, struct err *e)
 	return r;
 }
 
-static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, struct target *t, struct err *e)
+/* A new image in the format asked for. */
+static int open_writer(struct cli *c, const struct dump_opts *o, const struct image *im, uint64_t size, struct target *t,
+		       struct err *e)
+{
+	const struct writer_state_opts so = { .size = size };
+	const struct format *f = format_find(o->writer.format);
+	CLEANUP(free_ptr) char *seed = NULL;
+	struct writer_opts wo;
+
+	if (writer_args_fit(c, &o->writer, f, o->output, &im->info.ids, e) < 0 ||
+	    writer_args_opts(c, &o->writer, "dump", &im->info.ids, im->identity.mtime_ns, &wo, &seed, e) < 0)
+		return e->code;
+	wo.path = o->output;
+	wo.size = size;
+	wo.replace = o->image.force;
+	if (f->create(&wo, &t->writer, e) < 0)
+		return e->code == ERR_EXISTS ? err_hint(e, "--force replaces it") : e->code;
+	return writer_begin_state(t->writer, &so, e);
+}
+
+static int open_target(struct cli *c, const struct dump_opts *o, const struct image *im, uint64_t size,
+		       struct target *t, struct err *e)
 {
 	struct stat st;
 	char shown[300];
@@ -291,6 +318,8 @@ static int open_target(struct cli *c, const struct dump_opts *o, uint64_t size, 
 		return err_hint(e, "to mean it: kedge dump IMAGE | dd of=%s bs=1M conv=fsync",
 				text_shell(o->output, shown, sizeof(shown)));
 	}
+	if (o->writer.format)
+		return open_writer(c, o, im, size, t, e);
 	if (stat(o->output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
 		t->stream = FS_RETRY(open(o->output, O_WRONLY | O_CLOEXEC));
 		t->own_stream = true;
@@ -341,6 +370,8 @@ static int copy_state(struct dump *d, struct chain *chain, struct err *e)
 	buffers_done(&d->buffers);
 	if (r == 0)
 		r = chain_check_unchanged(chain, e);
+	if (r == 0 && d->t->writer)
+		r = writer_finish(STEAL(d->t->writer), e);
 	if (r == 0 && d->t->file.fd >= 0)
 		r = fs_atomic_commit(&d->t->file, d->t->replace, e);
 	return r;
@@ -358,6 +389,12 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 	char shown[300];
 	int r;
 
+	if (writer_args_check(c, &o->writer, e) < 0)
+		return e->code;
+	if (o->writer.format ? !o->output || (o->output[0] == '-' && !o->output[1]) :
+	    o->writer.subformat || o->writer.cluster_size || o->writer.compress || o->writer.preallocation ||
+	    o->writer.keep_ids || o->writer.seed_ids)
+		return cli_usage(c, e, "an image of a format is written with both -O FORMAT and -o FILE");
 	if (o->sink && o->output)
 		return cli_usage(c, e, "--sink and --output exclude each other");
 	if (c->g.json && !o->sink && (!o->output || (o->output[0] == '-' && !o->output[1])))
@@ -369,7 +406,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 	r = image_find_state(d.im, selector, &d.state, e);
 	if (r == 0) {
 		d.size = image_state(d.im, d.state)->size;
-		r = open_target(c, o, d.size, &t, e);
+		r = open_target(c, o, d.im, d.size, &t, e);
 	}
 	if (r == 0)
 		r = copy_state(&d, chain, e);
@@ -382,6 +419,9 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 static const struct opt dump_options[] = {
 	OPT(struct dump_opts, state, 0, OPT_TEXT, "state", "SELECTOR", "current (default), snap:NAME or snapid:ID"),
 	OPT(struct dump_opts, output, 'o', OPT_TEXT, "output", "FILE", "write a sparse file; - is stdout (default)"),
+	OPT(struct dump_opts, writer.format, 'O', OPT_TEXT, "output-format", "FORMAT",
+	    "write an image of this format to FILE, not the bytes as they are", .choices = WRITER_FORMATS),
+	WRITER_ARGS_MORE(struct dump_opts),
 	OPT(struct dump_opts, sink, 0, OPT_TEXT, "sink", "null", "read everything, write nothing", .choices = "null"),
 	IMAGE_ARGS_FORMAT(struct dump_opts),
 	IMAGE_ARGS_CHAIN(struct dump_opts),
@@ -395,7 +435,7 @@ const struct command cmd_dump = {
 	.summary = "write the guest content of an image to stdout or a file",
 	.usage = "[FORMAT:]IMAGE",
 	.text = "The content is that of the whole backing chain, as the guest sees it. FILE appears when all\n"
-		"of it is written and durable.",
+		"of it is written and durable. With -O it becomes an image of another format.",
 	.options = dump_options,
 	.opts_size = sizeof(struct dump_opts),
 	.globals = CLI_JSON | CLI_PROGRESS | CLI_THREADS | CLI_MEMORY | CLI_BYTES,

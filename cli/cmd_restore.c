@@ -16,26 +16,20 @@
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "cli/points.h"
-#include "formats/formats.h"
+#include "cli/writer_args.h"
 #include "restore/restore.h"
 
 struct restore_cmd_opts {
-	const char *output, *to, *format, *preallocation;
-	uint64_t cluster_size;
-	bool compress, force, with_snapshots, salvage;
+	const char *output, *to;
+	struct writer_args writer;
+	bool force, with_snapshots, salvage;
 };
 
 static const struct opt restore_options[] = {
 	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE",
 	    "write one disk to this file or block device"),
 	OPT(struct restore_cmd_opts, to, 0, OPT_TEXT, "to", "DIR", "write all disks and attachments into this folder"),
-	OPT(struct restore_cmd_opts, format, 'O', OPT_TEXT, "format", "FORMAT",
-	    "of the new image: raw, qcow2 (default: by the file's name, else as it was)", .choices = "raw|qcow2"),
-	OPT(struct restore_cmd_opts, cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE",
-	    "qcow2: cluster size, 512 to 2M (default 64K)", .min = 512, .max = 2 * MIB),
-	OPT(struct restore_cmd_opts, compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters"),
-	OPT(struct restore_cmd_opts, preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space",
-	    .choices = "off|metadata|falloc|full"),
+	WRITER_ARGS(struct restore_cmd_opts, "by the file's name, else as it was"),
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
 	    "qcow2: with all internal snapshots of that backup"),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
@@ -62,16 +56,6 @@ struct job {
 	json_t *written;	/* --json: what was written */
 };
 
-static enum preallocation preallocation_of(const char *text)
-{
-	static const char *const names[] = { "off", "metadata", "falloc", "full" };
-
-	for (unsigned i = 0; text && i < 4; i++)
-		if (!strcmp(text, names[i]))
-			return (enum preallocation)i;
-	return PREALLOC_OFF;
-}
-
 static bool ends_with(const char *s, const char *end)
 {
 	size_t n = strlen(s), m = strlen(end);
@@ -86,14 +70,13 @@ static const struct format *target_format(const struct restore_cmd_opts *o, cons
 	struct stat st;
 	const struct format *f;
 
-	if (o->format)
-		return format_find(o->format);
+	if (o->writer.format)
+		return format_find(o->writer.format);
 	if (path && stat(path, &st) == 0 && S_ISBLK(st.st_mode))
 		return format_find("raw");
-	if (path && ends_with(path, ".qcow2"))
-		return format_find("qcow2");
-	if (path && (ends_with(path, ".raw") || ends_with(path, ".img")))
-		return format_find("raw");
+	f = path ? writer_format_of(path) : NULL;
+	if (f)
+		return f;
 	f = format_find(d->format);
 	return f && f->create ? f : format_find("raw");
 }
@@ -105,7 +88,7 @@ static bool is_foreign(const char *path)
 
 	for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++)
 		if (ends_with(path, endings[i]))
-			return true;
+			return !writer_format_of(path);
 	return false;
 }
 
@@ -113,27 +96,37 @@ static int check_options(struct cli *c, const struct restore_cmd_opts *o, struct
 {
 	if (!o->output == !o->to)
 		return cli_usage(c, e, "say where to: either -o FILE for one disk or --to DIR for all");
-	if (o->cluster_size && !is_pow2(o->cluster_size))
-		return cli_usage(c, e, "--cluster-size must be a power of two");
-	if (o->compress && o->preallocation && strcmp(o->preallocation, "off"))
-		return cli_usage(c, e, "--compress and --preallocation contradict each other");
-	if (o->output && !o->format && is_foreign(o->output))
+	if (writer_args_check(c, &o->writer, e) < 0)
+		return e->code;
+	if (o->output && !o->writer.format && is_foreign(o->output))
 		return cli_usage(c, e, "%s: that is the name of a format that can't be written yet: -O raw or -O qcow2 says what it is to be",
 				 o->output);
 	return 0;
 }
 
+static void copy_id(char *buf, size_t len, const char *id)
+{
+	snprintf(buf, len, "%s", id ? id : "");
+}
+
+/* What the image of a disk was called. */
+static void old_ids(const struct manifest_disk *d, struct image_ids *ret)
+{
+	copy_id(ret->uuid, sizeof(ret->uuid), d->uuid);
+	copy_id(ret->modify, sizeof(ret->modify), d->modify_uuid);
+	copy_id(ret->content, sizeof(ret->content), d->content_id);
+}
+
 static int check_target(struct job *j, const struct target *t, struct err *e)
 {
-	const bool raw = !strcmp(t->format->name, "raw");
+	struct image_ids ids;
 	struct stat st;
 
-	if (raw && (j->o->cluster_size || j->o->compress || j->o->with_snapshots))
-		return cli_usage(j->c, e,
-				 "--cluster-size, --compress and --with-snapshots need -O qcow2: %s becomes raw",
-				 t->path);
-	if (raw && j->o->preallocation && !strcmp(j->o->preallocation, "metadata"))
-		return cli_usage(j->c, e, "--preallocation metadata needs -O qcow2: %s becomes raw", t->path);
+	old_ids(&j->pt.backup->m->disks.p[t->disk], &ids);
+	if (writer_args_fit(j->c, &j->o->writer, t->format, t->path, &ids, e) < 0)
+		return e->code;
+	if (j->o->with_snapshots && !(t->format->can & FORMAT_SNAPSHOTS))
+		return cli_usage(j->c, e, "--with-snapshots needs -O qcow2: %s becomes %s", t->path, t->format->name);
 	if (lstat(t->path, &st) < 0)
 		return 0;
 	if (S_ISLNK(st.st_mode) && stat(t->path, &st) < 0)
@@ -141,7 +134,7 @@ static int check_target(struct job *j, const struct target *t, struct err *e)
 	if (S_ISDIR(st.st_mode))
 		return cli_usage(j->c, e, "%s is a folder: -o names a file; --to %s writes all disks into it", t->path,
 				 t->path);
-	if (S_ISBLK(st.st_mode) && !raw)
+	if (S_ISBLK(st.st_mode) && !(t->format->can & FORMAT_DEVICE))
 		return cli_usage(j->c, e, "%s is a block device: only raw can be written to it", t->path);
 	if (!j->o->force) {
 		err_set(e, ERR_EXISTS, "%s exists", t->path);
@@ -247,16 +240,21 @@ static int write_content(struct job *j, struct restore *rs, const struct target 
 static int restore_disk(struct job *j, struct restore *rs, const struct target *t, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
-	const struct writer_opts wo = {
-		.path = t->path, .size = t->sd->tree.size, .replace = j->o->force,
-		.max_size = j->o->with_snapshots ? restore_max_size(m, t->disk) : 0,
-		.cluster_size = (uint32_t)j->o->cluster_size, .compress = j->o->compress,
-		.preallocation = preallocation_of(j->o->preallocation), .threads = (unsigned)j->c->g.threads,
-		.max_bytes = (size_t)(j->c->g.memory / 4),
-	};
+	const struct manifest_disk *d = &m->disks.p[t->disk];
+	CLEANUP(free_ptr) char *seed = NULL;
 	struct image_writer *w = NULL;
-	int r = t->format->create(&wo, &w, e);
+	struct writer_opts wo;
+	struct image_ids ids;
+	int r;
 
+	old_ids(d, &ids);
+	if (writer_args_opts(j->c, &j->o->writer, d->name, &ids, m->end_ns, &wo, &seed, e) < 0)
+		return e->code;
+	wo.path = t->path;
+	wo.size = t->sd->tree.size;
+	wo.max_size = j->o->with_snapshots ? restore_max_size(m, t->disk) : 0;
+	wo.replace = j->o->force;
+	r = t->format->create(&wo, &w, e);
 	if (r < 0)
 		return r;
 	r = write_content(j, rs, t, w, e);

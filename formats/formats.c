@@ -10,9 +10,25 @@
 #include "formats/raw/raw.h"
 #include "formats/raw/raw_write.h"
 
+static const char *const qcow2_endings[] = { ".qcow2", NULL };
+static const char *const raw_endings[] = { ".raw", ".img", NULL };
+
 static const struct format formats[] = {
-	{ .name = "qcow2", .probe = qcow2_probe, .open = qcow2_open, .create = qcow2_create },
-	{ .name = "raw", .open = raw_open, .create = raw_create },
+	{
+		.name = "qcow2",
+		.endings = qcow2_endings,
+		.probe = qcow2_probe,
+		.open = qcow2_open,
+		.create = qcow2_create,
+		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA,
+	},
+	{
+		.name = "raw",
+		.endings = raw_endings,
+		.open = raw_open,
+		.create = raw_create,
+		.can = FORMAT_PREALLOC | FORMAT_DEVICE,
+	},
 	{ 0 },
 };
 

@@ -7,8 +7,19 @@
 #include "formats/image.h"
 #include "formats/writer.h"
 
+enum format_can {			/* bits of struct format.can: what create does */
+	FORMAT_CLUSTERS = 1 << 0,	/* writer_opts.cluster_size */
+	FORMAT_COMPRESS = 1 << 1,
+	FORMAT_SNAPSHOTS = 1 << 2,	/* several states */
+	FORMAT_PREALLOC = 1 << 3,	/* PREALLOC_FALLOC and PREALLOC_FULL */
+	FORMAT_PREALLOC_METADATA = 1 << 4,
+	FORMAT_IDS = 1 << 5,		/* images have ids (writer_opts.ids) */
+	FORMAT_DEVICE = 1 << 6,		/* onto a block device */
+};
+
 struct format {
 	const char *name;
+	const char *const *endings;	/* of new files' names that mean this format: NULL-terminated; NULL = none */
 	/* How sure the format is that this is one of its images: 0 no, 100 its magic and version fit.  head holds the
 	 * first head_len (<= 4096) bytes, tail the last 512 of the file.  NULL: never probed (raw). */
 	int (*probe)(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t tail_len, uint64_t file_size);
@@ -18,6 +29,7 @@ struct format {
 	 * through folders: quick, bounded, opens nothing else.  NULL: images of this format have none. */
 	int (*read_ids)(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
 	int (*create)(const struct writer_opts *o, struct image_writer **ret, struct err *e);	/* NULL: read only */
+	unsigned can;			/* enum format_can */
 	/* What create can make of it, writer_opts.subformat: NULL-terminated, the default first.  NULL: there is one. */
 	const char *const *subformats;
 };

@@ -29,6 +29,9 @@ static void disk_done(struct manifest_disk *d)
 	free(d->format);
 	free(d->path);
 	free(d->domain);
+	free(d->uuid);
+	free(d->modify_uuid);
+	free(d->content_id);
 	for (size_t i = 0; i < d->features.n; i++)
 		free(d->features.p[i]);
 	for (size_t i = 0; i < d->dropped.n; i++)
@@ -145,6 +148,12 @@ static json_t *disk_json(const struct manifest_disk *d)
 	js_set(&o, "path", js_new_text(d->path));
 	js_set(&o, "domain", json_string(d->domain));
 	js_set(&o, "cluster_size", js_new_uint(d->cluster_size));
+	if (d->uuid)
+		js_set(&o, "uuid", js_new_text(d->uuid));
+	if (d->modify_uuid)
+		js_set(&o, "modify_uuid", js_new_text(d->modify_uuid));
+	if (d->content_id)
+		js_set(&o, "content_id", js_new_text(d->content_id));
 	js_set(&o, "features", texts_json(d->features.p, d->features.n));
 	js_set(&o, "dropped", texts_json(d->dropped.p, d->dropped.n));
 	js_set(&o, "layers", layers);

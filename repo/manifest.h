@@ -37,6 +37,7 @@ struct manifest_layer {
 struct manifest_disk {
 	char *name, *format, *path, *domain;
 	uint32_t cluster_size;
+	char *uuid, *modify_uuid, *content_id;	/* struct image_ids of the top layer; NULL = none */
 	VEC(char *) features;
 	VEC(char *) dropped;
 	VEC(struct manifest_layer) layers;	/* top first */

@@ -92,6 +92,8 @@ static int disk_decode(const json_t *o, struct manifest_disk *d, struct err *e)
 	if (js_name(o, "name", &d->name, e) < 0 || js_text(o, "format", &d->format, e) < 0 ||
 	    js_text(o, "path", &d->path, e) < 0 || js_name(o, "domain", &d->domain, e) < 0 ||
 	    js_u32(o, "cluster_size", 0, UINT32_MAX, &d->cluster_size, e) < 0 ||
+	    js_text_opt(o, "uuid", &d->uuid, e) < 0 || js_text_opt(o, "modify_uuid", &d->modify_uuid, e) < 0 ||
+	    js_text_opt(o, "content_id", &d->content_id, e) < 0 ||
 	    TEXTS_DECODE(o, "features", WORDS_MAX, &d->features, e) < 0 ||
 	    TEXTS_DECODE(o, "dropped", WORDS_MAX, &d->dropped, e) < 0 ||
 	    js_array(o, "layers", LAYERS_MAX, &layers, e) < 0 || disk_read_decode(o, d, e) < 0)

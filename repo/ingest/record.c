@@ -21,6 +21,11 @@ static int set_text(char **ret, const char *s, struct err *e)
 	return *ret ? 0 : e->code;
 }
 
+static int set_id(char **ret, const char *id, struct err *e)
+{
+	return set_text(ret, id[0] ? id : NULL, e);
+}
+
 static int push_text(struct manifest_disk *md, bool dropped, struct err *e, const char *s)
 {
 	char **slot = dropped ? VEC_PUSH(&md->dropped, e) : VEC_PUSH(&md->features, e);
@@ -98,6 +103,9 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 	md->audit_owed = d->audit_owed;
 	run->res.bytes_unchanged += d->bytes_unchanged;
 	run->res.bytes_audited += d->bytes_audited;
+	if (set_id(&md->uuid, top->info.ids.uuid, e) < 0 || set_id(&md->modify_uuid, top->info.ids.modify, e) < 0 ||
+	    set_id(&md->content_id, top->info.ids.content, e) < 0)
+		return e->code;
 	if (set_text(&md->name, d->d->name, e) < 0 || set_text(&md->format, top->info.format, e) < 0 ||
 	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 ||
 	    add_features(&top->info, md, e) < 0)

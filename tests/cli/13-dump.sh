@@ -74,3 +74,19 @@ exits 0 "$KEDGE" dump --force packed.qcow2
 : >empty.raw
 exits 0 "$KEDGE" dump raw:empty.raw
 [ ! -s out ] || fail "something out of nothing"
+
+# -O makes an image of another format
+truncate -s 3M conv.raw
+printf text | dd of=conv.raw bs=1 seek=1500000 conv=notrunc status=none
+exits 0 "$KEDGE" dump raw:conv.raw -O qcow2 -o conv.qcow2 --compress
+qemu-img check -q conv.qcow2 && qemu-img compare -q -f raw -F qcow2 conv.raw conv.qcow2 || fail "dump -O qcow2"
+exits 1 "$KEDGE" dump raw:conv.raw -O qcow2 -o conv.qcow2
+has err "--force"
+exits 2 "$KEDGE" dump raw:conv.raw -O qcow2
+exits 2 "$KEDGE" dump raw:conv.raw --compress -o x
+has err "both -O FORMAT and -o FILE"
+exits 2 "$KEDGE" dump raw:conv.raw -O raw --compress -o x
+has err "--compress needs -O qcow2: x becomes raw"
+exits 2 "$KEDGE" dump raw:conv.raw -O raw --subformat odd -o x
+has err "of which there is one kind"
+[ ! -e x ] || fail "a refused dump made a file"

@@ -42,6 +42,11 @@ static void add_disk(struct manifest *m, const char *name, const char *path, uns
 	d->path = copy(path);
 	d->domain = copy("default");
 	d->cluster_size = 65536;
+	if (layers == 1) {	/* the other has none */
+		d->uuid = copy("28dfb01b-9c38-4e10-8000-000000000001");
+		d->modify_uuid = copy("28dfb01b-9c38-4e10-8000-000000000002");
+		d->content_id = copy("1234abcd");
+	}
 	*PUSH(&d->features) = copy("zstd");
 	*PUSH(&d->dropped) = copy("bitmap b0");
 	for (unsigned i = 0; i < layers; i++)

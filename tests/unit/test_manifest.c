@@ -24,6 +24,10 @@ static void test_manifest__round_trip(void **state)
 	assert_true(back->disks.p[0].layers.p[0].ino == UINT64_MAX && back->disks.p[0].layers.p[0].dev == 1);
 	assert_int_equal(back->disks.p[0].layers.p[0].mtime_ns, -5);
 	assert_true(back->disks.p[0].layers.p[1].block_device);
+	assert_null(back->disks.p[0].uuid);
+	assert_string_equal(back->disks.p[1].uuid, "28dfb01b-9c38-4e10-8000-000000000001");
+	assert_string_equal(back->disks.p[1].modify_uuid, "28dfb01b-9c38-4e10-8000-000000000002");
+	assert_string_equal(back->disks.p[1].content_id, "1234abcd");
 	assert_int_equal(back->disks.p[0].how, READ_LAYER);
 	assert_int_equal(back->disks.p[0].audit_owed, 4);
 	assert_int_equal(back->states.n, 2);

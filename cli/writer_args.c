@@ -1,0 +1,132 @@
+/* writer_args.c - what a new image is to be like. */
+#include "cli/writer_args.h"
+
+#include <string.h>
+
+#include "base/num.h"
+#include "base/text.h"
+
+static enum preallocation preallocation_of(const char *text)
+{
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
+
+	for (unsigned i = 0; text && i < 4; i++)
+		if (!strcmp(text, names[i]))
+			return (enum preallocation)i;
+	return PREALLOC_OFF;
+}
+
+int writer_args_check(struct cli *c, const struct writer_args *a, struct err *e)
+{
+	if (a->cluster_size && !is_pow2(a->cluster_size))
+		return cli_usage(c, e, "--cluster-size must be a power of two");
+	if (a->compress && preallocation_of(a->preallocation) != PREALLOC_OFF)
+		return cli_usage(c, e, "--compress and --preallocation contradict each other");
+	if (a->keep_ids && a->seed_ids)
+		return cli_usage(c, e, "--keep-ids and --seed-ids contradict each other");
+	return 0;
+}
+
+const struct format *writer_format_of(const char *path)
+{
+	size_t len = strlen(path);
+
+	for (const struct format *f = format_list(); f->name; f++)
+		for (const char *const *end = f->endings; f->create && end && *end; end++)
+			if (len >= strlen(*end) && !strcmp(path + len - strlen(*end), *end))
+				return f;
+	return NULL;
+}
+
+/* The formats that can do it: "qcow2", "qcow2 or vdi". */
+static const char *able(unsigned can, char *buf, size_t len)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (const struct format *f = format_list(); f->name; f++) {
+		int w;
+
+		if (!f->create || !(f->can & can))
+			continue;
+		w = snprintf(buf + n, len - n, "%s%s", n ? " or " : "", f->name);
+		n += w > 0 && (size_t)w < len - n ? (size_t)w : 0;
+	}
+	return buf;
+}
+
+static int unfit(struct cli *c, const char *option, unsigned can, const struct format *f, const char *path,
+		 struct err *e)
+{
+	char list[200], q[256];
+
+	return cli_usage(c, e, "%s needs -O %s: %s becomes %s", option, able(can, list, sizeof(list)),
+			 text_quote(path, q, sizeof(q)), f->name);
+}
+
+static int check_subformat(struct cli *c, const char *kind, const struct format *f, const char *path, struct err *e)
+{
+	char list[300] = "", q[256], qk[64];
+	size_t n = 0;
+
+	for (const char *const *s = f->subformats; s && *s; s++) {
+		int w = snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "", *s);
+
+		if (!strcmp(*s, kind))
+			return 0;
+		n += w > 0 && (size_t)w < sizeof(list) - n ? (size_t)w : 0;
+	}
+	if (!f->subformats)
+		return cli_usage(c, e, "--subformat %s: %s becomes %s, of which there is one kind",
+				 text_quote(kind, qk, sizeof(qk)), text_quote(path, q, sizeof(q)), f->name);
+	return cli_usage(c, e, "--subformat %s: %s images are %s", text_quote(kind, qk, sizeof(qk)), f->name, list);
+}
+
+int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
+		    const struct image_ids *ids, struct err *e)
+{
+	const struct {
+		bool given;
+		unsigned can;
+		const char *option;
+	} needs[] = {
+		{ a->cluster_size != 0, FORMAT_CLUSTERS, "--cluster-size" },
+		{ a->compress, FORMAT_COMPRESS, "--compress" },
+		{ preallocation_of(a->preallocation) == PREALLOC_METADATA, FORMAT_PREALLOC_METADATA,
+		  "--preallocation metadata" },
+		{ preallocation_of(a->preallocation) > PREALLOC_METADATA, FORMAT_PREALLOC, "--preallocation" },
+		{ a->keep_ids, FORMAT_IDS, "--keep-ids" },
+	};
+
+	for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++)
+		if (needs[i].given && !(f->can & needs[i].can))
+			return unfit(c, needs[i].option, needs[i].can, f, path, e);
+	if (a->keep_ids && !ids->uuid[0] && !ids->content[0])
+		return err_set(e, ERR_INVALID, "--keep-ids: the old image of %s has no ids, or they weren't kept", path);
+	return a->subformat ? check_subformat(c, a->subformat, f, path, e) : 0;
+}
+
+int writer_args_opts(const struct cli *c, const struct writer_args *a, const char *disk, const struct image_ids *ids,
+		     int64_t time_ns, struct writer_opts *ret, char **ret_seed, struct err *e)
+{
+	char *seed = NULL;
+
+	if (a->seed_ids) {
+		seed = text_printf(e, "%s\n%s", a->seed_ids, disk);
+		if (!seed)
+			return e->code;
+	}
+	*ret = (struct writer_opts){
+		.cluster_size = (uint32_t)a->cluster_size,
+		.compress = a->compress,
+		.preallocation = preallocation_of(a->preallocation),
+		.threads = (unsigned)c->g.threads,
+		.max_bytes = (size_t)(c->g.memory / 4),
+		.subformat = a->subformat,
+		.ids = a->keep_ids ? ids : NULL,
+		.id_seed = seed,
+		.time_ns = a->seed_ids ? time_ns : 0,
+	};
+	*ret_seed = seed;
+	return 0;
+}

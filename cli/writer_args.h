@@ -1,0 +1,53 @@
+/*
+ * writer_args.h - what the commands that write images have in common: the options that say what the new image is like.
+ */
+#ifndef KEDGE_CLI_WRITER_ARGS_H
+#define KEDGE_CLI_WRITER_ARGS_H
+
+#include "cli/cli.h"
+#include "formats/formats.h"
+
+/* Names that -O takes: those of formats.c that can be written. */
+#define WRITER_FORMATS "raw|qcow2"
+
+struct writer_args {
+	const char *format, *subformat, *preallocation, *seed_ids;
+	uint64_t cluster_size;
+	bool compress, keep_ids;
+};
+
+/* Rows for a command's table; its struct has a member `writer`. */
+#define WRITER_ARGS(type, default_) \
+	OPT(type, writer.format, 'O', OPT_TEXT, "format", "FORMAT", "of the new image (default: " default_ ")", \
+	    .choices = WRITER_FORMATS), \
+	WRITER_ARGS_MORE(type)
+#define WRITER_ARGS_MORE(type) \
+	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", "which kind of that format"), \
+	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
+	    "qcow2: cluster size, 512 to 2M (default 64K)", .min = 512, .max = 2 * MIB), \
+	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters"), \
+	OPT(type, writer.preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", \
+	    .choices = "off|metadata|falloc|full"), \
+	OPT(type, writer.keep_ids, 0, OPT_FLAG, "keep-ids", NULL, \
+	    "give the image the UUIDs that the old one had (default: new ones)"), \
+	OPT(type, writer.seed_ids, 0, OPT_TEXT, "seed-ids", "TEXT", \
+	    "make its ids from TEXT: the same point and options give the same file")
+
+/* What contradicts itself whatever the format: wrong usage (exit 2). */
+MUST_CHECK int writer_args_check(struct cli *c, const struct writer_args *a, struct err *e);
+/* The format that path's ending stands for; NULL if none that can be written. */
+const struct format *writer_format_of(const char *path);
+/* Wrong usage when an option doesn't go with the format that path is to get; ERR_INVALID when the old image has no ids
+ * to keep. */
+MUST_CHECK int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
+			       const struct image_ids *ids, struct err *e);
+/*
+ * Fills *ret but for path, sizes and replace.  disk tells the disks of one machine apart, whose ids must differ, and ids
+ * are those of the old image: both are used, and borrowed, as far as options say so.  time_ns is noted in the image where
+ * it is to be the same each time.  *ret_seed (malloc'ed or NULL) must live as long as *ret.
+ */
+MUST_CHECK int writer_args_opts(const struct cli *c, const struct writer_args *a, const char *disk,
+				const struct image_ids *ids, int64_t time_ns, struct writer_opts *ret, char **ret_seed,
+				struct err *e);
+
+#endif
