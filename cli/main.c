@@ -113,6 +113,26 @@ static int report(const struct cli *c, int r, const struct err *e)
 	return code;
 }
 
+/* No openssl.cnf decides which algorithms there are, what kedge has no use for is not loaded, and nothing is torn down at
+ * exit under a thread that runs.  libcrypto makes its context when first asked for it, and goes on without in places: so
+ * now, and the answer is looked at. */
+static int start_libraries(void)
+{
+	static const uint64_t how = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS |
+				    OPENSSL_INIT_NO_ADD_ALL_CIPHERS | OPENSSL_INIT_NO_ADD_ALL_DIGESTS |
+				    OPENSSL_INIT_NO_ATEXIT;
+
+	if (sodium_init() < 0) {
+		fputs("kedge: error: no random numbers on this system\n", stderr);
+		return -1;
+	}
+	if (OPENSSL_init_crypto(how, NULL) != 1 || !OSSL_LIB_CTX_get0_global_default()) {
+		fputs("kedge: error: no memory for libcrypto\n", stderr);
+		return -1;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct cli c = { 0 };
@@ -124,15 +144,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kedge: error: /dev/null: %s\n", strerror(errno));
 		return EXIT_FAILED;
 	}
-	if (sodium_init() < 0) {
-		fputs("kedge: error: no random numbers on this system\n", stderr);
+	if (start_libraries() < 0)
 		return EXIT_FAILED;
-	}
-	/* No openssl.cnf decides which algorithms there are, and nothing is torn down at exit under a thread that runs. */
-	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1) {
-		fputs("kedge: error: no memory for libcrypto\n", stderr);
-		return EXIT_FAILED;
-	}
 	setlocale(LC_CTYPE, "");
 	if (options_parse(argc, argv, cli_global_options, &c.g, cli_commands, &p, &e) < 0) {
 		c.g.json = asks_for_json(argc, argv);

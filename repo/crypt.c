@@ -14,21 +14,21 @@ struct crypt {
 	EVP_MAC_CTX *b2;
 };
 
-/* libcrypto's reasons are in a queue of each thread; the oldest is the cause.  Without memory there may be none. */
+/* libcrypto's reasons are in a queue of each thread; without memory there may be none. */
 static int crypt_error(struct err *e, int code, const char *what)
 {
-	const char *cause = NULL;
-	unsigned long n;
+	unsigned long n = ERR_get_error(), first = n;
 
-	while ((n = ERR_get_error()) != 0) {
+	if (!n)
+		code = ERR_NOMEM;
+	for (; n; n = ERR_get_error())
 		if (ERR_GET_REASON(n) == ERR_R_MALLOC_FAILURE)
 			code = ERR_NOMEM;
-		if (!cause)
-			cause = ERR_reason_error_string(n);
-	}
-	if (code == ERR_NOMEM || !cause)
-		return err_set(e, ERR_NOMEM, "no memory for %s", what);
-	return err_set(e, code, "libcrypto: %s: %s", what, cause);
+	if (code == ERR_NOMEM)
+		return err_set(e, code, "no memory for %s", what);
+	if (code == ERR_UNSUPPORTED)	/* what failed inside for want of memory is not always told as that */
+		return err_set(e, code, "this libcrypto has no %s, or no memory for it (error %lX)", what, first);
+	return err_set(e, code, "libcrypto fails in %s (error %lX)", what, first);
 }
 
 int crypt_new(struct crypt **ret, struct err *e)
