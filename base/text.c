@@ -1,11 +1,13 @@
 /* text.c - byte strings from outside as safe text. */
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/num.h"
 
 /*
@@ -245,6 +247,46 @@ bool text_is_name(const char *s)
 	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
 
 	return n >= 1 && n <= 64 && !s[n] && strcmp(s, ".") && strcmp(s, "..");
+}
+
+static size_t put_utf8(char *to, uint32_t c)
+{
+	size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+
+	for (size_t i = n; --i > 0; c >>= 6)
+		to[i] = (char)(0x80 | (c & 0x3f));
+	to[0] = (char)(lead[n] | c);
+	return n;
+}
+
+char *text_from_utf16(const uint8_t *p, size_t units, bool big_endian, struct err *e)
+{
+	char *text = units < SIZE_MAX / 4 ? malloc(units * 3 + 1) : NULL, *to = text;
+
+	if (!text) {
+		(void)err_set(e, ERR_NOMEM, "text of %zu characters", units);
+		return NULL;
+	}
+	for (size_t i = 0; i < units; i++) {
+		uint32_t c = big_endian ? get_be16(p + 2 * i) : get_le16(p + 2 * i), low;
+
+		if (!c)
+			break;
+		if ((c & 0xf800) == 0xd800) {
+			low = i + 1 == units ? 0 : big_endian ? get_be16(p + 2 * i + 2) : get_le16(p + 2 * i + 2);
+			if (c >= 0xdc00 || (low & 0xfc00) != 0xdc00) {
+				free(text);
+				(void)err_set(e, ERR_CORRUPT, "not UTF-16: 0x%04" PRIx32 " stands alone", c);
+				return NULL;
+			}
+			c = 0x10000 + ((c & 0x3ff) << 10 | (low & 0x3ff));
+			i++;
+		}
+		to += put_utf8(to, c);
+	}
+	*to = '\0';
+	return text;
 }
 
 char *text_printf(struct err *e, const char *fmt, ...)

@@ -33,6 +33,9 @@ const char *text_hex(const void *p, size_t len, char *buf);
 bool text_unhex(const char *hex, void *p, size_t len);
 /* True when s is 1..64 characters of [A-Za-z0-9._-] and not "." or "..". */
 bool text_is_name(const char *s);
+/* The UTF-8 of the UTF-16 code units at p, up to a NUL or all of them, malloc'ed; ERR_CORRUPT where a surrogate has no
+ * partner. */
+MUST_CHECK char *text_from_utf16(const uint8_t *p, size_t units, bool big_endian, struct err *e);
 /* malloc'ed printf; NULL with *e set when out of memory. */
 MUST_CHECK char *text_printf(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

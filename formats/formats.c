@@ -9,6 +9,8 @@
 #include "formats/qcow2/qcow2_write.h"
 #include "formats/raw/raw.h"
 #include "formats/raw/raw_write.h"
+#include "formats/vhd/vhd.h"
+#include "formats/vhdx/vhdx.h"
 
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
@@ -29,6 +31,8 @@ static const struct format formats[] = {
 		.create = raw_create,
 		.can = FORMAT_PREALLOC | FORMAT_DEVICE,
 	},
+	{ .name = "vhd", .probe = vhd_probe, .open = vhd_open, .read_ids = vhd_read_ids },
+	{ .name = "vhdx", .probe = vhdx_probe, .open = vhdx_open, .read_ids = vhdx_read_ids },
 	{ 0 },
 };
 

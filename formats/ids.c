@@ -63,6 +63,15 @@ void uuid_swap(uint8_t uuid[16])
 	put_be16(uuid + 6, c);
 }
 
+const char *uuid_text_stored(const uint8_t stored[16], char *buf)
+{
+	uint8_t uuid[16];
+
+	memcpy(uuid, stored, sizeof(uuid));
+	uuid_swap(uuid);
+	return uuid_text(uuid, buf);
+}
+
 /* len <= 32 bytes at random, or from the seed. */
 static void make(const struct writer_opts *o, const char *what, uint8_t *buf, size_t len)
 {

@@ -17,6 +17,8 @@
 
 /* "28dfb01b-9c38-4e10-...", lower case, no braces; buf takes UUID_TEXT_BYTES.  Returns buf. */
 const char *uuid_text(const uint8_t uuid[16], char *buf);
+/* The same of a UUID as those files hold it. */
+const char *uuid_text_stored(const uint8_t stored[16], char *buf);
 /* The reverse, of either case, with or without braces; false: it is none, and *uuid stays. */
 bool uuid_parse(const char *text, uint8_t uuid[16]);
 bool uuid_is_null(const uint8_t uuid[16]);

@@ -38,7 +38,6 @@ static bool is_newer_qcow(const struct sample *s)
 }
 
 static bool is_vdi(const struct sample *s) { return head_is(s, 64, "\x7f\x10\xda\xbe", 4); }
-static bool is_vhdx(const struct sample *s) { return head_is(s, 0, "vhdxfile", 8); }
 static bool is_qed(const struct sample *s) { return head_is(s, 0, "QED\0", 4); }
 static bool is_luks(const struct sample *s) { return head_is(s, 0, "LUKS\xba\xbe", 6); }
 static bool is_ova(const struct sample *s) { return head_is(s, 257, "ustar", 5); }
@@ -59,27 +58,6 @@ static bool is_vmdk(const struct sample *s)
 	       head_is(s, at, descriptor, sizeof(descriptor) - 1);
 }
 
-/* The footer's checksum is the complement of the sum of its other bytes. */
-static bool is_vhd_footer(const uint8_t *p, size_t len)
-{
-	uint32_t sum = 0;
-
-	if (len < 85 || memcmp(p, "conectix", 8) != 0)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		sum += i >= 64 && i < 68 ? 0 : p[i];
-	return get_be32(p + 64) == ~sum;
-}
-
-static bool is_vhd(const struct sample *s)
-{
-	if (head_is(s, 0, "conectix", 8))
-		return true;
-	/* A fixed one has its only footer at the end: 512 bytes, or 511 by old Virtual PC. */
-	return s->tail_len == TAIL_BYTES &&
-	       (is_vhd_footer(s->tail, TAIL_BYTES) || is_vhd_footer(s->tail + 1, TAIL_BYTES - 1));
-}
-
 /* Formats that are known by sight only; qemu is what qemu-img calls it. */
 static const struct foreign {
 	const char *name, *qemu;
@@ -89,8 +67,6 @@ static const struct foreign {
 	{ "newer qcow", "qcow2", is_newer_qcow },
 	{ "VDI", "vdi", is_vdi },
 	{ "VMDK", "vmdk", is_vmdk },
-	{ "VHD", "vpc", is_vhd },
-	{ "VHDX", "vhdx", is_vhdx },
 	{ "QED", "qed", is_qed },
 	{ "Parallels", "parallels", is_parallels },
 	{ "LUKS", "luks", is_luks },
@@ -123,22 +99,31 @@ static int read_sample(int fd, uint64_t size, struct sample *s, struct err *e)
 	return 0;
 }
 
-static const struct format *best(const struct sample *s, int *ret_matches)
+/* *ret_second is another that would fit too, or NULL. */
+static const struct format *best(const struct sample *s, const struct format **ret_second)
 {
 	const struct format *found = NULL;
 	int score = 0;
 
-	*ret_matches = 0;
+	*ret_second = NULL;
 	for (const struct format *f = format_list(); f->name; f++) {
 		int n = f->probe ? f->probe(s->head, s->head_len, s->tail, s->tail_len, s->size) : 0;
 
-		*ret_matches += n > 0;
 		if (n > score) {
+			*ret_second = found;
 			score = n;
 			found = f;
+		} else if (n) {
+			*ret_second = f;
 		}
 	}
 	return found;
+}
+
+/* Known by the file's end alone (a fixed VHD): then the file begins with the disk, and may carry its signature. */
+static bool is_trailed(const struct format *f, const struct sample *s)
+{
+	return f->probe(s->head, 0, s->tail, s->tail_len, s->size) > 0;
 }
 
 static const struct foreign *best_foreign(const struct sample *s, int *ret_matches)
@@ -195,10 +180,10 @@ int format_probe(int fd, const char *path, const struct format **ret, struct err
 {
 	struct image_identity id;
 	struct sample s;
-	const struct format *f;
+	const struct format *f, *second;
 	const struct foreign *other;
 	const char *signature;
-	int known, foreign;
+	int foreign;
 
 	if (file_identity(fd, &id, e) < 0)
 		return e->code;
@@ -208,15 +193,17 @@ int format_probe(int fd, const char *path, const struct format **ret, struct err
 	}
 	if (read_sample(fd, id.size, &s, e) < 0)
 		return e->code;
-	f = best(&s, &known);
+	f = best(&s, &second);
 	other = best_foreign(&s, &foreign);
 	signature = disk_signature(&s);
 	if (f && other)
 		return refuse_ambiguous(f->name, other->name, f, path, e);
-	if (f && signature)
+	if (second)
+		return refuse_ambiguous(f->name, second->name, f, path, e);
+	if (f && signature && !is_trailed(f, &s))
 		return refuse_ambiguous(f->name, signature, f, path, e);
 	/* LUKS is an image here and a signature there; it doesn't contradict itself. */
-	if (other && (foreign > 1 || (signature && !is_luks(&s))) && other->is != is_vhd && other->is != is_ova)
+	if (other && (foreign > 1 || (signature && !is_luks(&s))) && other->is != is_ova)
 		return refuse_ambiguous(other->name, signature ? signature : "another image's magic", NULL, path, e);
 	if (other)
 		return refuse_foreign(other, path, e);

@@ -105,8 +105,6 @@ static void test_probe__known_by_sight(void **state)
 		{ { 0, "COWD", 4 }, "VMDK" },
 		{ { 0, "\xbe\xba\xfe\xca\0\0\0\0", 8 }, "VMDK" },
 		{ { 0, "\n# Disk DescriptorFile\nversion=1\n", 33 }, "VMDK" },
-		{ { 0, "conectix", 8 }, "VHD" },
-		{ { 0, "vhdxfile", 8 }, "VHDX" },
 		{ { 0, "QED\0", 4 }, "QED" },
 		{ { 0, "WithoutFreeSpace", 16 }, "Parallels" },
 		{ { 0, "WithouFreSpacExt", 16 }, "Parallels" },
@@ -124,22 +122,56 @@ static void test_probe__known_by_sight(void **state)
 	}
 }
 
+static void test_probe__vhd_and_vhdx(void **state)
+{
+	const struct bytes vhd[] = { { 0, "conectix", 8 }, { 510, "\x55\xaa", 2 } }, vhdx = { 0, "vhdxfile", 8 };
+	const struct format *f;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_ok(probe(100000, &vhdx, 1, &f, &e), &e);
+	assert_string_equal(f->name, "vhdx");
+	assert_ok(probe(100000, vhd, 1, &f, &e), &e);
+	assert_string_equal(f->name, "vhd");
+	assert_int_equal(probe(100000, vhd, 2, &f, &e), ERR_INVALID);	/* no dynamic one has a boot sector there */
+	assert_has(e.cause, "ambiguous");
+}
+
+static void seal_footer(uint8_t *footer, size_t len)
+{
+	uint32_t sum = 0;
+
+	put_be32(footer + 64, 0);
+	for (size_t i = 0; i < len; i++)
+		sum += footer[i];
+	put_be32(footer + 64, ~sum);
+}
+
 /* A fixed VHD begins with the guest's MBR, and is known by its footer alone. */
 static void test_probe__fixed_vhd(void **state)
 {
-	char footer[512] = "conectix";
-	const struct bytes b[] = { { 510, "\x55\xaa", 2 }, { 100000 - 512, footer, 512 } };
+	uint8_t footer[512] = "conectix";
+	const struct bytes b[] = { { 510, "\x55\xaa", 2 }, { 100000 - 512, (const char *)footer, 512 } };
+	const struct bytes old[] = { { 510, "\x55\xaa", 2 }, { 100000 - 511, (const char *)footer, 511 } };
+	const struct bytes two[] = { { 0, "QFI\xfb\0\0\0\3", 8 }, { 100000 - 512, (const char *)footer, 512 } };
 	const struct format *f;
 	struct err e = ERR_INIT;
-	uint32_t sum = 0;
 
 	(void)state;
-	for (size_t i = 0; i < 512; i++)
-		sum += (uint8_t)footer[i];
-	put_be32((uint8_t *)footer + 64, ~sum);
-	assert_int_equal(probe(100000, b, 2, &f, &e), ERR_UNSUPPORTED);
-	assert_has(e.cause, "VHD");
+	put_be32(footer + 60, 2);
+	seal_footer(footer, 511);	/* the last byte is 0, and not part of an old footer */
+	assert_ok(probe(100000, b, 2, &f, &e), &e);
+	assert_string_equal(f->name, "vhd");
+	assert_ok(probe(100000, old, 2, &f, &e), &e);
+	assert_string_equal(f->name, "vhd");
+	assert_int_equal(probe(100000, two, 2, &f, &e), ERR_INVALID);
+	assert_has(e.cause, "ambiguous");
 	footer[100] = 1;	/* the checksum no longer fits: a guest's own bytes */
+	assert_int_equal(probe(100000, b, 2, &f, &e), ERR_INVALID);
+	assert_has(e.cause, "MBR");
+	/* A differencing one would begin with a copy of its footer: what ends like one is a raw disk's guest's. */
+	put_be32(footer + 60, 4);
+	seal_footer(footer, 512);
 	assert_int_equal(probe(100000, b, 2, &f, &e), ERR_INVALID);
 	assert_has(e.cause, "MBR");
 }
@@ -205,6 +237,7 @@ int main(void)
 		cmocka_unit_test(test_probe__ambiguous),
 		cmocka_unit_test(test_probe__luks_inside_vdi),
 		cmocka_unit_test(test_probe__known_by_sight),
+		cmocka_unit_test(test_probe__vhd_and_vhdx),
 		cmocka_unit_test(test_probe__fixed_vhd),
 		cmocka_unit_test(test_source__parts),
 		cmocka_unit_test(test_source__empty_path),
