@@ -128,29 +128,27 @@ static void segment_ad(uint8_t ad[SEGMENT_AD_BYTES], const struct repo *r, const
 	put_le64(ad + 21, birth);
 }
 
-void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len,
-		       uint8_t *out)
+int segment_aead_seal(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain,
+		      size_t len, uint8_t *out, struct err *e)
 {
 	uint8_t ad[SEGMENT_AD_BYTES];
+	struct crypt_aead a = { .key = k->key, .nonce = out, .ad = ad, .ad_len = sizeof(ad) };
 
 	segment_ad(ad, r, k, birth);
 	randombytes_buf(out, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, plain, len, ad, sizeof(ad), NULL, out,
-						   k->key);
+	return crypt_seal(c, &a, plain, len, out + NONCE_BYTES, e);
 }
 
-int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed, size_t len,
-		      uint8_t *out, struct err *e)
+int segment_aead_open(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed,
+		      size_t len, uint8_t *out, struct err *e)
 {
-	const uint8_t *p = sealed;
 	uint8_t ad[SEGMENT_AD_BYTES];
+	struct crypt_aead a = { .key = k->key, .nonce = sealed, .ad = ad, .ad_len = sizeof(ad) };
 
+	if (len < AEAD_BYTES)
+		return err_set(e, ERR_CORRUPT, "a segment of %zu bytes is no sealed one", len);
 	segment_ad(ad, r, k, birth);
-	if (len < AEAD_BYTES ||
-	    crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, p + NONCE_BYTES, len - NONCE_BYTES, ad,
-						       sizeof(ad), p, k->key) != 0)
-		return err_set(e, ERR_CORRUPT, "a segment's seal does not verify: damaged or forged");
-	return 0;
+	return crypt_open(c, &a, (const uint8_t *)sealed + NONCE_BYTES, len - NONCE_BYTES, out, e);
 }
 
 static void block_ad(uint8_t ad[BLOCK_AD_BYTES], const struct repo *r, uint32_t generation)

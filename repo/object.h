@@ -111,12 +111,12 @@ struct sum pack_key_row_sum(uint32_t generation, const uint8_t sealed[BOX_BYTES]
 /* The key of a directory's row; ERR_AUTH when this slot does not hold the secret. */
 MUST_CHECK int pack_key_open(struct repo *r, enum pack_kind kind, uint32_t generation, const uint8_t sealed[BOX_BYTES],
 			     struct pack_key *ret, struct err *e);
-/* out takes len + AEAD_BYTES; returns nothing: cannot fail. */
-void segment_aead_seal(struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain, size_t len,
-		       uint8_t *out);
-/* out takes len - AEAD_BYTES; ERR_CORRUPT when it does not verify. */
-MUST_CHECK int segment_aead_open(struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed,
-				 size_t len, uint8_t *out, struct err *e);
+/* By the thread's c.  out takes len + AEAD_BYTES and may not overlap plain.  Fails as crypt_seal. */
+MUST_CHECK int segment_aead_seal(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth,
+				 const void *plain, size_t len, uint8_t *out, struct err *e);
+/* out takes len - AEAD_BYTES and may not overlap sealed; ERR_CORRUPT when it does not verify, else as crypt_open. */
+MUST_CHECK int segment_aead_open(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth,
+				 const void *sealed, size_t len, uint8_t *out, struct err *e);
 void block_aead_seal(struct repo *r, const uint8_t plain[INDEX_BLOCK_PLAIN], uint8_t out[INDEX_BLOCK_BYTES]);
 MUST_CHECK int block_aead_open(struct repo *r, uint32_t generation, const uint8_t sealed[INDEX_BLOCK_BYTES],
 			       uint8_t out[INDEX_BLOCK_PLAIN], struct err *e);

@@ -217,7 +217,7 @@ int segment_open_with(struct segment_codec *c, struct repo *r, const struct pack
 	if (!s || !payload)
 		return err_set(e, ERR_NOMEM, "segment of %zu bytes", len);
 	s->kind = k->kind;
-	if (segment_aead_open(r, k, birth, sealed, len, payload, e) < 0)
+	if (segment_aead_open(c->crypt, r, k, birth, sealed, len, payload, e) < 0)
 		return e->code;
 	segment_hook_call(c, SEGMENT_OPENED, payload, len - AEAD_BYTES);
 	if (decode_frames(c, s, l, payload, len - AEAD_BYTES, e) < 0 || copy_chunks(s, l, r, e) < 0)

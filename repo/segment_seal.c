@@ -266,7 +266,8 @@ int segment_seal(struct segment_codec *c, struct repo *r, const struct pack_key 
 	s.bytes = malloc(s.len);
 	if (!s.bytes)
 		return err_set(e, ERR_NOMEM, "segment of %zu bytes", s.len);
-	segment_aead_seal(r, k, birth, c->payload.p, c->payload.len, s.bytes);
+	if (segment_aead_seal(c->crypt, r, k, birth, c->payload.p, c->payload.len, s.bytes, e) < 0)
+		return e->code;
 	take_sums(&s, k);
 	segment_hook_call(c, SEGMENT_IS_SEALED, s.bytes, s.len);
 	if (decode_again(c, r, k, &s, items, e) < 0) {

@@ -26,6 +26,7 @@ struct world {
 	struct store *store;
 	struct repo *r;
 	struct segment_codec *codec;
+	struct crypt *crypt;
 	struct pack_key key[2];
 };
 
@@ -42,8 +43,8 @@ static const struct world *the_world(void)
 	check(store_mem_new(&w.store, &e) == 0 &&
 	      secret_new(SECRET_PASSPHRASE, PASSWORD, sizeof(PASSWORD) - 1, &secret, &e) == 0 &&
 	      repo_init(w.store, secret, &o, &recovery, &e) == 0 && repo_open(w.store, secret, &open, &w.r, &e) == 0 &&
-	      segment_codec_new(&w.codec, &e) == 0 && pack_key_new(w.r, PACK_DATA, &w.key[0], &e) == 0 &&
-	      pack_key_new(w.r, PACK_NODES, &w.key[1], &e) == 0);
+	      segment_codec_new(&w.codec, &e) == 0 && crypt_new(&w.crypt, &e) == 0 &&
+	      pack_key_new(w.r, PACK_DATA, &w.key[0], &e) == 0 && pack_key_new(w.r, PACK_NODES, &w.key[1], &e) == 0);
 	secret_free(secret);
 	secret_free(recovery);
 	return &w;
@@ -108,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(row->sealed, k->sealed, BOX_BYTES);
 	sealed = malloc(rd.left + AEAD_BYTES);
 	check(sealed != NULL);
-	segment_aead_seal(w->r, k, d->segments.p[0].birth, rd.p, rd.left, sealed);
+	check(segment_aead_seal(w->crypt, w->r, k, d->segments.p[0].birth, rd.p, rd.left, sealed, &e) == 0);
 	if (segment_open(w->codec, w->r, d, 0, sealed, rd.left + AEAD_BYTES, &s, &e) < 0) {
 		check(e.code < 0 && e.cause[0] && !s);
 		return 0;

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,63 @@ int crypto_aead_xchacha20poly1305_ietf_encrypt(unsigned char *c, unsigned long l
 	at(AEAD_OUT, c, mlen + 16);
 	at(KEY_AFTER, k, 32);
 	at(AD_AFTER, ad, adlen);
+	return r;
+}
+
+/* A segment: randombytes_buf makes the nonce, crypto_core_hchacha20 takes it and the key, libcrypto does the rest and is
+ * asked for the tag last. */
+static _Thread_local const void *nonce;
+static _Thread_local struct sealing {
+	const unsigned char *key, *ad;
+	unsigned char *out;
+	int ad_bytes, bytes;
+} sealing;
+
+void randombytes_buf(void *buf, size_t size)
+{
+	REAL(randombytes_buf);
+	real(buf, size);
+	nonce = buf;
+}
+
+int crypto_core_hchacha20(unsigned char *out, const unsigned char *in, const unsigned char *k, const unsigned char *c)
+{
+	REAL(crypto_core_hchacha20);
+	sealing = (struct sealing){ 0 };
+	if (in == nonce) {
+		at(KEY_BEFORE, k, 32);
+		sealing.key = k;
+	}
+	nonce = NULL;
+	return real(out, in, k, c);
+}
+
+int EVP_CipherUpdate(EVP_CIPHER_CTX *c, unsigned char *out, int *outl, const unsigned char *in, int inl)
+{
+	REAL(EVP_CipherUpdate);
+	if (sealing.key && !out) {
+		sealing.ad = in;
+		sealing.ad_bytes = inl;
+	} else if (sealing.key) {
+		at(AEAD_BEFORE, in, (size_t)inl);
+		sealing.out = out;
+		sealing.bytes = inl;
+	}
+	return real(c, out, outl, in, inl);
+}
+
+int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *c, int type, int arg, void *p)
+{
+	int r;
+
+	REAL(EVP_CIPHER_CTX_ctrl);
+	r = real(c, type, arg, p);
+	if (type == EVP_CTRL_AEAD_GET_TAG && sealing.key) {
+		at(AEAD_OUT, sealing.out, (size_t)sealing.bytes + 16);
+		at(KEY_AFTER, sealing.key, 32);
+		at(AD_AFTER, sealing.ad, (size_t)sealing.ad_bytes);
+		sealing = (struct sealing){ 0 };
+	}
 	return r;
 }
 

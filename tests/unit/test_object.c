@@ -296,6 +296,7 @@ static void test_pack_key__kinds_and_roles(void **state)
 	struct pack_key data, nodes, back;
 	struct err e = ERR_INIT;
 	uint8_t sealed[5 + AEAD_BYTES], plain[5];
+	struct crypt *crypt = NULL;
 
 	(void)state;
 	assert_ok(pack_key_new(t.repo, PACK_DATA, &data, &e), &e);
@@ -307,13 +308,15 @@ static void test_pack_key__kinds_and_roles(void **state)
 	assert_err(pack_key_open(t.repo, PACK_DATA, 2, data.sealed, &back, &e), ERR_AUTH, &e);
 	assert_err(pack_key_open(maintain, PACK_DATA, 1, data.sealed, &back, &e), ERR_AUTH, &e);
 	assert_ok(pack_key_open(maintain, PACK_NODES, 1, nodes.sealed, &back, &e), &e);
-	segment_aead_seal(t.repo, &nodes, 3, "nodes", 5, sealed);
-	assert_ok(segment_aead_open(maintain, &back, 3, sealed, sizeof(sealed), plain, &e), &e);
+	assert_ok(crypt_new(&crypt, &e), &e);
+	assert_ok(segment_aead_seal(crypt, t.repo, &nodes, 3, "nodes", 5, sealed, &e), &e);
+	assert_ok(segment_aead_open(crypt, maintain, &back, 3, sealed, sizeof(sealed), plain, &e), &e);
 	assert_memory_equal(plain, "nodes", 5);
-	assert_err(segment_aead_open(maintain, &back, 4, sealed, sizeof(sealed), plain, &e), ERR_CORRUPT, &e);
-	assert_err(segment_aead_open(maintain, &back, 3, sealed, 39, plain, &e), ERR_CORRUPT, &e);
+	assert_err(segment_aead_open(crypt, maintain, &back, 4, sealed, sizeof(sealed), plain, &e), ERR_CORRUPT, &e);
+	assert_err(segment_aead_open(crypt, maintain, &back, 3, sealed, 39, plain, &e), ERR_CORRUPT, &e);
 	sealed[30] ^= 1;
-	assert_err(segment_aead_open(maintain, &back, 3, sealed, sizeof(sealed), plain, &e), ERR_CORRUPT, &e);
+	assert_err(segment_aead_open(crypt, maintain, &back, 3, sealed, sizeof(sealed), plain, &e), ERR_CORRUPT, &e);
+	crypt_free(crypt);
 	repo_close(maintain);
 }
 

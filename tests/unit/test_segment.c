@@ -12,6 +12,7 @@
 
 static struct test_repo t;
 static struct segment_codec *codec;
+static struct crypt *crypt;
 static struct pack_key key;
 static uint8_t plain[N][CHUNK];
 static struct segment_item items[N];
@@ -29,6 +30,7 @@ static int setup(void **state)
 	(void)state;
 	test_repo_new(&t, CHUNK, NULL);
 	assert_ok(segment_codec_new(&codec, &e), &e);
+	assert_ok(crypt_new(&crypt, &e), &e);
 	assert_ok(pack_key_new(t.repo, PACK_DATA, &key, &e), &e);
 	for (unsigned i = 0; i < N; i++) {
 		memset(plain[i], (int)i, CHUNK);
@@ -42,6 +44,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	segment_codec_free(codec);
+	crypt_free(crypt);
 	test_repo_done(&t);
 	return 0;
 }
@@ -377,7 +380,7 @@ static struct directory *hostile(const void *frame, size_t len, uint32_t decoded
 		*VEC_PUSH(&d->chunks, &e) = (struct dir_chunk){ .off = i * CHUNK, .len = CHUNK };
 	*VEC_PUSH(&d->segments, &e) = (struct dir_segment){ .stored = (uint32_t)len + AEAD_BYTES, .nframes = 1, .nchunks = nchunks };
 	*ret_sealed = malloc(len + AEAD_BYTES);
-	segment_aead_seal(t.repo, &key, 0, frame, len, *ret_sealed);
+	assert_ok(segment_aead_seal(crypt, t.repo, &key, 0, frame, len, *ret_sealed, &e), &e);
 	return d;
 }
 
