@@ -44,10 +44,14 @@ static const struct condition *condition_of(struct opened *o, const struct slot_
 	static const struct condition usual = { "usable", "", NULL, NULL }, own = { "in-use", "in use", NULL, NULL },
 				      gone = { "removed", "removed", NULL, NULL },
 		half = { "no-key", "opens nothing", "has no key object, as after an interrupted `kedge key add`", "removes it" },
-		going = { "removal-unfinished", "removed, not finished", "was removed, but for its key object", "finishes that" };
+		going = { "removal-unfinished", "removed, not finished", "was removed, but for its key object", "finishes that" },
+		leaving = { "removal-begun", "being removed", "is being removed; where that was interrupted",
+			    "ends it, `kedge key keep` with the same gives it up" };
 
 	if (s->removed)
 		return s->present ? &going : &gone;
+	if (s->leaving_ns)
+		return &leaving;
 	return !s->present ? &half : is_own(o, s) ? &own : &usual;
 }
 
@@ -253,6 +257,24 @@ static int key_remove(struct cli *c, const struct key_opts *k, struct opened *o,
 	return r;
 }
 
+static int key_keep(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
+{
+	struct slot_list l = { 0 };
+	struct slot_id id;
+	bool stray;
+	int r = repo_slots(o->repo, &l, e);
+
+	(void)k;
+	if (r == 0)
+		r = find_slot(&l, c->args[1], &id, &stray, e);
+	if (r == 0)
+		r = repo_slot_keep(o->repo, &id, e);
+	slot_list_free(&l);
+	if (r == 0)
+		msg_note(c, "the key stays");
+	return r;
+}
+
 static int key_passwd(struct cli *c, const struct key_opts *k, struct opened *o, struct err *e)
 {
 	struct secret *secret = NULL;
@@ -275,6 +297,7 @@ static const struct {
 	{ "add", 1, true, true, false, key_add },
 	{ "list", 1, false, false, false, key_list },
 	{ "remove", 2, false, false, true, key_remove },
+	{ "keep", 2, false, false, false, key_keep },
 	{ "passwd", 1, true, false, false, key_passwd },
 };
 
@@ -288,7 +311,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	while (i < sizeof(actions) / sizeof(*actions) && strcmp(actions[i].name, c->args[0]))
 		i++;
 	if (i == sizeof(actions) / sizeof(*actions))
-		return cli_usage(c, e, "key %s: there is add, list, remove, passwd", c->args[0]);
+		return cli_usage(c, e, "key %s: there is add, list, remove, keep, passwd", c->args[0]);
 	if (c->nargs != actions[i].nargs)
 		return cli_usage(c, e, actions[i].nargs == 2 ? "key %s: name the key" : "key %s: too many words",
 				 c->args[0]);
@@ -305,9 +328,9 @@ static int run(struct cli *c, void *opts, struct err *e)
 const struct command cmd_key = {
 	.name = "key",
 	.summary = "add, list, remove keys; change a passphrase",
-	.usage = "add | list | remove SLOT | passwd",
+	.usage = "add | list | remove SLOT | keep SLOT | passwd",
 	.text = "Every key opens the whole repository.  `passwd` changes the passphrase of the key that was used\n"
-		"to open it.",
+		"to open it.  `keep` gives up a removal that was interrupted.",
 	.options = key_options,
 	.opts_size = sizeof(struct key_opts),
 	.globals = CLI_REPO | CLI_JSON,

@@ -256,7 +256,7 @@ int check_objects(struct check *c, struct err *e)
 	static const uint8_t types[] = { OBJECT_END, OBJECT_RENEWAL, OBJECT_MANIFEST, OBJECT_RUN_TAIL, OBJECT_READING,
 					 OBJECT_COLLECTOR, OBJECT_EPOCH, OBJECT_EVICTION, OBJECT_SWEEP, OBJECT_DOOMED,
 					 OBJECT_TOMBSTONE, OBJECT_RESTORE, OBJECT_EXTENSION, OBJECT_CATALOGUE,
-					 OBJECT_PARITY, OBJECT_LIKENESS, OBJECT_SESSION };
+					 OBJECT_PARITY, OBJECT_LIKENESS, OBJECT_REMOVAL, OBJECT_SESSION };
 
 	for (size_t i = 0; i < sizeof(types); i++)
 		if (check_type(c, types[i], &c->sessions, e) < 0)

@@ -70,9 +70,9 @@ static int check_each(struct check *c, enum object_type type, const struct slot_
 /* --- together ----------------------------------------------------------------------------------------------------- */
 
 /* Young, it may be under way. */
-static enum check_severity unfinished(const struct slot_info *s)
+static enum check_severity unfinished(int64_t since_ns)
 {
-	return clock_wall_ns() - s->time_ns < ADDING_NS ? CHECK_INFO : CHECK_WARNING;
+	return clock_wall_ns() - since_ns < ADDING_NS ? CHECK_INFO : CHECK_WARNING;
 }
 
 static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)
@@ -84,7 +84,7 @@ static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)
 	if (used)
 		return check_find(c, CHECK_DAMAGE, "key-missing", name, e,
 				  "key slot \"%s\" has no key object, so its secret opens nothing", s->label ? s->label : "");
-	return check_find(c, unfinished(s), "key-missing", name, e,
+	return check_find(c, unfinished(s->time_ns), "key-missing", name, e,
 			  "key slot \"%s\" has no key object, so its secret opens nothing; an interrupted `kedge key add` leaves "
 			  "that, too: `kedge key remove %s` removes it", s->label ? s->label : "", slot);
 }
@@ -94,9 +94,19 @@ static int judge_removed(struct check *c, const struct slot_info *s, struct err 
 	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
 
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
-	return check_find(c, unfinished(s), "key-removal-unfinished", name, e,
+	return check_find(c, unfinished(s->time_ns), "key-removal-unfinished", name, e,
 			  "key slot \"%s\" was removed, and its key object is still there: `kedge key remove %s` ends that",
 			  s->label ? s->label : "", slot);
+}
+
+static int judge_leaving(struct check *c, const struct slot_info *s, struct err *e)
+{
+	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_SLOT), text_hex(s->id.b, SLOT_BYTES, slot));
+	return check_find(c, unfinished(s->leaving_ns), "key-removal-begun", name, e,
+			  "somebody began to remove key slot \"%s\"; where that was interrupted, `kedge key remove %s` ends it and "
+			  "`kedge key keep %s` gives it up", s->label ? s->label : "", slot, slot);
 }
 
 static int judge_stray(struct check *c, const struct slot_stray *s, struct err *e)
@@ -114,6 +124,7 @@ static int judge_stray(struct check *c, const struct slot_stray *s, struct err *
 
 static bool lacks_key(const struct slot_info *s) { return s && !s->removed && !s->present; }
 static bool keeps_key(const struct slot_info *s) { return s && s->removed && s->present; }
+static bool is_leaving(const struct slot_info *s) { return s && !s->removed && s->leaving_ns; }
 
 /* Records and key objects are not read at one moment, and others add and remove slots: what seems not to fit is looked
  * at once more. */
@@ -124,15 +135,20 @@ static int judge_slots(struct check *c, const struct slot_list *l, struct err *e
 	int rc = 0;
 
 	for (size_t i = 0; i < l->n && rc == 0; i++) {
-		if (!lacks_key(&l->p[i]) && !keeps_key(&l->p[i]))
+		const struct slot_info *now;
+
+		if (!lacks_key(&l->p[i]) && !keeps_key(&l->p[i]) && !is_leaving(&l->p[i]))
 			continue;
 		if (!looked)
 			rc = repo_slots(c->r, &again, e);
 		looked = true;
-		if (rc == 0 && lacks_key(slot_list_find(&again, &l->p[i].id)))
-			rc = judge_slot(c, &l->p[i], e);
-		else if (rc == 0 && keeps_key(slot_list_find(&again, &l->p[i].id)))
-			rc = judge_removed(c, &l->p[i], e);
+		now = slot_list_find(&again, &l->p[i].id);
+		if (rc == 0 && lacks_key(now))
+			rc = judge_slot(c, now, e);
+		else if (rc == 0 && keeps_key(now))
+			rc = judge_removed(c, now, e);
+		if (rc == 0 && is_leaving(now))
+			rc = judge_leaving(c, now, e);
 	}
 	slot_list_free(&again);
 	return rc;

@@ -44,6 +44,7 @@ struct slot_info {
 	char **vms;		/* NULL-terminated; NULL = all */
 	bool trusted, removed;
 	bool present;		/* its key object exists: it can still open the repository */
+	int64_t leaving_ns;	/* when somebody began to remove it who has not ended yet; 0 = nobody */
 	uint64_t serial;
 	int64_t time_ns;
 };
@@ -79,8 +80,12 @@ MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const 
 			     struct slot_id *ret, struct err *e);
 /* Removes a slot's key object and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot other
  * than recovery, unless force; refuses the slot in use unless force.  Of a stray it removes what is there: all of a foreign
- * one, else the key object, and that only with force.  What an interrupted call left the next one finishes. */
+ * one, else the key object, and that only with force.  What an interrupted call left the next one finishes.  Another that
+ * removes the last of the others at the same time: one of the two waits some seconds for the other to give up, and is
+ * refused with ERR_LOCKED when it does not. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
+/* Forgets that somebody began to remove a slot; only when nobody does any more.  Needs a full key. */
+MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e);
 /* Gives the slot in use another secret: new key object stored, then the old one removed. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);
 

@@ -94,13 +94,13 @@ int object_check_signer(struct repo *r, enum object_type type, const struct slot
 
 	switch (type) {
 	case OBJECT_COLLECTOR: case OBJECT_EPOCH: case OBJECT_EVICTION: case OBJECT_SWEEP: case OBJECT_DOOMED:
-	case OBJECT_TOMBSTONE: case OBJECT_RESTORE: case OBJECT_EXTENSION:
+	case OBJECT_TOMBSTONE: case OBJECT_RESTORE: case OBJECT_EXTENSION: case OBJECT_REMOVAL:
 		break;
 	default:
 		return 0;
 	}
 	s = repo_slot(r, signer);
-	if (s && s->role != ROLE_PUT)
+	if (s && (s->role == ROLE_FULL || (s->role == ROLE_MAINTAIN && type != OBJECT_REMOVAL)))
 		return 0;
 	return err_set(e, ERR_AUTH, "it is signed by slot %s, a %s key, which may not",
 		       text_hex(signer->b, SLOT_BYTES, hex), s ? slot_role_name(s->role) : "unknown");

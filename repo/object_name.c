@@ -68,6 +68,7 @@ static const char *const prefixes[OBJECT_TYPE_END] = {
 	[OBJECT_CATALOGUE] = "catalogue/",
 	[OBJECT_PARITY] = "parity/",
 	[OBJECT_LIKENESS] = "likeness/",
+	[OBJECT_REMOVAL] = "removal/",
 };
 
 const char *object_prefix(enum object_type type)

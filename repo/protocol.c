@@ -3,6 +3,7 @@
  */
 #include <assert.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "repo/json_internal.h"
@@ -11,8 +12,9 @@
 #include "transport/store.h"
 
 #define NAMES_MAX 1000000u
+#define SETTLE_STEP_US 200000
 
-enum member_kind { M_TEXT, M_TEXT_OR_NULL, M_NAME, M_NAMES, M_NUMBER, M_TIME, M_KIND, M_OUTCOME, M_EVICTED };
+enum member_kind { M_TEXT, M_TEXT_OR_NULL, M_NAME, M_NAMES, M_NUMBER, M_TIME, M_KIND, M_OUTCOME, M_EVICTED, M_SLOT };
 
 #define T(type) (1u << (type))
 #define PACKS (T(OBJECT_DATA_SEGMENT) | T(OBJECT_NODE_SEGMENT))
@@ -50,6 +52,7 @@ static const struct member members[] = {
 	{ T(OBJECT_RESTORE), "tombstones", M_NAMES, AT(tombstones), T(OBJECT_TOMBSTONE) },
 	{ T(OBJECT_EXTENSION), "objects", M_NAMES, AT(objects), ANY },
 	{ T(OBJECT_EXTENSION), "until", M_TIME, AT(until_ns), 0 },
+	{ T(OBJECT_REMOVAL), "removes", M_SLOT, AT(removes), 0 },
 };
 #define NMEMBERS (sizeof(members) / sizeof(*members))
 
@@ -60,7 +63,7 @@ static const char *const evicted_kinds[] = { "writer", "collector" };
 /* One of docs/format.md, 10. */
 static bool is_protocol_type(enum object_type type)
 {
-	return type >= OBJECT_SESSION && type <= OBJECT_EXTENSION;
+	return (type >= OBJECT_SESSION && type <= OBJECT_EXTENSION) || type == OBJECT_REMOVAL;
 }
 
 void protocol_object_free(struct protocol_object *p)
@@ -113,6 +116,7 @@ static json_t *member_json(const struct protocol_object *p, const struct member 
 	case M_KIND: return json_string(session_kinds[*(const enum session_kind *)at]);
 	case M_OUTCOME: return json_string(outcomes[*(const bool *)at]);
 	case M_EVICTED: return evicted_json(p);
+	case M_SLOT: return js_new_hex(at, SLOT_BYTES);
 	}
 	return NULL;
 }
@@ -212,6 +216,7 @@ static int member_decode(const json_t *o, const struct member *m, struct protoco
 	case M_TIME: return js_time(o, m->name, at, e);
 	case M_KIND: case M_OUTCOME: return choice_decode(o, m, at, e);
 	case M_EVICTED: return evicted_decode(o, m, p, e);
+	case M_SLOT: return js_hex(o, m->name, at, SLOT_BYTES, e);
 	}
 	return err_set(e, ERR_INTERNAL, "member \"%s\" has no kind", m->name);
 }
@@ -246,6 +251,21 @@ int protocol_put(struct repo *r, struct protocol_object *p, char *name, struct e
 	if (protocol_encode(p, &json, &len, e) < 0 || protocol_encode(p, &same, &same_len, e) < 0)
 		return e->code;
 	return object_put_twice(r, p->type, &p->session, json, len, same, same_len, name, e);
+}
+
+/* Where a listing may lag behind, what was posted becomes visible to others, and theirs to us, only after a while. */
+int protocol_settle(struct repo *r, struct err *e)
+{
+	double until = clock_mono() + (double)r->cfg.settling_ns / 1e9;
+
+	if (store_caps(r->store)->strong_listing)
+		return 0;
+	while (clock_mono() < until) {
+		if (cancel_check(r->cancel, e) < 0)
+			return e->code;
+		usleep(SETTLE_STEP_US);
+	}
+	return 0;
 }
 
 int protocol_get(struct repo *r, const char *name, struct protocol_object **ret, struct err *e)

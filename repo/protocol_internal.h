@@ -25,6 +25,7 @@ struct protocol_object {
 	char *epoch;				/* sweep record */
 	char *manifest;				/* tombstone, restore record */
 	int64_t until_ns;			/* extension */
+	struct slot_id removes;			/* removal */
 	/* Names, sorted: */
 	struct name_list epochs;		/* session */
 	struct name_list points;		/* read session */
@@ -56,6 +57,10 @@ void protocol_set_done(struct protocol_set *s);
 /* What cannot be read or may not count is reported by notice and left out; what vanishes between listing and reading is
  * just absent. */
 MUST_CHECK int protocol_set_load(struct repo *r, enum object_type type, struct protocol_set *ret, struct err *e);
+
+/* After a post and before the listing that is to show whether others posted, too: where listings lag, it waits the
+ * settling time. */
+MUST_CHECK int protocol_settle(struct repo *r, struct err *e);
 
 /* --- evaluation (protocol_view.c); also for tests, which make the sets themselves --------------------------------- */
 struct sweep_verdict {

@@ -99,6 +99,12 @@ const struct slot_stray *slot_list_stray(const struct slot_list *l, const struct
 /* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until
  * repo_close). */
 MUST_CHECK int slots_load(struct repo *r, struct err *e);
+/* Seals and puts a record, under the serial that it has. */
+MUST_CHECK int slot_record_put(struct repo *r, const struct slot_info *s, struct err *e);
+MUST_CHECK int slot_need_full(const struct repo *r, const char *what, struct err *e);
+/* Removes the objects of a type below the slot's name, but the one of that name (NULL: all), durably. */
+MUST_CHECK int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, const char *but,
+				   struct err *e);
 /* Seals and puts a slot's record and its key object, in this order.  r needs a full keyring. */
 MUST_CHECK int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
 			  struct slot_id *ret, struct err *e);
@@ -158,6 +164,7 @@ struct repo {
 	struct repo_slots slots;
 	double slots_loaded;			/* clock_mono of the last load */
 	struct slot_id unknown;			/* the last slot of which there was no record */
+	bool hasty;				/* for tests only: what waits for others looks twice, without a pause */
 };
 
 #define CONFIG_NAME "config"

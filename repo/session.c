@@ -14,7 +14,6 @@
 
 #define SECOND_NS ((int64_t)1000000000)
 #define RENEWAL_NS (3600 * SECOND_NS)
-#define SETTLE_STEP_US 200000
 
 struct session {
 	struct repo *r;
@@ -26,21 +25,6 @@ struct session {
 	uint64_t renewals;
 	bool evicted;
 };
-
-/* Where a listing may lag behind, what was posted becomes visible to others, and theirs to us, only after a while. */
-static int settle(struct repo *r, struct err *e)
-{
-	double until = clock_mono() + (double)r->cfg.settling_ns / (double)SECOND_NS;
-
-	if (store_caps(r->store)->strong_listing)
-		return 0;
-	while (clock_mono() < until) {
-		if (cancel_check(r->cancel, e) < 0)
-			return e->code;
-		usleep(SETTLE_STEP_US);
-	}
-	return 0;
-}
 
 static char *host_name(struct err *e)
 {
@@ -133,7 +117,7 @@ int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct
 	s->renewal_ns = r->cfg.lease_ns / 4 < RENEWAL_NS ? r->cfg.lease_ns / 4 : RENEWAL_NS;
 	randombytes_buf(s->id.b, SESSION_BYTES);
 	rc = post_session(s, kind, vm, e);
-	if (rc == 0 && (settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
+	if (rc == 0 && (protocol_settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
 		rc = e->code;
 		/* without it a collector waits for the lease, no more */
 		(void)post_end(r, &s->id, false, &late);
@@ -180,7 +164,7 @@ int session_check_evicted(struct session *s, struct err *e)
 	struct protocol_set evictions;
 	bool evicted = false;
 
-	if (settle(s->r, e) < 0 || protocol_set_load(s->r, OBJECT_EVICTION, &evictions, e) < 0)
+	if (protocol_settle(s->r, e) < 0 || protocol_set_load(s->r, OBJECT_EVICTION, &evictions, e) < 0)
 		return err_ctx(e, "looking for an eviction");
 	for (size_t i = 0; i < evictions.p.n && !evicted; i++)
 		evicted = session_eq(&evictions.p.p[i]->evicted_session, &s->id) &&

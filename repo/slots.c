@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "repo/json_internal.h"
+#include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
@@ -430,15 +431,29 @@ static int add_strays(struct repo *r, const struct name_list *names, struct slot
 	return 0;
 }
 
-/* A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has one
- * after them. */
+static void mark_leaving(const struct protocol_set *removals, struct slot_list *l)
+{
+	for (size_t i = 0; i < removals->p.n; i++)
+		for (size_t k = 0; k < l->n; k++)
+			if (slot_eq(&l->p[k].id, &removals->p.p[i]->removes) && !l->p[k].removed)
+				l->p[k].leaving_ns = removals->p.p[i]->time_ns;
+}
+
+/*
+ * A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has one
+ * after them.  Who removes a slot says so before the record says that it is removed, and until after that: removals are
+ * listed first of all.
+ */
 int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
 {
 	struct name_list keys = { 0 }, records = { 0 };
+	struct protocol_set removals = { 0 };
 	struct slot_list l = { 0 };
 	int rc;
 
-	rc = object_list(r, OBJECT_KEY, &keys, e);
+	rc = protocol_set_load(r, OBJECT_REMOVAL, &removals, e);
+	if (rc == 0)
+		rc = object_list(r, OBJECT_KEY, &keys, e);
 	if (rc == 0)
 		rc = object_list(r, OBJECT_SLOT, &records, e);
 	if (rc == 0)
@@ -449,6 +464,8 @@ int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
 		rc = add_strays(r, &keys, &l, e);
 	if (rc == 0)
 		rc = add_strays(r, &records, &l, e);
+	mark_leaving(&removals, &l);
+	protocol_set_done(&removals);
 	name_list_free(&keys);
 	name_list_free(&records);
 	if (rc < 0)

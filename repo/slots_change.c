@@ -1,4 +1,4 @@
-/* slots_change.c - adding, removing and re-keying key slots (docs/format.md, section 2; docs/design.md, 7). */
+/* slots_change.c - adding and re-keying key slots (docs/format.md, section 2). */
 #include <inttypes.h>
 #include <sodium.h>
 
@@ -7,7 +7,7 @@
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
-static int put_record(struct repo *r, const struct slot_info *s, struct err *e)
+int slot_record_put(struct repo *r, const struct slot_info *s, struct err *e)
 {
 	struct object_name n = { .type = OBJECT_SLOT, .slot = s->id };
 	CLEANUP(free_ptr) char *json = NULL, *same = NULL;
@@ -125,14 +125,14 @@ int slot_store(struct repo *r, const struct secret *secret, const struct slot_ne
 	s.label = (char *)(uintptr_t)(o->label ? o->label : "");
 	s.vms = (char **)(uintptr_t)o->vms;
 	s.time_ns = clock_wall_ns();
-	if (new_header(r, secret, &s.id, o->argon_passes, o->argon_kib, &h, e) < 0 || put_record(r, &s, e) < 0 ||
+	if (new_header(r, secret, &s.id, o->argon_passes, o->argon_kib, &h, e) < 0 || slot_record_put(r, &s, e) < 0 ||
 	    put_key(r, &h, secret, o->role, seed.b, name, e) < 0)
 		return e->code;
 	*ret = s.id;
 	return 0;
 }
 
-static int need_full(const struct repo *r, const char *what, struct err *e)
+int slot_need_full(const struct repo *r, const char *what, struct err *e)
 {
 	if (r->keys->role == ROLE_FULL)
 		return 0;
@@ -145,7 +145,7 @@ int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot
 {
 	struct slot_id id;
 
-	if (need_full(r, "adding a key slot", e) < 0 || slot_store(r, secret, o, &id, e) < 0)
+	if (slot_need_full(r, "adding a key slot", e) < 0 || slot_store(r, secret, o, &id, e) < 0)
 		return e->code;
 	if (slots_load(r, e) < 0)
 		return e->code;
@@ -153,33 +153,7 @@ int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot
 	return 0;
 }
 
-static bool opens_fully(const struct slot_info *s)
-{
-	return s->role == ROLE_FULL && !s->removed && s->present && s->kind != SECRET_RECOVERY;
-}
-
-static int check_removal(const struct repo *r, const struct slot_list *l, const struct slot_info *s, bool force,
-			 struct err *e)
-{
-	size_t others = 0;
-
-	if (force)
-		return 0;
-	for (size_t i = 0; i < l->n; i++)
-		others += &l->p[i] != s && opens_fully(&l->p[i]);
-	if (opens_fully(s) && others == 0) {
-		err_set(e, ERR_INVALID, "this is the last full key slot but for recovery keys");
-		return err_hint(e, "add another with `kedge key add` first, or use --force");
-	}
-	if (slot_eq(&s->id, &r->own)) {
-		err_set(e, ERR_INVALID, "this is the key slot that opened the repository now");
-		return err_hint(e, "open it with another key to remove this one, or use --force");
-	}
-	return 0;
-}
-
-static int remove_objects_of(struct repo *r, enum object_type type, const struct slot_id *id, const char *but,
-			     struct err *e)
+int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, const char *but, struct err *e)
 {
 	struct name_list l;
 	int rc = 0;
@@ -200,63 +174,6 @@ static int remove_objects_of(struct repo *r, enum object_type type, const struct
 	return rc < 0 ? rc : object_sync(r, type, id, NULL, e);
 }
 
-static int remove_stray(struct repo *r, const struct slot_stray *s, bool force, struct err *e)
-{
-	char hex[2 * SLOT_BYTES + 1];
-
-	if (s->foreign)		/* the record last: it is what is complained about */
-		return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e) < 0 ||
-		       remove_objects_of(r, OBJECT_SLOT, &s->id, NULL, e) < 0 ? e->code : 0;
-	if (force)
-		return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e);
-	err_set(e, ERR_INVALID, "the record of key slot %s is missing or damaged", text_hex(s->id.b, SLOT_BYTES, hex));
-	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force removes the "
-			   "key object, and the slot never opens again", hex);
-}
-
-/* Record first, then key objects: a slot whose key object stays is marked as removed, and does not open. */
-static int remove_slot(struct repo *r, struct slot_info *s, struct err *e)
-{
-	if (!s->removed) {	/* else an earlier removal was interrupted: only the key object is left to go */
-		s->removed = true;
-		s->serial++;
-		s->time_ns = clock_wall_ns();
-		if (put_record(r, s, e) < 0)
-			return e->code;
-	} else if (object_sync(r, OBJECT_SLOT, &s->id, NULL, e) < 0) {
-		return e->code;
-	}
-	return remove_objects_of(r, OBJECT_KEY, &s->id, NULL, e);
-}
-
-int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e)
-{
-	char hex[2 * SLOT_BYTES + 1];
-	const struct slot_stray *stray;
-	const struct slot_info *found;
-	struct slot_list l = { 0 };
-	int rc = need_full(r, "removing a key slot", e);
-
-	if (rc == 0)
-		rc = repo_slots(r, &l, e);
-	if (rc < 0)
-		return rc;
-	found = slot_list_find(&l, id);
-	stray = slot_list_stray(&l, id);
-	if (found)
-		rc = check_removal(r, &l, found, force, e);
-	if (rc == 0 && found)
-		rc = remove_slot(r, &l.p[found - l.p], e);
-	else if (stray)
-		rc = remove_stray(r, stray, force, e);
-	else if (!found)
-		rc = err_set(e, ERR_NOTFOUND, "there is no key slot %s", text_hex(id->b, SLOT_BYTES, hex));
-	if (rc == 0)
-		rc = slots_load(r, e);
-	slot_list_free(&l);
-	return rc;
-}
-
 /* The record names the kind of secret; where that changes, so must the record.  Only a full key can sign one. */
 static int update_kind(struct repo *r, const struct secret *secret, struct err *e)
 {
@@ -265,13 +182,13 @@ static int update_kind(struct repo *r, const struct secret *secret, struct err *
 
 	if (!own || own->kind == secret->kind)
 		return 0;
-	if (need_full(r, "changing the kind of a key slot's secret", e) < 0)
+	if (slot_need_full(r, "changing the kind of a key slot's secret", e) < 0)
 		return e->code;
 	changed = *own;			/* borrows label and vms */
 	changed.kind = secret->kind;
 	changed.serial++;
 	changed.time_ns = clock_wall_ns();
-	return put_record(r, &changed, e);
+	return slot_record_put(r, &changed, e);
 }
 
 int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
@@ -281,7 +198,7 @@ int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
 
 	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_kind(r, secret, e) < 0 ||
 	    put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e) < 0 ||
-	    remove_objects_of(r, OBJECT_KEY, &r->own, name, e) < 0)
+	    slot_remove_objects(r, OBJECT_KEY, &r->own, name, e) < 0)
 		return e->code;
 	memcpy(r->key_name, name, sizeof(name));
 	return slots_load(r, e);

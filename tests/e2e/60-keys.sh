@@ -19,6 +19,8 @@ expect 0 k --password-file third list
 expect 0 k key remove spare
 expect 12 k --password-file third list
 expect 1 k key remove nobody
+expect 1 k key keep file		# nobody has begun to remove it
+grep -q "nobody has begun" err || fail "key keep says: $(cat err)"
 expect 2 k key remove
 expect 2 k key frob
 expect 2 k key list --label x

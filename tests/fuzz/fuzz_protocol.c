@@ -72,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 1)
 		return 0;
-	type = (enum object_type)(OBJECT_SESSION + data[0] % (OBJECT_EXTENSION - OBJECT_SESSION + 1));
+	type = data[0] == 'R' ? OBJECT_REMOVAL
+			      : (enum object_type)(OBJECT_SESSION + data[0] % (OBJECT_EXTENSION - OBJECT_SESSION + 1));
 	if (protocol_decode(type, data + 1, size - 1, &p, &e) < 0) {
 		check(e.code < 0 && e.cause[0] && !p);
 		return 0;

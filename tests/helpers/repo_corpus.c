@@ -99,7 +99,7 @@ static void add_name(struct name_list *l, enum object_type type, uint8_t number,
 
 static void protocols(const char *dir)
 {
-	for (int type = OBJECT_SESSION; type <= OBJECT_EXTENSION; type++) {
+	for (int type = OBJECT_SESSION; type <= OBJECT_REMOVAL; type += type == OBJECT_EXTENSION ? OBJECT_REMOVAL - type : 1) {
 		struct protocol_object *p = calloc(1, sizeof(*p));
 		CLEANUP(free_ptr) char *json = NULL, *seed = NULL;
 		struct err e = ERR_INIT;
@@ -111,7 +111,7 @@ static void protocols(const char *dir)
 		p->type = (enum object_type)type;
 		p->slot.b[0] = 1;
 		p->number = 1;
-		p->evicted_slot.b[0] = 1;
+		p->evicted_slot.b[0] = p->removes.b[0] = 1;
 		add_name(&p->epochs, OBJECT_EPOCH, 1, &p->epoch);
 		add_name(&p->points, OBJECT_MANIFEST, 1, &p->manifest);
 		add_name(&p->condemned, OBJECT_DATA_SEGMENT, 1, NULL);
@@ -124,7 +124,7 @@ static void protocols(const char *dir)
 		add_name(&p->tombstones, OBJECT_TOMBSTONE, 1, NULL);
 		add_name(&p->objects, OBJECT_MANIFEST, 1, NULL);
 		check(protocol_encode(p, &json, &len, &e) == 0, &e);
-		seed = text_printf(&e, "%c%s",
+		seed = text_printf(&e, "%c%s", type == OBJECT_REMOVAL ? 'R' :
 				   type - OBJECT_SESSION + 'n' - 'n' % (OBJECT_EXTENSION - OBJECT_SESSION + 1), json);
 		check(seed != NULL, &e);
 		snprintf(name, sizeof(name), "%02d", type);

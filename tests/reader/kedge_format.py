@@ -37,7 +37,7 @@ AUTHORITY = bytes(8)
 INDEX_KEY, OBJECT_KEY = 1, 2
 CONFIG, SLOT_RECORD, DATA_SEGMENT, NODE_SEGMENT, DIRECTORY, RUN_TAIL, BLOCK, MANIFEST = 1, 3, 4, 5, 6, 7, 8, 9
 PROTOCOL = {"session": 10, "renewal": 11, "reading": 12, "end": 13, "collector": 14, "epoch": 15, "eviction": 16,
-            "sweep": 17, "doomed": 18, "tombstone": 19, "restore": 20, "extension": 21}
+            "sweep": 17, "doomed": 18, "tombstone": 19, "restore": 20, "extension": 21, "removal": 25}
 TYPE_NAME = {CONFIG: "config", SLOT_RECORD: "slot record", DIRECTORY: "pack directory", RUN_TAIL: "index run tail",
              MANIFEST: "manifest", **{t: n for n, t in PROTOCOL.items()}}
 OWN_SIGNED = {"session", "renewal", "reading", "end"}       # the others need a maintain or full slot

@@ -294,7 +294,8 @@ class Repository:
             check(record.get("vms") is None or value.get("vm") in record["vms"],
                   "%s: slot %s may not write VM '%s': ignored", name, slot, value.get("vm"))
         elif prefix not in kf.OWN_SIGNED:
-            check(record["role"] in ("maintain", "full"), "%s: a %s slot may not sign this: ignored", name, record["role"])
+            may = ("full",) if prefix == "removal" else ("maintain", "full")
+            check(record["role"] in may, "%s: a %s slot may not sign this: ignored", name, record["role"])
         return Object(name, slot, session, value)
 
     def load_all(self, prefix):

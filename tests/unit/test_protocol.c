@@ -118,6 +118,7 @@ static struct protocol_object *full_object(enum object_type type)
 	p->done = true;
 	p->evicted_slot = *repo_own_slot(t.repo);
 	p->evicted_session = session('A');
+	p->removes = *repo_own_slot(t.repo);
 	p->evicted_collector = true;
 	p->until_ns = 99;
 	name_of(OBJECT_EPOCH, 'A', 1, name);
@@ -147,7 +148,7 @@ static void test_protocol__every_type_round_trips_and_needs_every_member(void **
 	struct err e = ERR_INIT;
 
 	(void)state;
-	for (int type = OBJECT_SESSION; type <= OBJECT_EXTENSION; type++) {
+	for (int type = OBJECT_SESSION; type <= OBJECT_REMOVAL; type += type == OBJECT_EXTENSION ? OBJECT_REMOVAL - type : 1) {
 		CLEANUP(protocol_object_free_cleanup)
 		struct protocol_object *p = full_object((enum object_type)type),
 				       *back = NULL;

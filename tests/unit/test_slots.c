@@ -283,6 +283,63 @@ static void test_remove__dies(void **state)
 	assert_true(unfinished > 0);
 }
 
+/* Who died after saying that a slot is to go has it in the way of others, until it is done again or given up. */
+static void test_remove__begun_and_given_up(void **state)
+{
+	struct err e = ERR_INIT;
+	struct slot_id k, s;
+	struct repo *r = NULL;
+	struct found f;
+	struct mortal m;
+
+	(void)state;
+	mortal_new(&m);
+	assert_ok(init(&m, &e), &e);
+	assert_ok(open_as(m.s, 'k', &r, &e), &e);
+	k = *repo_own_slot(r);
+	assert_ok(add(r, 's', &s, &e), &e);
+	assert_err(repo_slot_keep(r, &s, &e), ERR_INVALID, &e);
+	lives_until(&m, 2);
+	assert_int_equal(repo_slot_remove(r, &s, false, &e), ERR_IO);
+	lives_until(&m, 0);
+	err_clear(&e);
+	f = check(r);
+	assert_string_equal(f.what, "key-removal-begun ");
+	repo_close(r);
+	assert_ok(open_as(m.s, 's', &r, &e), &e);
+	r->hasty = true;
+	assert_int_equal(repo_slot_remove(r, &k, false, &e), ERR_LOCKED);
+	assert_has(e.hint, "key keep");
+	err_clear(&e);
+	assert_int_equal(count(r, OBJECT_REMOVAL), 1);	/* its own it has taken back */
+	assert_ok(repo_slot_keep(r, &s, &e), &e);
+	assert_nothing_found(r);
+	assert_ok(repo_slot_remove(r, &k, false, &e), &e);
+	assert_int_equal(count(r, OBJECT_REMOVAL), 0);
+	assert_false(opens(m.s, 'k'));
+	repo_close(r);
+	store_close(m.s);
+}
+
+/* By force the last one goes, too; the recovery key is not asked for. */
+static void test_remove__by_force(void **state)
+{
+	struct err e = ERR_INIT;
+	struct repo *r = NULL;
+	struct mortal m;
+
+	(void)state;
+	mortal_new(&m);
+	assert_ok(init(&m, &e), &e);
+	assert_ok(open_as(m.s, 'k', &r, &e), &e);
+	assert_err(repo_slot_remove(r, repo_own_slot(r), false, &e), ERR_INVALID, &e);
+	assert_ok(repo_slot_remove(r, repo_own_slot(r), true, &e), &e);
+	assert_int_equal(count(r, OBJECT_REMOVAL), 0);
+	assert_false(opens(m.s, 'k'));
+	repo_close(r);
+	store_close(m.s);
+}
+
 /* A slot whose record is lost is not taken for a leftover: it is damage, and its key object goes by force only. */
 static void test_stray__of_this_repository(void **state)
 {
@@ -320,6 +377,8 @@ int main(void)
 		cmocka_unit_test(test_init__dies_twice),
 		cmocka_unit_test(test_add__dies),
 		cmocka_unit_test(test_remove__dies),
+		cmocka_unit_test(test_remove__begun_and_given_up),
+		cmocka_unit_test(test_remove__by_force),
 		cmocka_unit_test(test_stray__of_this_repository),
 	};
 

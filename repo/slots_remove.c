@@ -1,0 +1,288 @@
+/*
+ * slots_remove.c - removing key slots (docs/format.md, sections 2.2 and 10; docs/design.md, 7: K1 to K5).
+ *
+ * Two who each remove the other's slot must not both succeed: nobody could open the repository fully any more.  So each
+ * says what it is about to remove before it looks whether another full slot stays.  Of any number who do so, the one who
+ * said it last sees all the others, and goes on only if a slot stays that none of them is about to remove.
+ */
+#include <sodium.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "repo/protocol_internal.h"
+#include "repo/repo_internal.h"
+#include "transport/store.h"
+
+#define LOOKS 25u		/* for the others to give up */
+#define PAUSE_US 200000u
+
+struct removing {
+	struct repo *r;
+	struct slot_id id;
+	bool force;
+	char intent[OBJECT_NAME_BYTES];		/* what it said, "" = nothing */
+	struct slot_list l;
+};
+
+/* People have its secret, as far as is known, and it opens everything. */
+static bool counts(const struct slot_info *s)
+{
+	return s->role == ROLE_FULL && !s->removed && s->kind != SECRET_RECOVERY;
+}
+
+/* What else opens fully: slots that nobody is about to remove, those that somebody is, and the least of these. */
+struct others {
+	size_t staying, leaving;
+	const struct slot_info *least;
+};
+
+static struct others others_of(const struct removing *m)
+{
+	struct others o = { 0 };
+
+	for (size_t i = 0; i < m->l.n; i++) {
+		const struct slot_info *s = &m->l.p[i];
+
+		if (slot_eq(&s->id, &m->id) || !counts(s) || !s->present)
+			continue;
+		o.staying += !s->leaving_ns;
+		o.leaving += s->leaving_ns != 0;
+		if (s->leaving_ns && (!o.least || memcmp(s->id.b, o.least->id.b, SLOT_BYTES) < 0))
+			o.least = s;
+	}
+	return o;
+}
+
+static int look(struct removing *m, struct err *e)
+{
+	slot_list_free(&m->l);
+	return repo_slots(m->r, &m->l, e);
+}
+
+/* --- saying so ---------------------------------------------------------------------------------------------------- */
+
+static int say(struct removing *m, struct err *e)
+{
+	struct protocol_object p = { .type = OBJECT_REMOVAL, .removes = m->id };
+
+	randombytes_buf(p.session.b, SESSION_BYTES);
+	return protocol_put(m->r, &p, m->intent, e);
+}
+
+/* What can't be taken back keeps others from removing slots until `key keep`; nothing else. */
+static void take_back(struct removing *m)
+{
+	struct err e = ERR_INIT;
+
+	if (m->intent[0] && store_remove(m->r->store, m->intent, &e) < 0 && e.code != ERR_NOTFOUND)
+		repo_notice_err(m->r, &e, "that this removal was given up could not be stored; `kedge key keep` does that");
+}
+
+/* Whatever was said of the slot by anybody. */
+static int unsay_all(struct repo *r, const struct slot_id *id, struct err *e)
+{
+	struct protocol_set said;
+	int rc = 0;
+
+	if (protocol_set_load(r, OBJECT_REMOVAL, &said, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < said.p.n && rc == 0; i++) {
+		if (!slot_eq(&said.p.p[i]->removes, id))
+			continue;
+		rc = store_remove(r->store, said.names.p[i], e);
+		if (rc == ERR_NOTFOUND) {
+			err_clear(e);
+			rc = 0;
+		}
+	}
+	protocol_set_done(&said);
+	return rc;
+}
+
+/* --- may it go? --------------------------------------------------------------------------------------------------- */
+
+static int refuse_last(struct err *e)
+{
+	err_set(e, ERR_INVALID, "this is the last full key slot but for recovery keys");
+	return err_hint(e, "add another with `kedge key add` first, or use --force");
+}
+
+static int refuse_now(const struct slot_info *other, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1], when[32];
+
+	text_hex(other->id.b, SLOT_BYTES, hex);
+	err_set(e, ERR_LOCKED, "the other full key slots are being removed: %s since %s", hex,
+		clock_local_text(other->leaving_ns, when));
+	return err_hint(e, "run it again when that has ended.  If it was interrupted, `kedge key remove %s` finishes it, or `kedge "
+			   "key keep %s` gives it up", hex, hex);
+}
+
+/* Before anything is said: what needs no look at others. */
+static int check_removal(const struct removing *m, const struct slot_info *s, struct err *e)
+{
+	struct others o = others_of(m);
+
+	if (m->force)
+		return 0;
+	if (counts(s) && s->present && o.staying + o.leaving == 0)
+		return refuse_last(e);
+	if (slot_eq(&s->id, &m->r->own)) {
+		err_set(e, ERR_INVALID, "this is the key slot that opened the repository now");
+		return err_hint(e, "open it with another key to remove this one, or use --force");
+	}
+	return 0;
+}
+
+/*
+ * Looks until another full slot stays.  Of those who block each other the one who removes the least slot gives up at
+ * once, the others wait for that: so one of two goes on, unless one has died.
+ */
+static int await_other(struct removing *m, struct err *e)
+{
+	unsigned looks = m->r->hasty ? 2 : LOOKS;
+	struct others o;
+
+	for (unsigned i = 1;; i++) {
+		if (protocol_settle(m->r, e) < 0 || look(m, e) < 0)
+			return e->code;
+		o = others_of(m);
+		if (m->force || o.staying)
+			break;
+		if (!o.least)
+			return refuse_last(e);
+		if (i == looks || memcmp(m->id.b, o.least->id.b, SLOT_BYTES) < 0)
+			return refuse_now(o.least, e);
+		if (!m->r->hasty)
+			usleep(PAUSE_US);
+		if (cancel_check(m->r->cancel, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static struct slot_info *own_copy(struct removing *m)
+{
+	const struct slot_info *s = slot_list_find(&m->l, &m->id);
+
+	return s ? &m->l.p[s - m->l.p] : NULL;
+}
+
+/* What we said is gone when another has removed the slot just now; or somebody who thought that we had died has said that
+ * it is to be kept. */
+static int still_said(struct removing *m, struct err *e)
+{
+	const struct slot_info *s;
+	struct store_stat st;
+	int rc = store_stat(m->r->store, m->intent, &st, e);
+
+	if (rc != ERR_NOTFOUND)
+		return rc;
+	err_clear(e);
+	if (look(m, e) < 0)
+		return e->code;
+	s = own_copy(m);
+	if (s && s->removed)
+		return 0;
+	err_set(e, ERR_LOCKED, "somebody else decided meanwhile that this key slot is to be kept");
+	return err_hint(e, "run it again if it is to go");
+}
+
+/* --- removing ----------------------------------------------------------------------------------------------------- */
+
+/* Record first, then key objects: a slot whose key object stays is marked as removed, and does not open. */
+static int remove_slot(struct removing *m, struct slot_info *s, struct err *e)
+{
+	struct repo *r = m->r;
+
+	if (!s->removed) {	/* else an earlier removal was interrupted: only the key object is left to go */
+		s->removed = true;
+		s->serial++;
+		s->time_ns = clock_wall_ns();
+		if (slot_record_put(r, s, e) < 0)
+			return e->code;
+	} else if (object_sync(r, OBJECT_SLOT, &s->id, NULL, e) < 0) {
+		return e->code;
+	}
+	return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e) < 0 ? e->code : unsay_all(r, &s->id, e);
+}
+
+static int remove_known(struct removing *m, struct err *e)
+{
+	struct slot_info *s = own_copy(m);
+
+	if (check_removal(m, s, e) < 0)
+		return e->code;
+	if (counts(s)) {
+		if (say(m, e) < 0)
+			return e->code;
+		if (await_other(m, e) < 0 || still_said(m, e) < 0) {
+			take_back(m);
+			return e->code;
+		}
+		s = own_copy(m);	/* of the last look */
+	}
+	return s ? remove_slot(m, s, e) : err_set(e, ERR_CORRUPT, "its record can't be read any more");
+}
+
+static int remove_stray(struct repo *r, const struct slot_stray *s, bool force, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1];
+
+	if (s->foreign)		/* the record last: it is what is complained about */
+		return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e) < 0 ||
+		       slot_remove_objects(r, OBJECT_SLOT, &s->id, NULL, e) < 0 ? e->code : 0;
+	if (force)
+		return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e);
+	err_set(e, ERR_INVALID, "the record of key slot %s is missing or damaged", text_hex(s->id.b, SLOT_BYTES, hex));
+	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force removes the "
+			   "key object, and the slot never opens again", hex);
+}
+
+static int no_such_slot(const struct slot_id *id, struct err *e)
+{
+	char hex[2 * SLOT_BYTES + 1];
+
+	return err_set(e, ERR_NOTFOUND, "there is no key slot %s", text_hex(id->b, SLOT_BYTES, hex));
+}
+
+int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e)
+{
+	struct removing m = { .r = r, .id = *id, .force = force };
+	int rc = slot_need_full(r, "removing a key slot", e);
+
+	if (rc == 0)
+		rc = look(&m, e);
+	if (rc == 0 && slot_list_find(&m.l, id))
+		rc = remove_known(&m, e);
+	else if (rc == 0 && slot_list_stray(&m.l, id))
+		rc = remove_stray(r, slot_list_stray(&m.l, id), force, e);
+	else if (rc == 0)
+		rc = no_such_slot(id, e);
+	if (rc == 0)
+		rc = slots_load(r, e);
+	slot_list_free(&m.l);
+	return rc;
+}
+
+int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e)
+{
+	struct removing m = { .r = r, .id = *id };
+	const struct slot_info *s;
+	int rc = slot_need_full(r, "keeping a key slot", e);
+
+	if (rc == 0)
+		rc = look(&m, e);
+	s = slot_list_find(&m.l, id);
+	if (rc == 0 && !s)
+		rc = no_such_slot(id, e);
+	else if (rc == 0 && s->removed)
+		rc = err_set(e, ERR_INVALID, "it has been removed already");
+	else if (rc == 0 && !s->leaving_ns)
+		rc = err_set(e, ERR_INVALID, "nobody has begun to remove it");
+	if (rc == 0)
+		rc = unsay_all(r, id, e);
+	slot_list_free(&m.l);
+	return rc;
+}
