@@ -136,6 +136,16 @@ static int print_bitmaps(const struct cli *c, const struct image_info *in, struc
 	return 0;
 }
 
+static void print_ids(const char *uuid, const char *modify, const char *content, const struct image_ids *ids)
+{
+	if (ids->uuid[0])
+		field(uuid, ids->uuid);
+	if (ids->modify[0])
+		field(modify, ids->modify);
+	if (ids->content[0])
+		field(content, ids->content);
+}
+
 static int print_image(const struct cli *c, const struct image *im, struct err *e)
 {
 	const struct image_info *in = image_info(im);
@@ -146,6 +156,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 		printf("%-14s %s, version %" PRIu32 "\n", "format", in->format, in->version);
 	else
 		field("format", in->format);
+	if (in->variant)
+		field("kind", in->variant);
 	size_field(c, "virtual size", in->virtual_size);
 	size_field(c, "file size", in->file_size);
 	if (in->cluster_size)
@@ -158,6 +170,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	if (in->backing)
 		printf("%-14s %s (format %s)\n", "backing file", text_quote(in->backing, shown, sizeof(shown)),
 		       in->backing_format ? text_quote(in->backing_format, format, sizeof(format)) : "not stored");
+	print_ids("uuid", "modified", "content id", &in->ids);
+	print_ids("parent uuid", "its modified", "its content id", &im->parent.ids);
 	if (in->data_file)
 		field("data file", text_quote(in->data_file, shown, sizeof(shown)));
 	return print_states(c, im, e) < 0 ? e->code : print_bitmaps(c, in, e);
@@ -219,19 +233,31 @@ static json_t *features_json(const struct image_info *in)
 	return list;
 }
 
+static json_t *id_json(const char *id)
+{
+	return id[0] ? json_string(id) : json_null();
+}
+
+static json_t *ids_json(const struct image_ids *ids)
+{
+	return json_pack("{s:o, s:o, s:o}", "uuid", id_json(ids->uuid), "modify", id_json(ids->modify),
+			 "content", id_json(ids->content));
+}
+
 static json_t *image_json(const struct image *im)
 {
 	const struct image_info *in = image_info(im);
 
 	/* "o" takes a NULL over as failure of the whole, so that nothing is printed by halves */
-	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "image", msg_json_text(im->path), "format", in->format, "version", (int)in->version,
 			 "virtual_size", msg_json_u64(in->virtual_size), "file_size", msg_json_u64(in->file_size),
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
 			 "backing", msg_json_text(in->backing), "backing_format", msg_json_text(in->backing_format),
 			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
-			 "bitmaps", bitmaps_json(in));
+			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant),
+			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids));
 }
 
 /* --- the command -------------------------------------------------------------------------------------------------- */

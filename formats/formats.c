@@ -9,11 +9,15 @@
 #include "formats/qcow2/qcow2_write.h"
 #include "formats/raw/raw.h"
 #include "formats/raw/raw_write.h"
+#include "formats/vdi/vdi.h"
+#include "formats/vdi/vdi_write.h"
 #include "formats/vhd/vhd.h"
 #include "formats/vhdx/vhdx.h"
 
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
+static const char *const vdi_endings[] = { ".vdi", NULL };
+static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
 
 static const struct format formats[] = {
 	{
@@ -30,6 +34,16 @@ static const struct format formats[] = {
 		.open = raw_open,
 		.create = raw_create,
 		.can = FORMAT_PREALLOC | FORMAT_DEVICE,
+	},
+	{
+		.name = "vdi",
+		.endings = vdi_endings,
+		.probe = vdi_probe,
+		.open = vdi_open,
+		.read_ids = vdi_read_ids,
+		.create = vdi_create,
+		.can = FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA | FORMAT_IDS,
+		.subformats = vdi_subformats,
 	},
 	{ .name = "vhd", .probe = vhd_probe, .open = vhd_open, .read_ids = vhd_read_ids },
 	{ .name = "vhdx", .probe = vhdx_probe, .open = vhdx_open, .read_ids = vhdx_read_ids },

@@ -37,7 +37,11 @@ static bool is_newer_qcow(const struct sample *s)
 	return s->head_len >= 8 && memcmp(s->head, "QFI\xfb", 4) == 0 && get_be32(s->head + 4) > 3;
 }
 
-static bool is_vdi(const struct sample *s) { return head_is(s, 64, "\x7f\x10\xda\xbe", 4); }
+static bool is_newer_vdi(const struct sample *s)
+{
+	return head_is(s, 64, "\x7f\x10\xda\xbe", 4) && s->head_len >= 72 && get_le32(s->head + 68) >> 16 > 1;
+}
+
 static bool is_qed(const struct sample *s) { return head_is(s, 0, "QED\0", 4); }
 static bool is_luks(const struct sample *s) { return head_is(s, 0, "LUKS\xba\xbe", 6); }
 static bool is_ova(const struct sample *s) { return head_is(s, 257, "ustar", 5); }
@@ -65,7 +69,7 @@ static const struct foreign {
 } foreigners[] = {
 	{ "qcow version 1", "qcow", is_qcow1 },
 	{ "newer qcow", "qcow2", is_newer_qcow },
-	{ "VDI", "vdi", is_vdi },
+	{ "newer VDI", "vdi", is_newer_vdi },
 	{ "VMDK", "vmdk", is_vmdk },
 	{ "QED", "qed", is_qed },
 	{ "Parallels", "parallels", is_parallels },

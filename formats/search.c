@@ -58,13 +58,11 @@ static int add_image(struct search *s, int dir, const char *folder, const char *
 
 	if (!look_at(dir, name, &found))
 		return 0;
-	for (size_t i = 0; i < s->images.n; i++)	/* one file may have names in several folders */
-		if (s->images.p[i].dev == found.dev && s->images.p[i].ino == found.ino)
-			return 0;
 	slot = VEC_PUSH(&s->images, e);
 	if (!slot)
 		return e->code;
 	*slot = found;
+	slot->folder = folder;
 	slot->path = fs_join(folder, name, e);
 	if (!slot->path)
 		return e->code;
@@ -72,49 +70,74 @@ static int add_image(struct search *s, int dir, const char *folder, const char *
 	return 0;
 }
 
-/* Looks through a folder, if that wasn't done; one that can't be opened has nothing in it. */
-static int add_folder(struct search *s, const char *path, struct err *e)
-{
-	CLEANUP(free_ptr) char *real = realpath(path, NULL);
-	char **slot, q[QUOTE_BYTES];
-	struct dirent *d;
-	int r = 0;
-	DIR *dir;
+typedef VEC(const char *) folder_list;
 
-	for (size_t i = 0; real && i < s->folders.n; i++)
+static const char *folder_seen(const struct search *s, const char *real)
+{
+	for (size_t i = 0; i < s->folders.n; i++)
 		if (!strcmp(s->folders.p[i], real))
-			return 0;
-	dir = real ? opendir(real) : NULL;
-	if (!dir)
-		return 0;
-	slot = VEC_PUSH(&s->folders, e);
-	if (slot)
-		*slot = real;
-	while (slot && r == 0 && (d = readdir(dir))) {
-		if (++s->nfiles > FILES_MAX) {
-			(void)err_set(e, ERR_UNSUPPORTED, "%s: too many files (more than %d) to look for a parent in",
-				      text_quote(real, q, sizeof(q)), FILES_MAX);
-			r = err_hint(e, "put the disk's images into a folder of their own");
-		} else {
-			r = add_image(s, dirfd(dir), real, d->d_name, e);
-		}
-	}
-	closedir(dir);
-	if (!slot)
-		return e->code;
-	real = NULL;
-	return r;
+			return s->folders.p[i];
+	return NULL;
 }
 
-static int add_folders(struct search *s, const struct image *child, const char *const *allow, struct err *e)
+static int look_through(struct search *s, DIR *dir, const char *folder, struct err *e)
+{
+	char q[QUOTE_BYTES];
+	struct dirent *d;
+
+	while ((d = readdir(dir))) {
+		if (++s->nfiles > FILES_MAX) {
+			(void)err_set(e, ERR_UNSUPPORTED, "%s: too many files (more than %d) to look for a parent in",
+				      text_quote(folder, q, sizeof(q)), FILES_MAX);
+			return err_hint(e, "put the disk's images into a folder of their own");
+		}
+		if (add_image(s, dirfd(dir), folder, d->d_name, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+/* Looks through a folder, if that wasn't done, and adds it to the child's; one that can't be opened has nothing in it. */
+static int add_folder(struct search *s, const char *path, folder_list *l, struct err *e)
+{
+	CLEANUP(free_ptr) char *real = realpath(path, NULL);
+	const char *seen = real ? folder_seen(s, real) : NULL, **slot;
+	char **keep;
+	DIR *dir;
+	int r = 0;
+
+	if (!seen) {
+		dir = real ? opendir(real) : NULL;
+		if (!dir)
+			return 0;
+		keep = VEC_PUSH(&s->folders, e);
+		if (keep) {
+			*keep = STEAL(real);
+			seen = *keep;
+		}
+		r = keep ? look_through(s, dir, seen, e) : e->code;
+		closedir(dir);
+		if (r < 0)
+			return r;
+	}
+	slot = VEC_PUSH(l, e);
+	if (!slot)
+		return e->code;
+	*slot = seen;
+	return 0;
+}
+
+/* The folders in which child's parent may be. */
+static int add_folders(struct search *s, const struct image *child, const char *const *allow, folder_list *l,
+		       struct err *e)
 {
 	CLEANUP(free_ptr) char *dir = fs_dirname(child->path, e);
 	CLEANUP(free_ptr) char *below = dir ? fs_join(dir, "Snapshots", e) : NULL;
 
-	if (!below || add_folder(s, dir, e) < 0 || add_folder(s, below, e) < 0)
+	if (!below || add_folder(s, dir, l, e) < 0 || add_folder(s, below, l, e) < 0)
 		return e->code;
 	for (; allow && *allow; allow++)
-		if (add_folder(s, *allow, e) < 0)
+		if (add_folder(s, *allow, l, e) < 0)
 			return e->code;
 	return 0;
 }
@@ -135,14 +158,32 @@ static int by_path(const void *a, const void *b)
 
 typedef VEC(const struct search_image *) image_list;
 
+static bool in_folders(const struct search_image *x, const folder_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->p[i] == x->folder)
+			return true;
+	return false;
+}
+
+/* One file may have several names. */
+static bool is_listed(const struct search_image *x, const image_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->p[i]->dev == x->dev && l->p[i]->ino == x->ino)
+			return true;
+	return false;
+}
+
 /* Those that fit, but for the child itself, by path: the order of a folder's entries means nothing. */
-static int collect(const struct search *s, const struct image *child, bool exactly, image_list *ret, struct err *e)
+static int collect(const struct search *s, const struct image *child, const folder_list *folders, bool exactly,
+		   image_list *ret, struct err *e)
 {
 	ret->n = 0;
 	for (size_t i = 0; i < s->images.n; i++) {
 		const struct search_image *x = &s->images.p[i], **slot;
 
-		if (!fits(&child->parent.ids, &x->ids, exactly) ||
+		if (!fits(&child->parent.ids, &x->ids, exactly) || !in_folders(x, folders) || is_listed(x, ret) ||
 		    (x->dev == child->identity.dev && x->ino == child->identity.ino))
 			continue;
 		slot = VEC_PUSH(ret, e);
@@ -160,14 +201,14 @@ static const char *wanted(const struct image *child)
 	return child->parent.ids.uuid[0] ? child->parent.ids.uuid : child->parent.ids.content;
 }
 
-static int refuse_absent(const struct search *s, const struct image *child, struct err *e)
+static int refuse_absent(const folder_list *l, const struct image *child, struct err *e)
 {
 	char list[400] = "", q[QUOTE_BYTES];
 	size_t n = 0;
 
-	for (size_t i = 0; i < s->folders.n && n < sizeof(list) - 1; i++) {
+	for (size_t i = 0; i < l->n && n < sizeof(list) - 1; i++) {
 		int w = snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
-				 text_quote(s->folders.p[i], q, sizeof(q)));
+				 text_quote(l->p[i], q, sizeof(q)));
 
 		n += w > 0 ? (size_t)w : 0;
 	}
@@ -213,17 +254,18 @@ int search_parent(struct search *s, const struct image *child, const char *const
 		  char **ret_path, const struct format **ret_format, struct err *e)
 {
 	image_list l = { 0 };
+	folder_list folders = { 0 };
 	bool exactly = true;
-	int r = add_folders(s, child, allow, e);
+	int r = add_folders(s, child, allow, &folders, e);
 
 	if (r == 0)
-		r = collect(s, child, true, &l, e);
+		r = collect(s, child, &folders, true, &l, e);
 	if (r == 0 && !l.n) {
 		exactly = false;
-		r = collect(s, child, false, &l, e);
+		r = collect(s, child, &folders, false, &l, e);
 	}
 	if (r == 0 && !l.n)
-		r = refuse_absent(s, child, e);
+		r = refuse_absent(&folders, child, e);
 	else if (r == 0 && l.n > 1)
 		r = refuse_several(child, &l, e);
 	else if (r == 0 && !exactly && !changed)
@@ -234,5 +276,6 @@ int search_parent(struct search *s, const struct image *child, const char *const
 		r = *ret_path ? 0 : e->code;
 	}
 	VEC_DONE(&l);
+	VEC_DONE(&folders);
 	return r;
 }

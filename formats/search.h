@@ -14,6 +14,7 @@
 /* An image that was seen, and where. */
 struct search_image {
 	char *path;
+	const char *folder;	/* one of folders */
 	uint64_t dev, ino;
 	const struct format *format;
 	struct image_ids ids;
@@ -21,7 +22,7 @@ struct search_image {
 
 /* Zeroed at first; one thread. */
 struct search {
-	VEC(char *) folders;			/* real paths that were looked through */
+	VEC(char *) folders;			/* real paths that were looked through, for any child */
 	VEC(struct search_image) images;
 	uint64_t nfiles;			/* names seen, of any kind */
 };

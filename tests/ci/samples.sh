@@ -70,7 +70,7 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	qcow2:*)	decodes "$digest" "$size" "$path" ;;
 	qcow:*)		refused 'qcow version 1' "$path" ;;
 	luks:*)		refused 'LUKS image' "$path" ;;
-	vdi:*)		refused 'VDI image' "$path" ;;
+	vdi:*)		decodes "$digest" "$size" "$path" ;;
 	qed:*)		refused 'QED image' "$path" ;;
 	parallels:*)	refused 'Parallels image' "$path" ;;
 	vhdx:*dirtylog*) decodes 179cefe8b0587f123393eedf2aa7aa8d25798591178e6bc3950a09762f38f96f 10737418240 "$path" ;;

@@ -100,7 +100,7 @@ static void test_probe__known_by_sight(void **state)
 	} rows[] = {
 		{ { 0, "QFI\xfb\0\0\0\1", 8 }, "qcow version 1" },
 		{ { 0, "QFI\xfb\0\0\0\4", 8 }, "a newer qcow image" },
-		{ { 64, "\x7f\x10\xda\xbe", 4 }, "VDI" },
+		{ { 64, "\x7f\x10\xda\xbe\0\0\2", 7 }, "a newer VDI image" },
 		{ { 0, "KDMV", 4 }, "VMDK" },
 		{ { 0, "COWD", 4 }, "VMDK" },
 		{ { 0, "\xbe\xba\xfe\xca\0\0\0\0", 8 }, "VMDK" },

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/fs.h"
 #include "base/num.h"
 #include "formats/chain.h"
 #include "formats/formats.h"
@@ -139,11 +140,104 @@ static void test_roundtrip__qcow2(void **state)
 	}
 }
 
+static void test_roundtrip__vdi(void **state)
+{
+	static const char *const kinds[] = { NULL, "dynamic", "fixed" };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		roundtrip("vdi", (struct writer_opts){ .subformat = kinds[i] }, STATES - 1);
+	for (int p = PREALLOC_OFF; p <= PREALLOC_FULL; p++)
+		roundtrip("vdi", (struct writer_opts){ .preallocation = (enum preallocation)p }, STATES - 1);
+}
+
+/* One disk written with the same seed is one file; without, it isn't; ids that are given are kept. */
+static void test_roundtrip__ids(void **state)
+{
+	static const char *const formats[] = { "vdi" };
+	static const struct image_ids kept = {
+		.uuid = "28dfb01b-389c-4e10-b1b1-95726720e3f0", .modify = "ca03c877-63f0-4ebe-b005-d68a8246994d"
+	};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++) {
+		const struct format *f = format_find(formats[i]);
+		char *dir = test_folder_new(), *path = test_path(dir, "disk");
+		struct chain_opts co = { .format = formats[i] };
+		uint8_t *was = NULL, *now;
+		struct disk d[STATES];
+		size_t len, len2;
+		struct chain *c;
+
+		make_disks(d);
+		for (int k = 0; k < 4; k++) {	/* seed a, seed a, seed b, random */
+			struct writer_opts o = { .path = path, .size = d[STATES - 1].size, .replace = true, .time_ns = 1,
+						 .id_seed = k < 2 ? "a" : k == 2 ? "b" : NULL };
+
+			write_states(f, &o, d, STATES - 1);
+			assert_ok(fs_read_file(path, 64 * MIB, &now, &len2, &e), &e);
+			if (was) {
+				assert_int_equal(len, len2);
+				assert_true((memcmp(was, now, len) == 0) == (k == 1));
+			}
+			free(was);
+			was = now;
+			len = len2;
+		}
+		free(was);
+		write_states(f, &(struct writer_opts){ .path = path, .size = d[STATES - 1].size, .replace = true,
+						       .ids = &kept }, d, STATES - 1);
+		assert_ok(chain_open(path, &co, &c, &e), &e);
+		assert_string_equal(c->image->info.ids.uuid, kept.uuid);
+		assert_string_equal(c->image->info.ids.modify, kept.modify);
+		chain_close(c);
+		for (uint32_t k = 0; k < STATES; k++) {
+			free(d[k].p);
+			free(d[k].vm);
+		}
+		free(path);
+		test_folder_done(dir);
+	}
+}
+
+/* What a format can't do is refused before a file is made. */
+static void test_roundtrip__vdi_refuses(void **state)
+{
+	char *dir = test_folder_new(), *path = test_path(dir, "disk");
+	const struct writer_opts bad[] = {
+		{ .compress = true },
+		{ .cluster_size = 65536 },
+		{ .subformat = "split" },
+		{ .subformat = "dynamic", .preallocation = PREALLOC_METADATA },
+		{ .max_size = 2 * MIB },
+		{ .size = UINT64_MAX },
+		{ .size = (UINT64_C(0x1fffffff) << 20) + 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		struct writer_opts o = bad[i];
+		struct image_writer *w;
+		struct err e = ERR_INIT;
+
+		o.path = path;
+		o.size = o.size ? o.size : MIB;
+		assert_err(format_find("vdi")->create(&o, &w, &e), ERR_INVALID, &e);
+	}
+	assert_int_equal(test_folder_entries(dir), 0);
+	free(path);
+	test_folder_done(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_roundtrip__raw),
 		cmocka_unit_test(test_roundtrip__qcow2),
+		cmocka_unit_test(test_roundtrip__vdi),
+		cmocka_unit_test(test_roundtrip__vdi_refuses),
+		cmocka_unit_test(test_roundtrip__ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

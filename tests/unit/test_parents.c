@@ -1,0 +1,275 @@
+/* Parents that are known by ids: found in folders, checked, refused. */
+#include "tests/test.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/num.h"
+#include "formats/chain.h"
+#include "formats/file.h"
+#include "formats/ids.h"
+#include "tests/support/vimage.h"
+
+#define BS 4096u
+
+/* d/ has the child, d/Snapshots is below it, out/ beside it. */
+static int setup(void **state)
+{
+	static const char *const folders[] = { "t", "t/d", "t/d/Snapshots", "t/d/other", "t/out" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
+		if (mkdir(folders[i], 0700) < 0)
+			return -1;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	return system("rm -rf t");
+}
+
+/* An image of 8 blocks; block n holds n + id.  parent 0: a base. */
+static void make(const char *path, uint8_t id, uint8_t parent, uint32_t n)
+{
+	struct vimage v;
+
+	vimage_init(&v, 8 * BS, BS, 0, id);
+	(void)vimage_fill(&v, n, (uint8_t)(n + id));
+	if (parent)
+		vimage_child(&v, parent);
+	vimage_save(&v, path);
+	vimage_done(&v);
+}
+
+static void make_changed(const char *path, uint8_t id)
+{
+	struct vimage v;
+
+	vimage_init(&v, 8 * BS, BS, 0, id);
+	(void)vimage_fill(&v, 2, 3);
+	memset(v.p + VIMAGE_MODIFY, 0x5a, 16);
+	vimage_save(&v, path);
+	vimage_done(&v);
+}
+
+static void refused(const char *path, const struct chain_opts *o, int code, const char *cause, const char *hint)
+{
+	struct err e = ERR_INIT;
+	struct chain *c;
+	char text[2048];
+	int r = chain_open(path, o, &c, &e);
+
+	if (r != code || !strstr(err_text(&e, text, sizeof(text)), cause) || !strstr(e.hint, hint))
+		fail_msg("%s: %s: %s (hint: %s); wanted %s, \"%s\", \"%s\"", path, err_code_name(r),
+			 err_text(&e, text, sizeof(text)), e.hint, err_code_name(code), cause, hint);
+}
+
+static void expect_byte(struct chain *c, uint64_t off, uint8_t want)
+{
+	struct err e = ERR_INIT;
+	uint8_t b;
+
+	assert_ok(image_pread(c->image, 0, &b, 1, off, &e), &e);
+	assert_int_equal(b, want);
+}
+
+static void reads(const char *path, const struct chain_opts *o, uint32_t layers, const char *bottom)
+{
+	struct err e = ERR_INIT;
+	struct chain *c;
+
+	assert_ok(chain_open(path, o, &c, &e), &e);
+	assert_int_equal(c->nlayers, layers);
+	assert_has(c->layers[layers - 1]->path, bottom);
+	for (uint32_t i = 0; i < layers; i++)	/* layer i has its own byte in block i */
+		expect_byte(c, (uint64_t)i * BS, 3);
+	chain_close(c);
+}
+
+/* Ids are such that block i of layer i reads 3. */
+static void make_chain(const char *child, const char *middle, const char *base)
+{
+	make(child, 3, 2, 0);
+	make(middle, 2, 1, 1);
+	make(base, 1, 0, 2);
+}
+
+static void test_parents__found(void **state)
+{
+	static const char *const allow[] = { "t/out", NULL }, *const above[] = { "t/d", NULL };
+	struct chain_opts o = { 0 };
+
+	(void)state;
+	make_chain("t/d/child.vdi", "t/d/{m}.vdi", "t/d/Snapshots/base.vdi");
+	/* files that have nothing to do with it, or can't be looked into */
+	assert_int_equal(mkfifo("t/d/fifo", 0600), 0);
+	assert_int_equal(symlink("Snapshots/base.vdi", "t/d/a-link.vdi"), 0);
+	assert_int_equal(symlink("nowhere", "t/d/dangling"), 0);
+	assert_int_equal(close(open("t/d/empty", O_CREAT | O_WRONLY, 0600)), 0);
+	reads("t/d/child.vdi", &o, 3, "base.vdi");
+	assert_int_equal(rename("t/d/Snapshots/base.vdi", "t/d/other/base.vdi"), 0);
+	refused("t/d/child.vdi", &o, ERR_NOTFOUND, "01010101-0101-0101-0101-010101010101", "--allow-path DIR");
+	assert_int_equal(rename("t/d/other/base.vdi", "t/out/base.vdi"), 0);
+	refused("t/d/child.vdi", &o, ERR_NOTFOUND, "t/d/Snapshots", "--allow-path DIR");
+	o.allow_paths = allow;
+	reads("t/d/child.vdi", &o, 3, "out/base.vdi");
+	/* each layer is confined by its own folder: what lies above that of one isn't seen, though its child lies there */
+	o.allow_paths = NULL;
+	assert_int_equal(rename("t/out/base.vdi", "t/d/base.vdi"), 0);
+	assert_int_equal(rename("t/d/{m}.vdi", "t/d/Snapshots/{m}.vdi"), 0);
+	refused("t/d/child.vdi", &o, ERR_NOTFOUND, "01010101-0101-0101-0101-010101010101", "--allow-path DIR");
+	o.allow_paths = above;
+	reads("t/d/child.vdi", &o, 3, "d/base.vdi");
+}
+
+/* A copy is a copy, wherever it is; another name of the same file isn't. */
+static void test_parents__several(void **state)
+{
+	static const char *const allow[] = { "t/out", "t/d", NULL };
+	struct chain_opts o = { .allow_paths = allow };
+
+	(void)state;
+	make_chain("t/d/child.vdi", "t/d/middle.vdi", "t/out/base.vdi");
+	reads("t/d/child.vdi", &o, 3, "base.vdi");
+	assert_int_equal(link("t/out/base.vdi", "t/d/base.vdi"), 0);
+	reads("t/d/child.vdi", &o, 3, "base.vdi");
+	make("t/d/copy.vdi", 1, 0, 2);
+	refused("t/d/child.vdi", &o, ERR_INVALID, "2 images have the id of its parent", "move the copies");
+	refused("t/d/child.vdi", &o, ERR_INVALID, "copy.vdi", "");
+	/* one of them as it was is the right one */
+	make_changed("t/d/copy.vdi", 1);
+	reads("t/d/child.vdi", &o, 3, "base.vdi");
+}
+
+static void test_parents__changed(void **state)
+{
+	struct chain_opts o = { 0 };
+
+	(void)state;
+	make_chain("t/d/child.vdi", "t/d/middle.vdi", "t/d/base.vdi");
+	make_changed("t/d/base.vdi", 1);
+	refused("t/d/child.vdi", &o, ERR_CHANGED, "written to after", "--force");
+	refused("t/d/child.vdi", &o, ERR_CHANGED, "5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a, recorded is 81818181", "");
+	o.force = true;
+	reads("t/d/child.vdi", &o, 3, "base.vdi");
+}
+
+/* Two that are each other's parents, and one that is its own. */
+static void test_parents__loops(void **state)
+{
+	struct chain_opts o = { 0 };
+
+	(void)state;
+	make("t/d/a.vdi", 1, 2, 0);
+	make("t/d/b.vdi", 2, 1, 0);
+	refused("t/d/a.vdi", &o, ERR_INVALID, "the chain is a loop", "");
+	make("t/d/c.vdi", 3, 3, 0);
+	refused("t/d/c.vdi", &o, ERR_NOTFOUND, "03030303", "");
+}
+
+/* A guest can write what it likes on its raw disk, a VDI's header too: with a boot sector's mark it is nobody's parent. */
+static void test_parents__raw_is_none(void **state)
+{
+	struct chain_opts o = { 0 };
+	struct vimage v;
+
+	(void)state;
+	make("t/d/child.vdi", 3, 1, 0);
+	vimage_init(&v, 8 * BS, BS, 0, 1);
+	memcpy(v.p + 510, "\x55\xaa", 2);
+	vimage_save(&v, "t/d/disk.raw");
+	vimage_done(&v);
+	refused("t/d/child.vdi", &o, ERR_NOTFOUND, "no image with the id", "");
+}
+
+static void test_parents__alone(void **state)
+{
+	struct chain_opts o = { .no_backing = true };
+	struct err e = ERR_INIT;
+	struct extent x;
+	struct chain *c;
+
+	(void)state;
+	make("t/d/child.vdi", 3, 1, 0);
+	assert_ok(chain_open("t/d/child.vdi", &o, &c, &e), &e);
+	assert_ok(image_next_extent(c->image, 0, BS, 100, &x, &e), &e);
+	assert_int_equal(x.kind, EXTENT_HOLE);
+	chain_close(c);
+}
+
+static void test_parents__windows_names(void **state)
+{
+	static const struct { const char *in, *out; } rows[] = {
+		{ ".\\base.vhd", "./base.vhd" },
+		{ "..\\vm one\\base.vhd", "../vm one/base.vhd" },
+		{ "C:\\VMs\\base.vhd", "base.vhd" },
+		{ "C:base.vhd", "base.vhd" },
+		{ "\\\\server\\share\\base.vhd", "base.vhd" },
+		{ "\\\\?\\Volume{26A21BDA}\\a\\base.vhd", "base.vhd" },
+		{ "base.vhd", "base.vhd" },
+		{ "/vmfs/volumes/x/base.vmdk", "base.vmdk" },
+	};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct image im = { .fd = -1 };
+
+		assert_ok(image_parent_add_windows(&im, rows[i].in, &e), &e);
+		assert_ok(image_parent_add_windows(&im, rows[i].in, &e), &e);
+		assert_int_equal(im.parent.refs.n, 1);
+		assert_string_equal(im.parent.refs.p[0], rows[i].out);
+		image_base_done(&im);
+	}
+}
+
+static void test_parents__uuids(void **state)
+{
+	static const char *const bad[] = { "", "28dfb01b-389c-4e10-b1b1-95726720e3f", "28dfb01b-389c-4e10-b1b1-95726720e3f00",
+					   "28dfb01b0389c-4e10-b1b1-95726720e3f0", "28dfb01b-389c-4e10-b1b1-95726720e3fg",
+					   "{28dfb01b-389c-4e10-b1b1-95726720e3f0" };
+	const struct writer_opts random = { 0 }, seeded = { .id_seed = "s" };
+	char text[UUID_TEXT_BYTES];
+	uint8_t a[16], b[16];
+
+	(void)state;
+	assert_true(uuid_parse("{28DFB01B-389C-4E10-B1B1-95726720E3F0}", a));
+	assert_string_equal(uuid_text(a, text), "28dfb01b-389c-4e10-b1b1-95726720e3f0");
+	uuid_swap(a);
+	assert_string_equal(uuid_text(a, text), "1bb0df28-9c38-104e-b1b1-95726720e3f0");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_false(uuid_parse(bad[i], a));
+	uuid_for(&random, NULL, "x", a);
+	uuid_for(&random, "", "x", b);
+	assert_memory_not_equal(a, b, 16);
+	assert_true(a[6] >> 4 == 4 && a[8] >> 6 == 2);
+	uuid_for(&seeded, NULL, "x", a);
+	uuid_for(&seeded, "not one", "x", b);
+	assert_memory_equal(a, b, 16);
+	uuid_for(&seeded, NULL, "y", b);
+	assert_memory_not_equal(a, b, 16);
+	uuid_for(&random, "28dfb01b-389c-4e10-b1b1-95726720e3f0", "x", a);
+	assert_string_equal(uuid_text(a, text), "28dfb01b-389c-4e10-b1b1-95726720e3f0");
+	assert_int_equal(id32_for(&random, "1234ABCD", "cid"), 0x1234abcd);
+	assert_int_equal(id32_for(&seeded, "ffffffff", "cid"), id32_for(&seeded, NULL, "cid"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_parents__found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__several, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__changed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__loops, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__raw_is_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__alone, setup, teardown),
+		cmocka_unit_test(test_parents__windows_names),
+		cmocka_unit_test(test_parents__uuids),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
