@@ -167,6 +167,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	if (in->refcount_bits)
 		printf("%-14s %" PRIu32 "\n", "refcount bits", in->refcount_bits);
 	print_features(in);
+	if (in->note)
+		field("note", text_quote(in->note, shown, sizeof(shown)));
 	if (in->backing)
 		printf("%-14s %s (format %s)\n", "backing file", text_quote(in->backing, shown, sizeof(shown)),
 		       in->backing_format ? text_quote(in->backing_format, format, sizeof(format)) : "not stored");

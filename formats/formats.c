@@ -13,11 +13,13 @@
 #include "formats/vdi/vdi_write.h"
 #include "formats/vhd/vhd.h"
 #include "formats/vhdx/vhdx.h"
+#include "formats/vmdk/vmdk.h"
 
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
 static const char *const vdi_endings[] = { ".vdi", NULL };
 static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
+static const char *const vmdk_endings[] = { ".vmdk", NULL };
 
 static const struct format formats[] = {
 	{
@@ -47,6 +49,13 @@ static const struct format formats[] = {
 	},
 	{ .name = "vhd", .probe = vhd_probe, .open = vhd_open, .read_ids = vhd_read_ids },
 	{ .name = "vhdx", .probe = vhdx_probe, .open = vhdx_open, .read_ids = vhdx_read_ids },
+	{
+		.name = "vmdk",
+		.endings = vmdk_endings,
+		.probe = vmdk_probe,
+		.open = vmdk_open,
+		.read_ids = vmdk_read_ids,
+	},
 	{ 0 },
 };
 

@@ -104,6 +104,7 @@ struct image_info {
 	uint32_t refcount_bits;		/* 0 where the format has none */
 	uint32_t nbitmaps;
 	const struct image_bitmap *bitmaps;
+	const char *note;		/* what its user should know: damage that doesn't hurt; NULL = nothing */
 	const char *variant;		/* which kind of the format's: "dynamic", "fixed", ...; NULL = there is one */
 	struct image_ids ids;
 };

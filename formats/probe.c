@@ -51,17 +51,6 @@ static bool is_parallels(const struct sample *s)
 	return head_is(s, 0, "WithoutFreeSpace", 16) || head_is(s, 0, "WithouFreSpacExt", 16);
 }
 
-static bool is_vmdk(const struct sample *s)
-{
-	static const char descriptor[] = "# Disk DescriptorFile";
-	size_t at = 0;
-
-	while (at < s->head_len && strchr(" \t\r\n", s->head[at]) && s->head[at])
-		at++;
-	return head_is(s, 0, "KDMV", 4) || head_is(s, 0, "COWD", 4) || head_is(s, 0, "\xbe\xba\xfe\xca\0\0\0\0", 8) ||
-	       head_is(s, at, descriptor, sizeof(descriptor) - 1);
-}
-
 /* Formats that are known by sight only; qemu is what qemu-img calls it. */
 static const struct foreign {
 	const char *name, *qemu;
@@ -70,7 +59,6 @@ static const struct foreign {
 	{ "qcow version 1", "qcow", is_qcow1 },
 	{ "newer qcow", "qcow2", is_newer_qcow },
 	{ "newer VDI", "vdi", is_newer_vdi },
-	{ "VMDK", "vmdk", is_vmdk },
 	{ "QED", "qed", is_qed },
 	{ "Parallels", "parallels", is_parallels },
 	{ "LUKS", "luks", is_luks },

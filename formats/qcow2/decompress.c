@@ -8,15 +8,13 @@
  * Results are cached by entry: one compressed cluster that millions of entries share is decompressed once, and a reader
  * that takes a cluster in small pieces pays once.
  */
-#define ZLIB_CONST
 #include <inttypes.h>
-#include <libdeflate.h>
-#include <zlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
 #include "base/num.h"
 #include "formats/file.h"
+#include "formats/inflate.h"
 #include "formats/qcow2/qcow2_internal.h"
 
 static unsigned host_bits(const struct qcow2 *q)
@@ -37,35 +35,6 @@ uint64_t qcow2_compressed_len(const struct qcow2 *q, uint64_t entry)
 }
 
 /* The decoders answer 1: the cluster is full; 0: the data are bad; or ERR_NOMEM. */
-
-/* The forgiving decoder: a stream that goes on, or is cut off, after a full cluster of output is fine. */
-static int inflate_lenient(void *out, size_t out_len, const void *in, size_t in_len)
-{
-	z_stream z = { .next_in = in, .avail_in = (uInt)in_len, .next_out = out, .avail_out = (uInt)out_len };
-	int r;
-
-	if (inflateInit2(&z, -15) != Z_OK)
-		return ERR_NOMEM;
-	r = inflate(&z, Z_FINISH);
-	(void)inflateEnd(&z);
-	if (r == Z_MEM_ERROR)
-		return ERR_NOMEM;
-	return (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && z.avail_out == 0;
-}
-
-static int inflate_cluster(void *out, size_t out_len, const void *in, size_t in_len)
-{
-	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
-	enum libdeflate_result r = LIBDEFLATE_BAD_DATA;
-	size_t used, made = 0;
-
-	if (d)
-		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &made);
-	libdeflate_free_decompressor(d);
-	if (r == LIBDEFLATE_SUCCESS && made == out_len)
-		return 1;
-	return inflate_lenient(out, out_len, in, in_len);
-}
 
 static ZSTD_DCtx *zstd_take(struct qcow2 *q)
 {
@@ -162,7 +131,7 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 	if (file_pread_padded(q->im.fd, in, (size_t)bound, host, size, e) < 0)
 		return e->code;
 	ok = q->h.compression_type ? zstd_cluster(q, buf, len, in, (size_t)bound)
-				   : inflate_cluster(buf, len, in, (size_t)bound);
+				   : inflate_raw(buf, len, in, (size_t)bound);
 	if (ok == ERR_NOMEM)
 		return err_set(e, ERR_NOMEM, "decompression of the cluster at %" PRIu64, host);
 	if (ok)

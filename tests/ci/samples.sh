@@ -55,6 +55,7 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	TRUE=base*) digest=$base size=9438720 ;;
 	TRUE=snap1*) digest=$snap1 size=9438720 ;;
 	TRUE=snap2*) digest=$snap2 size=9438720 ;;
+	TRUE=*:*)	truth=${truth#TRUE=} truth=${truth%% *} digest=${truth%%:*} size=${truth##*:} ;;
 	esac
 	case $format:$path in
 	raw:*attack*)	decodes "$digest" "$size" "raw:$path"	# as raw it is just bytes
@@ -85,7 +86,13 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	vpc:*.vhdf)	# by its current size; qemu-img 7.2 goes by the geometry
 			decodes "$(head -c 5242880 "$path" | sha256sum | cut -c1-64)" 5242880 "$path" ;;
 	vpc:*)		decodes "$digest" "$size" "$path" ;;
-	vmdk:*)		refused 'VMDK image\|no known image format' "$path" ;;	# data files of a flat one are raw
+	vmdk:*afl9*)	refused 'line ends' "$path" ;;
+	vmdk:*attack*)	refused 'outside the image' "$path" ;;
+	vmdk:*-flat.vmdk | vmdk:*-f001.vmdk) refused 'no known image format' "$path" ;;	# data files are raw
+	vmdk:*-s00?.vmdk) refused 'a part of a disk' "$path"
+			decodes "" "" --force "$path" ;;
+	vmdk:*)		[[ $digest =~ ^[0-9a-f]+$ ]] || digest=
+			decodes "$digest" "$size" "$path" ;;
 	*)		exercised=$((exercised - 1)) ;;
 	esac
 done <"$manifest"

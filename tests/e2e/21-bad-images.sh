@@ -148,7 +148,7 @@ for f in . pipe /dev/null /dev/zero; do
 done
 expect 1 k backup --vm vm nowhere.qcow2
 says "nowhere.qcow2: No such file"
-expect 1 k backup --vm vm vmdk:good.qcow2
+expect 1 k backup --vm vm qed:good.qcow2
 says "DISK=" "qcow2 or raw"
 expect 2 k backup --vm vm vda=
 : >empty

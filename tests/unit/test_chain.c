@@ -357,10 +357,10 @@ static void test_chain__formats(void **state)
 	c = opened("t/d/top.qcow2", &o);
 	expect_byte(c->image, 0, 0, 'Q');
 	chain_close(c);
-	make("t/d/top.qcow2", 2 * CS, "base.qcow2", "vmdk", 0, 0);
-	refused("t/d/top.qcow2", &o, ERR_UNSUPPORTED, "\"vmdk\" is not supported", "");
-	o.format = "vmdk";
-	refused("t/d/top.qcow2", &o, ERR_INVALID, "\"vmdk\" is unknown", "");
+	make("t/d/top.qcow2", 2 * CS, "base.qcow2", "qed", 0, 0);
+	refused("t/d/top.qcow2", &o, ERR_UNSUPPORTED, "\"qed\" is not supported", "");
+	o.format = "qed";
+	refused("t/d/top.qcow2", &o, ERR_INVALID, "\"qed\" is unknown", "");
 	/* a given raw is obeyed: no reference is even looked at */
 	o.format = "raw";
 	make("t/d/top.qcow2", 2 * CS, "/etc/passwd", "raw", 0, 0);

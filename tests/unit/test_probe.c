@@ -43,6 +43,26 @@ static void test_probe__qcow2(void **state)
 	assert_ok(probe(8, b, 1, &f, &e), &e);		/* what is wrong with it, its reader says better */
 }
 
+static void test_probe__vmdk(void **state)
+{
+	static const struct bytes rows[] = {
+		{ 0, "KDMV", 4 }, { 0, "COWD", 4 }, { 0, "\xbe\xba\xfe\xca\0\0\0\0", 8 },
+		{ 0, "\r\n \n# Disk DescriptorFile\r\nversion=1\r\n", 39 },
+	};
+	struct bytes both[2] = { [1] = { 510, "\x55\xaa", 2 } };
+	const struct format *f;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_ok(probe(100000, &rows[i], 1, &f, &e), &e);
+		assert_string_equal(f->name, "vmdk");
+		both[0] = rows[i];
+		assert_int_equal(probe(100000, both, 2, &f, &e), ERR_INVALID);
+		assert_has(e.cause, "ambiguous");
+	}
+}
+
 static void test_probe__nothing_is_not_raw(void **state)
 {
 	const struct bytes mbr[] = { { 510, "\x55\xaa", 2 } };
@@ -101,10 +121,6 @@ static void test_probe__known_by_sight(void **state)
 		{ { 0, "QFI\xfb\0\0\0\1", 8 }, "qcow version 1" },
 		{ { 0, "QFI\xfb\0\0\0\4", 8 }, "a newer qcow image" },
 		{ { 64, "\x7f\x10\xda\xbe\0\0\2", 7 }, "a newer VDI image" },
-		{ { 0, "KDMV", 4 }, "VMDK" },
-		{ { 0, "COWD", 4 }, "VMDK" },
-		{ { 0, "\xbe\xba\xfe\xca\0\0\0\0", 8 }, "VMDK" },
-		{ { 0, "\n# Disk DescriptorFile\nversion=1\n", 33 }, "VMDK" },
 		{ { 0, "QED\0", 4 }, "QED" },
 		{ { 0, "WithoutFreeSpace", 16 }, "Parallels" },
 		{ { 0, "WithouFreSpacExt", 16 }, "Parallels" },
@@ -233,6 +249,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_probe__qcow2),
+		cmocka_unit_test(test_probe__vmdk),
 		cmocka_unit_test(test_probe__nothing_is_not_raw),
 		cmocka_unit_test(test_probe__ambiguous),
 		cmocka_unit_test(test_probe__luks_inside_vdi),
