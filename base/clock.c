@@ -29,6 +29,42 @@ int64_t clock_wall_ns(void)
 	return (ts.tv_sec + test_offset_s()) * NS_PER_S + ts.tv_nsec;
 }
 
+/* "b49740e8-8dde-418a-9725-f337dd5e0833" */
+static bool parse_uuid(const char *text, uint8_t ret[static 16])
+{
+	size_t n = 0;
+
+	for (; *text && *text != '\n'; text++) {
+		static const char digits[] = "0123456789abcdef";
+		const char *d = strchr(digits, *text);
+
+		if (*text == '-')
+			continue;
+		if (!d || n == 32)
+			return false;
+		ret[n / 2] = (uint8_t)(n % 2 ? ret[n / 2] << 4 | (d - digits) : d - digits);
+		n++;
+	}
+	return n == 32;
+}
+
+bool clock_boot_id(uint8_t ret[static 16])
+{
+	const char *test = getenv("KEDGE_TEST_BOOT_ID");
+	char text[64] = "";
+	FILE *f;
+	bool ok;
+
+	if (test && *test)
+		return parse_uuid(test, ret);
+	f = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (!f)
+		return false;
+	ok = fgets(text, sizeof(text), f) && parse_uuid(text, ret);
+	fclose(f);
+	return ok;
+}
+
 double clock_mono(void)
 {
 	struct timespec ts = { 0 };

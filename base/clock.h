@@ -9,6 +9,9 @@
 
 /* Wall clock, nanoseconds since 1970 UTC.  KEDGE_TEST_TIME_OFFSET (seconds, tests only) is added when set. */
 int64_t clock_wall_ns(void);
+/* Which start of this host it is: the kernel's boot id.  False where the kernel doesn't say.  KEDGE_TEST_BOOT_ID (tests
+ * only) takes its place when set. */
+bool clock_boot_id(uint8_t ret[static 16]);
 /* Monotonic seconds from an arbitrary start; for durations. */
 double clock_mono(void);
 /* "2026-11-20T03:04:05Z"; buf takes 32 bytes.  Returns buf. */

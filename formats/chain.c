@@ -79,6 +79,7 @@ static int open_part(void *opaque, const char *reference, const char *what, stru
 	if (!p->b->o->ignore_locks && lock_against_writers(fd, path, p->b->layers.n == 0, e) < 0)
 		return e->code;
 	*ret = (struct image_part){ .path = STEAL(path), .fd = fd };
+	ret->unwritten_ns = p->b->o->settle ? file_unwritten(fd) : 0;
 	fd = -1;
 	return 0;
 }
@@ -91,12 +92,15 @@ static int open_layer(struct opener *b, const struct format *f, int fd, const ch
 	struct part_opener parts = { .b = b, .path = path };
 	const struct image_opener opener = { open_part, &parts };
 	const struct image_open_opts io = { .force = b->o->force, .opener = &opener, .cache = b->cache };
+	int64_t unwritten;
 	char q[QUOTE_BYTES];
 
 	if (!b->o->ignore_locks && lock_against_writers(fd, path, b->layers.n == 0, e) < 0)
 		return e->code;
+	unwritten = b->o->settle ? file_unwritten(fd) : 0;
 	if (file_identity(fd, &parts.id, e) < 0 || f->open(fd, path, &io, ret, e) < 0)
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
+	(*ret)->unwritten_ns = unwritten;
 	own = -1;
 	return 0;
 }

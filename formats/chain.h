@@ -18,6 +18,7 @@ struct chain_opts {
 	size_t cache_bytes;		/* for tables and decoded clusters of all layers together; 0 = 32 MiB */
 	bool force;			/* read images marked corrupt */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
+	bool settle;			/* find out whether the files are settled (image_is_settled) */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
 	/* A consistent lock against writers is held (QEMU's "no WRITE, no RESIZE" bytes) until close unless the top
 	 * layers can't be locked; see docs/formats.md. */

@@ -14,6 +14,12 @@
 MUST_CHECK int file_identity(int fd, struct image_identity *ret, struct err *e);
 /* ERR_CHANGED when fd's file is no longer as *was says (size, times, device, inode; of a block device, the size). */
 MUST_CHECK int file_check_unchanged(int fd, const struct image_identity *was, struct err *e);
+/*
+ * The wall clock at a moment when nobody had fd's file open for writing (by a process, a mapping or the kernel), on a
+ * file system where whoever opens it later gives it a new change time before the first byte changes.  0: it is not so,
+ * or can't be known: a block device, another file system, a file of somebody else.  To be asked before file_identity.
+ */
+int64_t file_unwritten(int fd);
 /* Reads len bytes at off of a file that had `size` bytes at open; bytes from there on are zeros.  A file that ends
  * before: ERR_CHANGED. */
 MUST_CHECK int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e);

@@ -29,6 +29,9 @@ struct image;
 #define IMAGE_PARTS_MAX 4096		/* files of one image besides the first */
 #define IMAGE_PARENT_REFS_MAX 32	/* places where one image's parent may be */
 #define IMAGE_ORIGIN_NONE UINT64_MAX
+/* A change in the same tick of the clock as the change before it does not show in a file's times: a file is settled only
+ * when its change time is older than this.  It covers times that are kept in seconds, and steps of the clock. */
+#define IMAGE_SETTLED_NS (2 * INT64_C(1000000000))
 
 enum extent_kind {
 	EXTENT_HOLE,	/* nothing here: the layer below shows through, else zeros */
@@ -150,6 +153,7 @@ struct image_part {
 	char *path;			/* as opened, for messages; owned */
 	int fd;				/* read-only; owned */
 	struct image_identity identity;	/* at open */
+	int64_t unwritten_ns;		/* as in struct image */
 };
 
 /*
@@ -170,6 +174,8 @@ struct image {
 	char *path;			/* as opened, for messages */
 	int fd;				/* the image file, read-only; owned; -1 for a chain */
 	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
+	/* When, before its identity was taken, nobody had the file open for writing; 0: not known (file.h). */
+	int64_t unwritten_ns;
 	VEC(struct image_part) parts;	/* its other files, open; file n of an origin is part n - 1 */
 	struct image_parent parent;
 };
@@ -226,6 +232,12 @@ static inline bool image_has_parent(const struct image *im)
  * it was written to since (modify or content differs).  The message names both files and both ids.
  */
 MUST_CHECK int image_check_parent(const struct image *im, const struct image *parent, struct err *e);
+/*
+ * True when every change of the image's files since they were opened, whoever makes it, changes their change times: from
+ * then on equal identities are equal content until this host starts anew (a crash can lose a change time and keep the
+ * bytes).  Only for images of chain_opts.settle; one of several files must have digest_parts in its metadata digest.
+ */
+bool image_is_settled(const struct image *im);
 /* ERR_CHANGED when a file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */
 MUST_CHECK int image_check_unchanged(struct image *im, struct err *e);
 
