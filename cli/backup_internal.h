@@ -14,7 +14,7 @@ struct backup_opts {
 	struct image_args image;
 	const char *vm, *states, *audit, *compression;
 	struct opt_list attach, tags;
-	bool adopt, dry_run, no_shared_compression;
+	bool adopt, dry_run, full_read, no_shared_compression;
 };
 
 struct source_disk {

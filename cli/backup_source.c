@@ -138,6 +138,7 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 		.allow_paths = o->image.allow_paths.p,
 		.backing_format = o->image.backing_format,
 		.force = o->image.force,
+		.settle = true,
 	};
 
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)

@@ -21,6 +21,8 @@ static const struct opt backup_options[] = {
 	OPT(struct backup_opts, tags, 0, OPT_LIST, "tag", "TEXT", "a note that is kept with the backup (repeatable)"),
 	OPT(struct backup_opts, audit, 0, OPT_TEXT, "audit", "AMOUNT",
 	    "how much of what is called unchanged to read again: N%, a time, off"),
+	OPT(struct backup_opts, full_read, 0, OPT_FLAG, "full-read", NULL,
+	    "call nothing unchanged: read every state of every disk whole"),
 	OPT(struct backup_opts, compression, 0, OPT_TEXT, "compression", "LEVEL", "how hard to compress",
 	    .choices = "fast|default|max|off"),
 	OPT(struct backup_opts, no_shared_compression, 0, OPT_FLAG, "no-shared-compression", NULL,
@@ -106,6 +108,7 @@ static int plan(struct backup_job *j, struct err *e)
 		.max_bytes = (size_t)(j->c->g.memory / 4),
 		.audit = j->s.audit,
 		.audit_value = j->s.audit_value,
+		.full_read = j->o->full_read,
 		.cancel = &j->c->cancel,
 		.progress = &j->c->progress,
 	};

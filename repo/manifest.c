@@ -129,6 +129,7 @@ static json_t *layer_json(const struct manifest_layer *l)
 	js_set(&o, "block_device", json_boolean(l->block_device));
 	js_set(&o, "metadata", js_new_hex(l->metadata, sizeof(l->metadata)));
 	js_set(&o, "virtual_size", js_new_uint(l->virtual_size));
+	js_set(&o, "boot", l->has_boot ? js_new_hex(l->boot, sizeof(l->boot)) : json_null());
 	return o;
 }
 

@@ -32,6 +32,8 @@ struct manifest_layer {
 	int64_t mtime_ns, ctime_ns;
 	bool block_device;
 	uint8_t metadata[32];
+	bool has_boot;			/* the files were settled when they were opened ... */
+	uint8_t boot[16];		/* ... under this start of their host */
 };
 
 struct manifest_disk {

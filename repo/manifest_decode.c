@@ -52,7 +52,8 @@ static int layer_decode(const json_t *o, struct manifest_layer *l, struct err *e
 	    js_uint(o, "size", 0, INT64_MAX, &l->size, e) < 0 || js_bits(o, "mtime", &modified, e) < 0 ||
 	    js_bits(o, "ctime", &changed, e) < 0 || js_bool(o, "block_device", &l->block_device, e) < 0 ||
 	    js_hex(o, "metadata", l->metadata, sizeof(l->metadata), e) < 0 ||
-	    js_uint(o, "virtual_size", 0, INT64_MAX, &l->virtual_size, e) < 0)
+	    js_uint(o, "virtual_size", 0, INT64_MAX, &l->virtual_size, e) < 0 ||
+	    js_hex_opt(o, "boot", l->boot, sizeof(l->boot), &l->has_boot, e) < 0)
 		return e->code;
 	l->mtime_ns = (int64_t)modified;	/* files can be older than 1970 */
 	l->ctime_ns = (int64_t)changed;

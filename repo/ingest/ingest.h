@@ -49,6 +49,7 @@ struct ingest_opts {
 	size_t max_bytes;		/* for reading and hashing; 0 = 64 MiB */
 	enum audit_mode audit;
 	double audit_value;		/* percent or seconds */
+	bool full_read;			/* nothing is called unchanged: every state is read whole, without a base */
 	struct cancel *cancel;
 	const struct progress *progress;
 };

@@ -97,7 +97,7 @@ struct plan_state {
 enum trust {
 	TRUST_ALL,
 	TRUST_RUN,	/* trees of earlier backups could not be read: bases of this run only */
-	TRUST_NOTHING,	/* a claim proved false: everything is read */
+	TRUST_NOTHING,	/* a claim proved false, or the user wants it so: everything is read */
 };
 
 struct plan_disk {
@@ -117,6 +117,8 @@ struct ingest_plan {
 	uint32_t chunk_size;
 	int64_t start_ns;
 	double start;
+	bool has_boot;			/* boot is this host's start */
+	uint8_t boot[16];
 	bool look_up;			/* trees of earlier backups are reused only after looking each id up */
 	struct plan_disk *disks;	/* o->ndisks */
 	struct ingest_plan_row *rows;
@@ -132,7 +134,7 @@ uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t 
 
 /* --- proof.c --------------------------------------------------------------------------------------------------- */
 
-/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers) holds.  Computes st->digest when it is needed for
+/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers, the current state) holds.  Computes st->digest when it is needed for
  * that. */
 MUST_CHECK int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_state *st, struct err *e);
 /* The newest backup of this VM that may be built upon; NULL. */

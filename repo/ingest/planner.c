@@ -278,7 +278,7 @@ static enum read_how how_of(const struct plan_state *base)
 static int choose_base(struct ingest_plan *p, struct plan_disk *d, size_t i, struct bases *b, struct err *e)
 {
 	struct plan_state *st = &d->states.p[i];
-	size_t c[3], n = candidates(d, i, b, c);
+	size_t c[3], n = p->o->full_read ? 0 : candidates(d, i, b, c);
 
 	st->how = READ_FULL;
 	for (size_t k = 0; k < n; k++) {
@@ -333,6 +333,7 @@ static int plan_disk(struct ingest_plan *p, struct plan_disk *d, struct err *e)
 	for (size_t i = 0; last && i < last->disks.n; i++)
 		if (!strcmp(last->disks.p[i].name, d->d->name))
 			d->owed = last->disks.p[i].audit_owed;
+	d->trust = p->o->full_read ? TRUST_NOTHING : TRUST_ALL;
 	if (prove_states(p, d, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < d->states.n; note_base(d, i++, &bases)) {
@@ -445,6 +446,7 @@ int ingest_plan_new(struct repo *r, const struct repo_writer *w, const struct in
 	p->chunk_size = repo_config(r)->chunk_size;
 	p->start_ns = clock_wall_ns();
 	p->start = clock_mono();
+	p->has_boot = clock_boot_id(p->boot);
 	p->look_up = w && protocol_open_epoch(repo_writer_view(w));
 	if (fill_plan(p, e) < 0) {
 		ingest_plan_free(p);

@@ -4,21 +4,23 @@
  * Rule 1, an image snapshot: the same file holds a snapshot of the same id, name and date, whose digest (header,
  * snapshot entry, L1 and L2 tables) is equal, over lower layers that are untouched.  QEMU never writes to a
  * snapshot's clusters, so the content is equal.
- * Rule 3, a lower layer: it and all below it are untouched.
+ * Rule 3, a lower layer, or the current state: it and all below it are untouched.
  *
  * Untouched is a file whose device, inode, size, times and metadata digest are as recorded, and whose change time was
  * more than 2 s old when the recording run started: a write in the same tick as the recorded change time would not
  * show.  That it stays so until this run ends is checked at the end (chain_check_unchanged).  A block device has no
  * such times and is never untouched.  Of an image's other files (external data, extents) the metadata digest holds the
  * identities; they must be as old.
+ *
+ * Nobody should write to a lower layer.  To the top layer somebody does, by any means, and may have been at it when it
+ * was read: so for the current state all its layers must also have been settled when they were recorded, and be so
+ * now (image_is_settled), under the same start of the host.
  */
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/text.h"
 #include "repo/ingest/ingest_internal.h"
-
-#define SETTLED_NS (2 * INT64_C(1000000000))
 
 /* What was recorded of a disk of an incomplete backup that had a problem may be torn: not to be built upon. */
 static bool is_tainted(const struct manifest *m, const struct manifest_disk *d)
@@ -54,7 +56,7 @@ static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, 
 			 const struct image *im)
 {
 	const struct image_identity *id = &im->identity;
-	int64_t limit = (m->start_ns < p->start_ns ? m->start_ns : p->start_ns) - SETTLED_NS;
+	int64_t limit = (m->start_ns < p->start_ns ? m->start_ns : p->start_ns) - IMAGE_SETTLED_NS;
 
 	for (size_t i = 0; i < im->parts.n; i++)
 		if (im->parts.p[i].identity.block_device || im->parts.p[i].identity.ctime_ns >= limit)
@@ -65,14 +67,20 @@ static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, 
 	       !memcmp(was->metadata, id->metadata_digest, sizeof(was->metadata));
 }
 
-/* Layers [from, end) of the recorded disk are layers [k, end) of the chain, untouched. */
+static bool is_settled(const struct ingest_plan *p, const struct manifest_layer *was, const struct image *im)
+{
+	return p->has_boot && was->has_boot && !memcmp(was->boot, p->boot, sizeof(was->boot)) && image_is_settled(im);
+}
+
+/* Layers [from, end) of the recorded disk are layers [k, end) of the chain, untouched; settled: and settled. */
 static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d,
-			  size_t from, const struct chain *c, uint32_t k)
+			  size_t from, const struct chain *c, uint32_t k, bool settled)
 {
 	if (from > d->layers.n || d->layers.n - from != c->nlayers - k)
 		return false;
 	for (; k < c->nlayers; k++, from++)
-		if (!is_untouched(p, m, &d->layers.p[from], c->layers[k]))
+		if (!is_untouched(p, m, &d->layers.p[from], c->layers[k]) ||
+		    (settled && !is_settled(p, &d->layers.p[from], c->layers[k])))
 			return false;
 	return true;
 }
@@ -99,7 +107,7 @@ static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *
 	    row->tree.size != st->size || row->has_vm_state != (is->vm_state_bytes > 0) ||
 	    (row->has_vm_state && row->vm_state.size != is->vm_state_bytes))
 		return 0;
-	if (!same_file(&d->layers.p[0], c->layers[0]) || !all_untouched(p, m, d, 1, c, 1))
+	if (!same_file(&d->layers.p[0], c->layers[0]) || !all_untouched(p, m, d, 1, c, 1, false))
 		return 0;
 	if (need_digest(st, e) < 0)
 		return e->code;
@@ -111,7 +119,7 @@ static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m,
 			  const struct manifest_state_disk *row, const struct chain *c, const struct plan_state *st)
 {
 	return was->kind != STATE_SNAPSHOT && row->tree.size == st->size &&
-	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer);
+	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer, st->kind == STATE_CURRENT);
 }
 
 static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st,
@@ -154,7 +162,7 @@ int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_sta
 {
 	const struct backup_list *l = p->o->backups;
 
-	if (st->kind == STATE_CURRENT)
+	if (p->o->full_read)
 		return 0;
 	/* Newest first: its nodes are the likeliest to be cached. */
 	for (size_t i = l ? l->n : 0; i > 0 && !st->proof; i--)

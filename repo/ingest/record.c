@@ -53,7 +53,7 @@ static int add_features(const struct image_info *info, struct manifest_disk *md,
 	return 0;
 }
 
-static int add_layer(const struct image *im, struct manifest_disk *md, struct err *e)
+static int add_layer(const struct ingest_plan *p, const struct image *im, struct manifest_disk *md, struct err *e)
 {
 	struct manifest_layer *l = VEC_PUSH(&md->layers, e);
 
@@ -66,6 +66,8 @@ static int add_layer(const struct image *im, struct manifest_disk *md, struct er
 	l->ctime_ns = im->identity.ctime_ns;
 	l->block_device = im->identity.block_device;
 	l->virtual_size = im->info.virtual_size;
+	l->has_boot = p->has_boot && image_is_settled(im);
+	memcpy(l->boot, p->boot, sizeof(l->boot));
 	memcpy(l->metadata, im->identity.metadata_digest, sizeof(l->metadata));
 	return set_text(&l->path, im->path, e) < 0 || set_text(&l->format, im->info.format, e) < 0 ? e->code : 0;
 }
@@ -111,7 +113,7 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 	    add_features(&top->info, md, e) < 0)
 		return e->code;
 	for (uint32_t k = 0; k < d->d->chain->nlayers; k++)
-		if (add_layer(d->d->chain->layers[k], md, e) < 0)
+		if (add_layer(run->p, d->d->chain->layers[k], md, e) < 0)
 			return e->code;
 	return 0;
 }

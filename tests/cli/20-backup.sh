@@ -115,6 +115,7 @@ exits 0 k s.qcow2
 has err "snap:two: same" "nothing to read" "snap:one: snapshot from snap:two"
 exits 0 k --vm s2 s.qcow2
 has err "snap:one: full" "snap:two: snapshot from snap:one (128.0 KiB)" "the next backup reads only what changed"
+touch s.qcow2	# or the current state might be as untouched as the snapshots
 exits 0 k --json --audit off --states all s.qcow2
 same "0 same same snapshot snapshot" "$(json '"\(.bytes_read) \([.states[] | select(.kind == "snapshot") | .disks[0].how] | join(" ")) \(.states[0].disks[0].how) \(.disks[0].how)"')" "night without change"
 

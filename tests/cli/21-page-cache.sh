@@ -7,7 +7,7 @@ need openssl openssl
 export KEDGE_REPOSITORY=$PWD/repo
 ( umask 077; head -c 64 /dev/urandom > key )
 "$KEDGE" -q --key-file key init >recovery
-k() { "$KEDGE" --key-file "$PWD/key" backup --audit off --json "$@"; }
+k() { "$KEDGE" --key-file "$PWD/key" backup --audit off --full-read --json "$@"; }
 cached() { fincore -n -b -o RES "$1" | tr -d ' '; }
 drop() { sync "$1"; dd of="$1" oflag=nocache conv=notrunc,fdatasync count=0 status=none; }
 

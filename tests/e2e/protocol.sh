@@ -54,6 +54,7 @@ random_at b.raw 0 1000000 2
 expect 0 k backup --vm b raw:b.raw
 post doomed --doom "$(newest data)" >/dev/null
 expect 4 k cat b
+touch b.raw		# so that it is read again
 expect 0 k backup --vm b raw:b.raw --json
 [ "$(new_bytes)" -ge 1000000 ] || die "a doomed pack was built upon"
 equal "$(point_digest b)" "$(digest <b.raw)" "b, stored again"
