@@ -147,7 +147,7 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	if (chain_open(d->path, &co, &d->chain, e) < 0) {
 		if (e->code == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
 			err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
-				    "FORMAT is qcow2 or raw");
+				    "FORMAT is one of " IMAGE_FORMATS);
 		return e->code;
 	}
 	warn_busy_device(c, d->chain);

@@ -8,6 +8,8 @@
 #include "formats/chain.h"
 #include "formats/formats.h"
 
+#define IMAGE_FORMATS "qcow2, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
+
 struct image_args {
 	const char *format, *backing_format;
 	struct opt_list allow_paths;
@@ -16,7 +18,7 @@ struct image_args {
 
 /* Rows for a command's table; its struct has a member `image`. */
 #define IMAGE_ARGS_FORMAT(type) \
-	OPT(type, image.format, 0, OPT_TEXT, "format", "FORMAT", "the image's format: qcow2, raw (default: found out)")
+	OPT(type, image.format, 0, OPT_TEXT, "format", "FORMAT", "the image's format: " IMAGE_FORMATS " (default: found out)")
 #define IMAGE_ARGS_CHAIN(type)                                                                                         \
 	OPT(type, image.allow_paths, 0, OPT_LIST, "allow-path", "DIR",                                                 \
 	    "layers may lie in this folder too (repeatable)"),                                                         \
