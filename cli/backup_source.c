@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,7 +49,7 @@ void sources_done(struct sources *s)
 static int set_vm(struct sources *s, const char *name, struct err *e)
 {
 	char safe[48], hex[9];
-	struct id h;
+	uint8_t hash[32];
 	size_t n = 0;
 
 	if (text_is_name(name)) {
@@ -61,8 +62,8 @@ static int set_vm(struct sources *s, const char *name, struct err *e)
 		safe[n++] = kept || *p == '-' ? *p : '_';
 	}
 	safe[n] = 0;
-	hash_bytes(name, strlen(name), &h);
-	s->vm = text_printf(e, "%s-%s", safe, text_hex(h.b, 4, hex));
+	(void)crypto_generichash(hash, sizeof(hash), (const uint8_t *)name, strlen(name), NULL, 0); /* fails for lengths only */
+	s->vm = text_printf(e, "%s-%s", safe, text_hex(hash, 4, hex));
 	s->vm_name = text_printf(e, "%s", name);
 	return s->vm && s->vm_name ? 0 : e->code;
 }

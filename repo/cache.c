@@ -20,7 +20,7 @@ static char *cache_path(struct repo *r, const char *name, struct err *e)
 	return text_printf(e, "%s/%s/%s", r->cache_dir, instance, name);
 }
 
-static bool cache_get(const char *path, const struct object_name *n, uint8_t **ret, size_t *ret_len)
+static bool cache_get(const struct repo *r, const char *path, const struct object_name *n, uint8_t **ret, size_t *ret_len)
 {
 	CLEANUP(free_ptr) uint8_t *p = NULL;
 	struct err e = ERR_INIT;
@@ -29,8 +29,7 @@ static bool cache_get(const char *path, const struct object_name *n, uint8_t **r
 
 	if (fs_read_file(path, ENVELOPE_MAX_BYTES, &p, &len, &e) < 0)
 		return false;
-	hash_bytes(p, len, &hash);
-	if (!id_eq(&hash, &n->hash))
+	if (hash_bytes(r, p, len, &hash, &e) < 0 || !id_eq(&hash, &n->hash))
 		return false;
 	*ret_len = len;
 	*ret = STEAL(p);
@@ -55,16 +54,16 @@ int object_read(struct repo *r, const struct object_name *n, const char *name, u
 		path = cache_path(r, name, e);
 		if (!path)
 			return e->code;
-		if (cache_get(path, n, ret, ret_len))
+		if (cache_get(r, path, n, ret, ret_len))
 			return 0;
 	}
 	if (store_get(r->store, name, ENVELOPE_MAX_BYTES, ret, ret_len, e) < 0)
 		return e->code;
 	if (path) {
+		struct err unheard = ERR_INIT;
 		struct id hash;
 
-		hash_bytes(*ret, *ret_len, &hash);
-		if (id_eq(&hash, &n->hash))
+		if (hash_bytes(r, *ret, *ret_len, &hash, &unheard) == 0 && id_eq(&hash, &n->hash))
 			cache_put(path, *ret, *ret_len);
 	}
 	return 0;

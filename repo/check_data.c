@@ -6,7 +6,6 @@
  * so that a bad spot of a disk costs what lies on it.
  */
 #include <inttypes.h>
-#include <sodium.h>
 #include <xxhash.h>
 
 #include "base/bytes.h"
@@ -50,12 +49,13 @@ struct stream {
 	uint64_t start; /* offset of p[0] */
 	bool broken; /* could not be read to its end: no hash */
 	char why[ERR_CAUSE_BYTES]; /* broken: the first failure */
-	crypto_generichash_state h;
+	struct sha256_run h;
 };
 
 static void stream_done(struct stream *s)
 {
 	free(s->p);
+	sha256_done(&s->h);
 }
 
 static int stream_room(struct stream *s, size_t cap, struct err *e)
@@ -94,9 +94,9 @@ static int stream_forward(struct stream *s, uint64_t off, size_t len, struct err
 			n = PIECE_BYTES;
 		if (cancel_check(s->cancel, e) < 0)
 			return e->code;
-		if (store_read(repo_store(s->r), s->pack->name, s->p + s->len, n, end, e) < 0)
+		if (store_read(repo_store(s->r), s->pack->name, s->p + s->len, n, end, e) < 0 ||
+		    sha256_add(&s->h, s->p + s->len, n, e) < 0)
 			return e->code;
-		crypto_generichash_update(&s->h, s->p + s->len, n);
 		s->len += n;
 	}
 	return 0;
@@ -248,7 +248,8 @@ static int check_hash(struct pack_job *j, struct stream *st, struct err *e)
 		err_clear(e);
 	}
 	memcpy(j->unread, st->why, sizeof(j->unread));
-	crypto_generichash_final(&st->h, is.b, ID_BYTES);
+	if (sha256_end(&st->h, &is, e) < 0)
+		return e->code;
 	j->hash_bad = st->broken || !id_eq(&is, &j->hash);
 	return 0;
 }
@@ -264,7 +265,8 @@ static int run_job(void *local, void *item, struct err *e)
 	if (!object_name_parse(j->pack->name, &n))
 		return err_set(e, ERR_INTERNAL, "%s: not the name of a pack", j->pack->name);
 	j->hash = n.hash;
-	crypto_generichash_init(&st.h, NULL, 0, ID_BYTES);
+	if (sha256_begin(j->c->r->sha256, &st.h, e) < 0)
+		return e->code;
 	if (pack_read_directory(j->c->r, j->pack->name, j->pack->size, j->pack->envelope_off, j->pack->envelope_len, &d,
 				e) < 0) {
 		if (check_is_final(e->code))

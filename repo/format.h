@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FORMAT_VERSION 1
+#define FORMAT_DRAFT 2	/* of that version; docs/format.md 2.1 */
 #define ID_BYTES 32
 #define SLOT_BYTES 8
 #define SESSION_BYTES 16

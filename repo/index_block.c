@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sodium.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -17,6 +16,7 @@
 #include "base/text.h"
 #include "repo/index_internal.h"
 #include "repo/repo_internal.h"
+#include "repo/sha256.h"
 #include "transport/store.h"
 
 #define COPY_BYTES ((size_t)4 << 20)
@@ -72,21 +72,22 @@ static void copy_drop(const struct repo *r, const struct id *hash)
 static int copy_to(struct repo *r, const char *name, const struct id *hash, uint64_t size, int fd, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *buf = malloc(COPY_BYTES);
-	crypto_generichash_state h;
+	CLEANUP(sha256_done) struct sha256_run h = { 0 };
 	struct id is;
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "copy of an index run");
-	crypto_generichash_init(&h, NULL, 0, ID_BYTES);
+	if (sha256_begin(r->sha256, &h, e) < 0)
+		return e->code;
 	for (uint64_t off = 0; off < size; off += COPY_BYTES) {
 		size_t n = (size_t)min_u64(COPY_BYTES, size - off);
 
 		if (cancel_check(r->cancel, e) < 0 || store_read(r->store, name, buf, n, off, e) < 0 ||
-		    fs_write_full(fd, buf, n, e) < 0)
+		    fs_write_full(fd, buf, n, e) < 0 || sha256_add(&h, buf, n, e) < 0)
 			return e->code;
-		crypto_generichash_update(&h, buf, n);
 	}
-	crypto_generichash_final(&h, is.b, ID_BYTES);
+	if (sha256_end(&h, &is, e) < 0)
+		return e->code;
 	if (!id_eq(&is, hash))
 		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
 	return 0;
@@ -270,7 +271,8 @@ int index_block_open(struct repo *r, const struct index_run *run, uint32_t block
 {
 	struct id is;
 
-	hash_bytes(sealed, INDEX_BLOCK_BYTES, &is);
+	if (hash_bytes(r, sealed, INDEX_BLOCK_BYTES, &is, e) < 0)
+		return e->code;
 	if (!id_eq(&is, &run->shape.fences[block].hash))
 		return err_set(e, ERR_CORRUPT, "block %" PRIu32 " of the index run is not what its tail says", block);
 	if (block_aead_open(r, run->generation, sealed, b->plain, e) < 0 ||

@@ -113,8 +113,7 @@ static int seal_block(struct run_making *m, const uint8_t *plain, struct err *e)
 		return e->code;
 	block_aead_seal(m->x->repo, plain, out);
 	memcpy(f->first.b, plain + 4, ID_BYTES);
-	hash_bytes(out, INDEX_BLOCK_BYTES, &f->hash);
-	return 0;
+	return hash_bytes(m->x->repo, out, INDEX_BLOCK_BYTES, &f->hash, e);
 }
 
 int run_making_blocks(struct run_making *m, struct err *e)
@@ -329,8 +328,8 @@ static int put_run(struct run_making *m, const struct session_id *session, uint6
 	char name[OBJECT_NAME_BYTES], text[ERR_CAUSE_BYTES / 2];
 	struct sum sum = sum_of(m->out.p, m->out.len);
 
-	hash_bytes(m->out.p, m->out.len, &n.hash);
-	object_name_text(&n, name);
+	if (object_name_new(m->x->repo, &n, m->out.p, m->out.len, name, e) < 0)
+		return e->code;
 	if (index_run_open(m->x->repo, name, m->out.len, m->out.p, &run, e) < 0 || check_run(m, run, e) < 0) {
 		if (e->code == ERR_NOMEM)
 			return e->code;

@@ -1,11 +1,11 @@
 /* object.c - objects in the store: put, get with every check, list (docs/format.md, sections 1.2 and 10). */
 #include <assert.h>
 #include <inttypes.h>
-#include <sodium.h>
 
 #include "base/num.h"
 #include "base/text.h"
 #include "repo/repo_internal.h"
+#include "repo/sha256.h"
 #include "transport/store.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
@@ -33,12 +33,10 @@ int object_outgoing(struct repo *r, struct object_name *n, const struct buf *sea
 	char text[ERR_CAUSE_BYTES / 2];
 
 	ret->sum = sum_of(sealed->p, sealed->len);
-	if (n->type != OBJECT_CONFIG) {
-		hash_bytes(sealed->p, sealed->len, &n->hash);
-		object_name_text(n, ret->name);
-	} else {
+	if (n->type == OBJECT_CONFIG)
 		snprintf(ret->name, sizeof(ret->name), "config");
-	}
+	else if (object_name_new(r, n, sealed->p, sealed->len, ret->name, e) < 0)
+		return e->code;
 	if (repo_keys_check(r, e) < 0)
 		return e->code;
 	if (opens_to(r, n, sealed, same, same_len, e) == 0)
@@ -114,7 +112,8 @@ static int open_checked(struct repo *r, const struct object_name *n, const void 
 	struct id hash;
 	size_t plen;
 
-	hash_bytes(p, len, &hash);
+	if (hash_bytes(r, p, len, &hash, e) < 0)
+		return e->code;
 	if (!id_eq(&hash, &n->hash))
 		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
 	if (envelope_open(r, n->type, p, len, &payload, &plen, &signer, NULL, e) < 0)
@@ -149,7 +148,7 @@ int object_get(struct repo *r, const char *name, uint8_t **ret_payload, size_t *
 int object_compare_hash(struct repo *r, const char *name, struct cancel *cancel, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *buf = malloc(PIECE_BYTES);
-	crypto_generichash_state h;
+	CLEANUP(sha256_done) struct sha256_run h = { 0 };
 	struct object_name n;
 	struct store_stat st;
 	struct id is;
@@ -160,15 +159,17 @@ int object_compare_hash(struct repo *r, const char *name, struct cancel *cancel,
 		return err_set(e, ERR_INTERNAL, "\"%s\" is not the name of an object", name);
 	if (store_stat(r->store, name, &st, e) < 0)
 		return e->code;
-	crypto_generichash_init(&h, NULL, 0, ID_BYTES);
+	if (sha256_begin(r->sha256, &h, e) < 0)
+		return e->code;
 	for (uint64_t off = 0; off < st.size; off += PIECE_BYTES) {
 		size_t len = (size_t)min_u64(PIECE_BYTES, st.size - off);
 
-		if (cancel_check(cancel, e) < 0 || store_read(r->store, name, buf, len, off, e) < 0)
+		if (cancel_check(cancel, e) < 0 || store_read(r->store, name, buf, len, off, e) < 0 ||
+		    sha256_add(&h, buf, len, e) < 0)
 			return e->code;
-		crypto_generichash_update(&h, buf, len);
 	}
-	crypto_generichash_final(&h, is.b, ID_BYTES);
+	if (sha256_end(&h, &is, e) < 0)
+		return e->code;
 	if (!id_eq(&is, &n.hash))
 		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
 	return 0;

@@ -24,8 +24,8 @@ struct cancel;
 /* PADME (format.md 1). */
 uint64_t padme(uint64_t n);
 
-/* H of format.md. */
-void hash_bytes(const void *p, size_t len, struct id *ret);
+/* H of format.md; ERR_NOMEM. */
+MUST_CHECK int hash_bytes(const struct repo *r, const void *p, size_t len, struct id *ret, struct err *e);
 
 /* Appends a whole envelope around the payload, signed by the own slot (or the authority with OBJECT_CONFIG,
  * OBJECT_SLOT), sealed under the newest generation's index key, or an object key for OBJECT_MANIFEST/CATALOGUE.  It is
@@ -51,6 +51,10 @@ struct object_name {
 const char *object_prefix(enum object_type type);
 void object_name_text(const struct object_name *n, char buf[static OBJECT_NAME_BYTES]);
 bool object_name_parse(const char *text, struct object_name *ret);
+/* Names a new object by its bytes: n's hash, and the text of n.  What memory does to the name meanwhile is noticed
+ * (ERR_INTERNAL): an object under a wrong name is lost. */
+MUST_CHECK int object_name_new(const struct repo *r, struct object_name *n, const void *p, size_t len,
+			       char name[static OBJECT_NAME_BYTES], struct err *e);
 
 /* Seals payload as a type and puts it under the own slot and the session given: its name to name
  * (OBJECT_NAME_BYTES). */

@@ -73,6 +73,7 @@ void repo_close(struct repo *r)
 	VEC_DONE(&r->slots.p);
 	VEC_DONE(&r->slots.old);
 	keyring_free(r->keys);
+	sha256_free(r->sha256);
 	free(r->state_dir);
 	free(r->cache_dir);
 	pthread_mutex_destroy(&r->lock);
@@ -91,6 +92,10 @@ int repo_new(struct store *s, const struct repo_open_opts *o, struct repo **ret,
 		return err_set(e, ERR_NOMEM, "no memory for a repository");
 	pthread_mutex_init(&r->lock, NULL);
 	r->store = s;
+	if (sha256_new(&r->sha256, e) < 0) {
+		repo_close(r);
+		return e->code;
+	}
 	if (o) {
 		r->cancel = o->cancel;
 		r->notice = o->notice;
@@ -186,7 +191,16 @@ static int check_own_slot(struct repo *r, struct err *e)
 struct unlocking {
 	size_t tried;		/* key objects of the secret's kind */
 	bool opened;		/* the one at hand opened; what fails now is the config */
+	bool other;		/* the one at hand is whole, but of another version or draft of the format */
 };
+
+/* The first draft named objects by BLAKE2b-256. */
+static bool named_by_first_draft(const uint8_t *p, size_t len, const struct id *name)
+{
+	struct id hash;
+
+	return crypto_generichash(hash.b, ID_BYTES, p, len, NULL, 0) == 0 && id_eq(&hash, name);
+}
 
 /* One key object.  1: it opened; 0: it is not for this secret; negative: it is damaged, or something failed. */
 static int try_key(struct repo *r, const char *name, const struct secret *secret, struct unlocking *u, struct err *e)
@@ -199,16 +213,22 @@ static int try_key(struct repo *r, const char *name, const struct secret *secret
 	size_t len;
 	int rc;
 
-	u->opened = false;
+	u->opened = u->other = false;
 	if (!object_name_parse(name, &n))
 		return err_set(e, ERR_INTERNAL, "\"%s\" is not the name of a key object", name);
 	if (store_get(r->store, name, KEY_OBJECT_MAX, &p, &len, e) < 0)
 		return e->code;
-	hash_bytes(p, len, &hash);
-	if (!id_eq(&hash, &n.hash))
-		return err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
-	if (key_object_parse(p, len, &h, e) < 0)
+	if (hash_bytes(r, p, len, &hash, e) < 0)
 		return e->code;
+	if (!id_eq(&hash, &n.hash)) {
+		u->other = named_by_first_draft(p, len, &n.hash);
+		return u->other ? key_object_draft(0, e) :
+				  err_set(e, ERR_CORRUPT, "its bytes are not those that its name promises");
+	}
+	if (key_object_parse(p, len, &h, e) < 0) {
+		u->other = e->code == ERR_UNSUPPORTED;
+		return e->code;
+	}
 	if (!slot_eq(&h.slot, &n.slot))
 		return err_set(e, ERR_CORRUPT, "it is the key of another slot than its name says");
 	if (h.kind != secret->kind)
@@ -292,7 +312,7 @@ static bool is_damage(int rc)
  */
 static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 {
-	struct err config = ERR_INIT, damage = ERR_INIT;
+	struct err config = ERR_INIT, other = ERR_INIT, damage = ERR_INIT;
 	struct unlocking u = { 0 };
 	struct name_list keys;
 	int rc = 0;
@@ -308,6 +328,9 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 			continue;
 		if (u.opened) {
 			config = *e;
+		} else if (u.other) {
+			err_ctx(e, "%s", keys.p[i]);
+			other = *e;
 		} else if (rc != ERR_NOTFOUND) {	/* that is one removed meanwhile */
 			err_ctx(e, "%s", keys.p[i]);
 			repo_notice_err(r, e, "key object ignored");
@@ -318,8 +341,8 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 	}
 	if (rc == 0) {
 		rc = no_key_opens(secret, u.tried, keys.n, e);
-		if (config.code || (damage.code && u.tried == 0)) {
-			*e = config.code ? config : damage;
+		if (config.code || ((other.code || damage.code) && u.tried == 0)) {
+			*e = config.code ? config : other.code ? other : damage;
 			rc = e->code;
 		}
 		if (!config.code && damage.code)
@@ -327,6 +350,8 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 					  "of the storage, or open with another key or the recovery key");
 	}
 	name_list_free(&keys);
+	if (rc > 0 && other.code)
+		repo_notice_err(r, &other, "key object ignored");
 	return rc < 0 ? rc : 0;
 }
 

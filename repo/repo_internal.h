@@ -9,6 +9,7 @@
 #include "base/vec.h"
 #include "repo/object.h"
 #include "repo/repo.h"
+#include "repo/sha256.h"
 
 #define DOMAIN_NAME_MAX 64u
 #define GENERATIONS_MAX 1024u
@@ -75,7 +76,10 @@ struct key_header {
 	uint32_t argon_passes, argon_kib;
 	uint8_t salt[SALT_BYTES];
 };
-/* Checks everything outside the seal, the cost parameters above all, before anything is computed from it. */
+/* ERR_UNSUPPORTED: it is of another draft than FORMAT_DRAFT; 0 is the first. */
+int key_object_draft(unsigned draft, struct err *e);
+/* Checks everything outside the seal, the cost parameters above all, before anything is computed from it.  Another
+ * draft: as key_object_draft. */
 MUST_CHECK int key_object_parse(const void *p, size_t len, struct key_header *ret, struct err *e);
 /* ERR_AUTH: the secret does not open it. */
 MUST_CHECK int key_object_open(const void *p, size_t len, const struct secret *s, struct keyring **ret, struct err *e);
@@ -150,6 +154,7 @@ struct repo_slots {
 
 struct repo {
 	struct store *store;
+	struct sha256 *sha256;
 	struct keyring *keys;
 	struct repo_config cfg;
 	struct slot_id own;

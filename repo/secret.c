@@ -202,23 +202,33 @@ const char *secret_kind_name(enum secret_kind kind)
 	return "unknown";
 }
 
+int key_object_draft(unsigned draft, struct err *e)
+{
+	err_set(e, ERR_UNSUPPORTED, "the repository is of %s %u of the format; this program knows draft %u only",
+		draft < FORMAT_DRAFT ? "the earlier draft" : "draft", draft ? draft : 1, FORMAT_DRAFT);
+	return err_hint(e, "nothing is damaged, but a draft is read only by the kedge that made it: restore with that one, and "
+			   "begin a new repository with this one");
+}
+
 int key_object_parse(const void *p, size_t len, struct key_header *ret, struct err *e)
 {
 	struct key_header h = { 0 };
 	struct rd rd = rd_of(p, len);
 	const uint8_t *magic, *zero;
-	uint8_t version, kdf;
+	uint8_t version, kdf, draft;
 
 	if (!rd_take(&rd, 8, &magic) || memcmp(magic, "KEDGEKEY", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "it does not begin as a key object does");
-	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kdf) || !rd_take(&rd, 6, &zero) ||
+	if (!rd_u8(&rd, &version) || !rd_u8(&rd, &kdf) || !rd_u8(&rd, &draft) || !rd_take(&rd, 5, &zero) ||
 	    !rd_copy(&rd, h.cipher_id, CIPHER_ID_BYTES) || !rd_copy(&rd, h.slot.b, SLOT_BYTES) ||
 	    !rd_le32(&rd, &h.argon_passes) || !rd_le32(&rd, &h.argon_kib) || !rd_copy(&rd, h.salt, SALT_BYTES) ||
 	    rd.left < AEAD_BYTES)
 		return err_set(e, ERR_CORRUPT, "%zu bytes are too few for a key object", len);
 	if (version != 1)
 		return err_set(e, ERR_UNSUPPORTED, "it has version %u; this program knows version 1", version);
-	if (kdf < SECRET_PASSPHRASE || kdf > SECRET_RECOVERY || !bytes_all_zero(zero, 6) ||
+	if (draft != FORMAT_DRAFT)
+		return key_object_draft(draft, e);
+	if (kdf < SECRET_PASSPHRASE || kdf > SECRET_RECOVERY || !bytes_all_zero(zero, 5) ||
 	    bytes_all_zero(h.slot.b, SLOT_BYTES))
 		return err_set(e, ERR_CORRUPT, "kdf %u or a reserved field is not what it can be", kdf);
 	h.kind = (enum secret_kind)kdf;
@@ -287,6 +297,7 @@ int key_object_seal(const struct key_header *h, const struct secret *s, const vo
 	memcpy(p, "KEDGEKEY", 8);
 	p[8] = 1;
 	p[9] = (uint8_t)h->kind;
+	p[10] = FORMAT_DRAFT;
 	memcpy(p + 16, h->cipher_id, CIPHER_ID_BYTES);
 	memcpy(p + 32, h->slot.b, SLOT_BYTES);
 	put_le32(p + 40, h->argon_passes);

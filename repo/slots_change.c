@@ -64,10 +64,10 @@ static int put_key(struct repo *r, const struct key_header *h, const struct secr
 	rc = key_object_seal(h, secret, payload, len, &out, e);
 	if (rc == 0) {
 		sum = sum_of(out.p, out.len);
-		hash_bytes(out.p, out.len, &n.hash);
-		object_name_text(&n, name);
-		rc = key_opens(r, &out, secret, role, seed, e);
+		rc = object_name_new(r, &n, out.p, out.len, name, e);
 	}
+	if (rc == 0)
+		rc = key_opens(r, &out, secret, role, seed, e);
 	if (rc == 0)
 		rc = sum_check(out.p, out.len, &sum, "a key object", e);
 	if (rc == 0)

@@ -17,6 +17,7 @@
 #include "repo/id_set.h"
 #include "repo/index.h"
 #include "repo/segment.h"
+#include "repo/sha256.h"
 #include "repo/writer.h"
 
 #define WRITER_KINDS 2u			/* [kind - 1]: data, nodes */
@@ -58,8 +59,6 @@ struct seal_job {
 	struct segment_sealed sealed;
 };
 
-struct crypto_generichash_blake2b_state;
-
 /* Where each segment is in the pack, and what was verified of it. */
 struct segment_in_pack {
 	uint64_t off, len;
@@ -75,8 +74,7 @@ struct open_pack {
 	struct buf bytes;
 	struct directory *dir;		/* NULL: empty */
 	size_t payload;			/* length of the directory, encoded */
-	struct crypto_generichash_blake2b_state *hash;	/* of the first `hashed` bytes; aligned, so on its own */
-	struct sum hash_sum;		/* of the state of it */
+	struct sha256_run hash;		/* of the first `hashed` bytes */
 	size_t hashed;
 	struct segment_list sums;	/* of its segments */
 };

@@ -33,31 +33,16 @@ void open_pack_done(struct open_pack *p)
 	directory_free(p->dir);
 	VEC_DONE(&p->sums.p);
 	p->dir = NULL;
-	free(STEAL(p->hash));
-}
-
-static int hash_begin(struct open_pack *p, struct err *e)
-{
-	size_t align = _Alignof(crypto_generichash_blake2b_state);
-
-	p->hashed = 0;
-	p->hash = aligned_alloc(align, round_up(sizeof(*p->hash), align));
-	if (!p->hash)
-		return err_set(e, ERR_NOMEM, "no memory for a pack");
-	(void)crypto_generichash_blake2b_init(p->hash, NULL, 0, ID_BYTES);	/* fails for lengths only */
-	p->hash_sum = sum_of(p->hash, sizeof(*p->hash));
-	return 0;
+	sha256_done(&p->hash);
 }
 
 /* Takes in what has been appended.  A pack is hashed as it grows: hashed at its end, it would hold up the sealers for
  * as long as that takes. */
 static int hash_more(struct open_pack *p, struct err *e)
 {
-	if (sum_check(p->hash, sizeof(*p->hash), &p->hash_sum, "the hash of a pack", e) < 0)
+	if (sha256_add(&p->hash, p->bytes.p + p->hashed, p->bytes.len - p->hashed, e) < 0)
 		return e->code;
-	(void)crypto_generichash_blake2b_update(p->hash, p->bytes.p + p->hashed, p->bytes.len - p->hashed);
 	p->hashed = p->bytes.len;
-	p->hash_sum = sum_of(p->hash, sizeof(*p->hash));
 	return 0;
 }
 
@@ -94,7 +79,8 @@ static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind
 	p->payload = DIR_HEAD_BYTES;
 	p->sums.p.n = 0;
 	buf_init(&p->bytes, PACK_MAX_BYTES);
-	if (hash_begin(p, e) < 0 || !buf_room(&p->bytes, w->plan.pack_target[kind - 1], e)) {
+	p->hashed = 0;
+	if (sha256_begin(w->r->sha256, &p->hash, e) < 0 || !buf_room(&p->bytes, w->plan.pack_target[kind - 1], e)) {
 		open_pack_done(p);	/* there is nothing in it to be saved */
 		return e->code;
 	}
@@ -256,12 +242,10 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 	}
 	d->tail = p->hashed;
 	d->tail_sum = sum_of(p->bytes.p + d->tail, p->bytes.len - d->tail);
-	if (hash_more(p, e) < 0) {
+	if (hash_more(p, e) < 0 || sha256_end(&p->hash, &n.hash, e) < 0) {
 		done_pack_free(d);
 		return err_ctx(e, "closing a pack");
 	}
-	(void)crypto_generichash_blake2b_final(p->hash, n.hash.b, ID_BYTES);
-	free(STEAL(p->hash));
 	directory_free(STEAL(p->dir));
 	d->sums = p->sums;
 	p->sums = (struct segment_list){ 0 };

@@ -188,7 +188,7 @@ class Verifier:
         sessions = {p.split("/")[3] for p in state if p.startswith(f"repo/session/{slot}/") and p.count("/") == 4}
         return sum(len(c) for p, c in state.items()
                    if c and p.startswith(f"repo/data/{slot}/") and p not in self.h.base and p.split("/")[3] in sessions and
-                   hashlib.blake2b(c, digest_size=32).hexdigest() == os.path.basename(p))
+                   hashlib.sha256(c).hexdigest() == os.path.basename(p))
 
     def check_targets(self, facts, state):
         for t, wanted in facts.targets.items():

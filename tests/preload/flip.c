@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <sodium.h>
@@ -22,14 +23,15 @@
 
 #define BYTES_MIN 16
 
-/* chunk, node: what is hashed for an id; object: a whole object, hashed for its name; payload: of an envelope. */
+/* chunk, node: what is hashed for an id; object: a whole object, or a piece of a pack, hashed for its name; state: of the
+ * hash of a pack between two pieces; name: of anything else; payload: of an envelope. */
 enum point {
-	CHUNK_AFTER, NODE_BEFORE, NODE_AFTER, OBJECT_BEFORE, OBJECT_AFTER, ID_OUT, ZSTD_BEFORE, ZSTD_AFTER, ZSTD_OUT,
+	CHUNK_AFTER, NODE_BEFORE, NODE_AFTER, OBJECT_BEFORE, OBJECT_AFTER, STATE, NAME_OUT, ID_OUT, ZSTD_BEFORE, ZSTD_AFTER, ZSTD_OUT,
 	PAYLOAD_BEFORE, AEAD_BEFORE, AEAD_OUT, KEY_BEFORE, KEY_AFTER, AD_AFTER, SIGN_BEFORE, SIGN_AFTER, SIGN_OUT, BOX_OUT,
 	JSON_OUT, WRITE_BEFORE, POINTS
 };
 static const char *const points[POINTS] = {
-	"chunk-after", "node-before", "node-after", "object-before", "object-after", "id-out", "zstd-before", "zstd-after",
+	"chunk-after", "node-before", "node-after", "object-before", "object-after", "state", "name-out", "id-out", "zstd-before", "zstd-after",
 	"zstd-out", "payload-before", "aead-before", "aead-out", "key-before", "key-after", "ad-after", "sign-before",
 	"sign-after", "sign-out", "box-out", "json-out", "write-before"
 };
@@ -101,18 +103,54 @@ __attribute__((destructor)) static void tell(void)
 	if (!real) \
 		real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-int crypto_generichash(unsigned char *out, size_t outlen, const unsigned char *in, unsigned long long inlen,
-		       const unsigned char *key, size_t keylen);
-int crypto_generichash(unsigned char *out, size_t outlen, const unsigned char *in, unsigned long long inlen,
-		       const unsigned char *key, size_t keylen)
+int EVP_Digest(const void *in, size_t inlen, unsigned char *out, unsigned *outlen, const EVP_MD *md, ENGINE *engine)
 {
 	int r;
 
-	REAL(crypto_generichash);
+	REAL(EVP_Digest);
 	at(OBJECT_BEFORE, in, inlen);
-	r = real(out, outlen, in, inlen, key, keylen);
+	r = real(in, inlen, out, outlen, md, engine);
+	at(OBJECT_AFTER, in, inlen);
+	at(NAME_OUT, out, 32);
+	return r;
+}
+
+/* The context into which this thread has put a piece, until it is copied: that copy tells the hash so far. */
+static _Thread_local const EVP_MD_CTX *fed;
+
+int EVP_DigestInit_ex2(EVP_MD_CTX *c, const EVP_MD *md, const OSSL_PARAM params[])
+{
+	REAL(EVP_DigestInit_ex2);
+	fed = c;
+	return real(c, md, params);
+}
+
+int EVP_DigestUpdate(EVP_MD_CTX *c, const void *in, size_t inlen)
+{
+	int r;
+
+	REAL(EVP_DigestUpdate);
+	fed = c;
+	at(OBJECT_BEFORE, in, inlen);
+	r = real(c, in, inlen);
 	at(OBJECT_AFTER, in, inlen);
 	return r;
+}
+
+/*
+ * Any other copy is made to compare with the hash so far: what memory changed in between, it has changed by now.  Of
+ * libcrypto 3.0's context the eighth word is the address of its SHA256_CTX; of that the first 104 bytes are flipped (state,
+ * length, what is left over of a block): behind them is how much is left over, without which libcrypto crashes.
+ */
+int EVP_MD_CTX_copy_ex(EVP_MD_CTX *out, const EVP_MD_CTX *in)
+{
+	const void *state = ((void *const *)(const void *)in)[7];
+
+	REAL(EVP_MD_CTX_copy_ex);
+	if (fed != in && state && malloc_usable_size((void *)(unsigned long)state) / 16 == 7)
+		at(STATE, state, 104);
+	fed = NULL;
+	return real(out, in);
 }
 
 /* Chunks and nodes are told apart by their personalisation, which the thread's EVP_MAC_init before has as "custom". */

@@ -15,6 +15,7 @@ import nacl.bindings as sodium
 import zstandard
 from nacl.exceptions import CryptoError
 
+DRAFT = 2
 FANOUT = 256
 MAX_LEVEL = 8
 MAX_SEGMENT = 4 << 20
@@ -69,7 +70,7 @@ def b2(key, personal, message, salt=b""):
 
 
 def digest(message):
-    return hashlib.blake2b(message, digest_size=32).digest()
+    return hashlib.sha256(message).digest()
 
 
 def seal(key, plain, ad):
@@ -267,7 +268,7 @@ def key_object(keys, kdf, secret, passes=1, memory_kib=8192):
     if kdf != KDF_PASSPHRASE:
         passes = memory_kib = 0
     salt = os.urandom(16)
-    head = struct.pack("<8sBB6x16s8sII16s", b"KEDGEKEY", 1, kdf, keys.cipher, keys.slot, passes, memory_kib, salt)
+    head = struct.pack("<8sBBB5x16s8sII16s", b"KEDGEKEY", 1, kdf, DRAFT, keys.cipher, keys.slot, passes, memory_kib, salt)
     role = {name: number for number, name in ROLES.items()}[keys.role]
     out = struct.pack("<BBHI32s32s32s", 1, role, len(keys.domains), len(keys.generations), keys.authority_public,
                       keys.seed, keys.authority_seed if keys.role == "full" else bytes(32))
@@ -285,8 +286,9 @@ def key_object_head(data, what):
     c = Cursor(data, what)
     c.expect(b"KEDGEKEY", "magic")
     check(c.u8() == 1, "%s: unknown version", what)
-    kdf = c.u8()
-    c.zero(6)
+    kdf, draft = c.unpack("BB")
+    check(draft == DRAFT, "%s: of draft %d of the format", what, draft or 1)
+    c.zero(5)
     cipher, slot = c.take(16), c.take(8)
     passes, memory = c.unpack("II")
     salt = c.take(16)

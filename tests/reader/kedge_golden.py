@@ -531,14 +531,14 @@ def refused_repositories(path, chunk_size):
             spoil(repo, keys)
         lines.append((name, why))
 
-    def spoil_key(offset, value):
+    def spoil_key(offset, value, name_of=lambda data: kf.digest(data).hex()):
         def spoil(repo, keys):
             name = names_under(repo, "keys")[0]
             with open(os.path.join(repo, name), "rb") as f:
                 data = bytearray(f.read())
             data[offset:offset + len(value)] = value
             os.unlink(os.path.join(repo, name))
-            put(repo, "keys/%s/%s" % (keys.slot.hex(), kf.digest(data).hex()), bytes(data))
+            put(repo, "keys/%s/%s" % (keys.slot.hex(), name_of(data)), bytes(data))
         return spoil
 
     scene("feature", "needs a feature that is not known", lambda k: {"incompatible": ["time-travel"]})
@@ -550,6 +550,9 @@ def refused_repositories(path, chunk_size):
     scene("config-flipped", "config altered", spoil=lambda r, k: flip(os.path.join(r, "config"), 60))
     scene("config-missing", "no config", spoil=lambda r, k: os.unlink(os.path.join(r, "config")))
     scene("key-version", "key object of version 2", spoil=spoil_key(8, b"\2"))
+    scene("draft-1", "the first draft: names by BLAKE2b-256", spoil=spoil_key(
+        10, b"\0", lambda data: hashlib.blake2b(data, digest_size=32).hexdigest()))
+    scene("draft-3", "a later draft", spoil=spoil_key(10, b"\3"))
     scene("key-memory", "Argon2id with 1 TiB", spoil=spoil_key(44, b"\0\0\0\x40"))
     scene("key-salt", "key object altered", spoil=spoil_key(50, b"\0\0\0\0\0\0"))
     scene("key-renamed", "key object whose bytes are not its name's", spoil=lambda r, k: flip(

@@ -429,7 +429,7 @@ static void test_slots__record_must_fit_key(void **state)
 	buf_init(&out, 1 << 20);
 	assert_ok(envelope_seal(t.repo, OBJECT_SLOT, json, len, &out, &e), &e);
 	n.slot.b[0] ^= 1;	/* under another slot's name: reported, not counted */
-	hash_bytes(out.p, out.len, &n.hash);
+	assert_ok(hash_bytes(t.repo, out.p, out.len, &n.hash, &e), &e);
 	object_name_text(&n, name);
 	assert_ok(store_put(t.store, name, out.p, out.len, 0, &e), &e);
 	test_repo_reopen(&t, TEST_PASSWORD, NULL);

@@ -194,7 +194,7 @@ static void layout_of(struct run_fx *fx, struct id *ret)
 		directory_free(d);
 	}
 	assert_true(all.len > 1000);
-	hash_bytes(all.p, all.len, ret);
+	assert_ok(hash_bytes(fx->repo, all.p, all.len, ret, &e), &e);
 	buf_done(&all);
 }
 
