@@ -9,6 +9,7 @@
  */
 #include "base/workers.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -107,6 +108,15 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+int workers_no_thread(struct err *e, int os_errno, const char *what)
+{
+	errno = os_errno;
+	err_sys(e, "%s: no thread could be started", what);
+	e->code = ERR_NOMEM;	/* whatever the errno: of what there is too little */
+	return err_hint(e, "the limit of processes and threads is reached, or memory is short: look at `ulimit -u`, at pids.max and "
+			   "memory.max of the cgroup (TasksMax= of a systemd unit); --threads 1 needs the fewest");
+}
+
 static int start_threads(struct workers *w, struct err *e)
 {
 	unsigned n = w->o.threads ? w->o.threads : 1;	/* serial: one context, no thread */
@@ -134,7 +144,7 @@ static int start_threads(struct workers *w, struct err *e)
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	LOG_DEBUG("%s: %u threads, %zu in the queue", w->o.name ? w->o.name : "workers", w->nstarted, w->o.max_bytes);
-	return r ? err_set(e, ERR_NOMEM, "thread %u of %u could not be started", w->nstarted + 1, w->o.threads) : 0;
+	return r ? workers_no_thread(e, r, w->o.name ? w->o.name : "workers") : 0;
 }
 
 int workers_new(const struct workers_opts *o, struct workers **ret, struct err *e)

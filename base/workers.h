@@ -21,6 +21,8 @@ struct workers;
 
 /* CPUs that this process may use (affinity counts), at least 1. */
 unsigned workers_cpus(void);
+/* For what pthread_create returned: ERR_NOMEM, "WHAT: no thread could be started: ...", and which limits there are. */
+int workers_no_thread(struct err *e, int os_errno, const char *what);
 
 struct workers_opts {
 	const char *name;		/* thread name, at most 15 characters */

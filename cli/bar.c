@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "base/workers.h"
 #include "cli/cli.h"
 
 #define TICK_NS 200000000L	/* five lines a second at most */
@@ -224,7 +225,7 @@ int bar_new(bool draw_it, struct bar **ret, struct err *e)
 		pthread_cond_destroy(&b->wake);
 		pthread_mutex_destroy(&b->lock);
 		free(b);
-		return err_set(e, ERR_NOMEM, "the thread of the progress line could not be started");
+		return workers_no_thread(e, r, "the progress line");
 	}
 	*ret = b;
 	return 0;

@@ -15,6 +15,7 @@
 #include "base/workers.h"
 #include "cli/bar.h"
 #include "cli/cli.h"
+#include "cli/hint.h"
 #include "cli/msg.h"
 
 #define MEMORY_DEFAULT_BYTES (256 * MIB)
@@ -100,7 +101,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	return r;
 }
 
-static int report(const struct cli *c, int r, const struct err *e)
+static int report(const struct cli *c, int r, struct err *e)
 {
 	int code = c->exit_code ? c->exit_code : exit_of_err(e);
 
@@ -108,6 +109,7 @@ static int report(const struct cli *c, int r, const struct err *e)
 		return r;
 	if (e->code == ERR_CANCELLED)
 		code = EXIT_INTERRUPTED;
+	hint_general(e, c->cmd);
 	if (e->os_errno != EPIPE)	/* whoever reads our output has had enough: nobody is left to tell */
 		msg_error(c, e, code);
 	return code;
@@ -123,11 +125,13 @@ static int start_libraries(void)
 				    OPENSSL_INIT_NO_ATEXIT;
 
 	if (sodium_init() < 0) {
-		fputs("kedge: error: no random numbers on this system\n", stderr);
+		fputs("kedge: error: no random numbers on this system\n"
+		      "  hint: /dev/urandom or getrandom(2) must work: a chroot or container may lack them\n", stderr);
 		return -1;
 	}
 	if (OPENSSL_init_crypto(how, NULL) != 1 || !OSSL_LIB_CTX_get0_global_default()) {
-		fputs("kedge: error: no memory for libcrypto\n", stderr);
+		fputs("kedge: error: no memory for libcrypto\n"
+		      "  hint: look at `free`, `ulimit -v` and the cgroup's memory.max\n", stderr);
 		return -1;
 	}
 	return 0;

@@ -269,15 +269,18 @@ static void *fetcher_main(void *arg)
 
 /* --- running ------------------------------------------------------------------------------------------------------ */
 
-static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct fetch_engine *g)
+static unsigned start(pthread_t *t, unsigned n, void *(*run)(void *), struct fetch_engine *g, int *ret_error)
 {
 	sigset_t all, before;
 	unsigned started = 0;
+	int r = 0;
 
 	sigfillset(&all);	/* signals are the main thread's business */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	while (started < n && pthread_create(&t[started], NULL, run, g) == 0)
-		started++;
+	for (; r == 0 && started < n; started += r == 0)
+		r = pthread_create(&t[started], NULL, run, g);
+	if (r)
+		*ret_error = r;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return started;
 }
@@ -293,19 +296,20 @@ static int run_threads(struct fetch_engine *g, unsigned decoders, struct err *e)
 {
 	CLEANUP(free_ptr) pthread_t *t = calloc(decoders + FETCHERS_MAX, sizeof(*t));
 	unsigned nfetch = fetchers_for(g), ndecode, got;
+	int error = 0;
 
 	if (!t)
 		return err_set(e, ERR_NOMEM, "no memory for threads");
-	ndecode = start(t, decoders, fetch_decoder, g);
+	ndecode = start(t, decoders, fetch_decoder, g, &error);
 	g->fetching = nfetch;
-	got = ndecode ? start(t + ndecode, nfetch, fetcher_main, g) : 0;
+	got = ndecode ? start(t + ndecode, nfetch, fetcher_main, g, &error) : 0;
 	pthread_mutex_lock(&g->lock);
 	g->fetching -= nfetch - got;	/* fewer than asked for will do */
 	nfetch = g->fetching;
 	pthread_mutex_unlock(&g->lock);
 	LOG_DEBUG("fetch: %u threads decode, %u read ranges of at most %zu bytes", ndecode, got, g->range_max);
 	if (got == 0)
-		(void)err_set(e, ERR_NOMEM, "threads could not be started");
+		(void)workers_no_thread(e, error, "reading");
 	if (got == 0)
 		fetch_fail(g, e);
 	else if (nfetch == 0)

@@ -6,6 +6,7 @@
 
 #include "base/cancel.h"
 #include "base/num.h"
+#include "base/workers.h"
 #include "repo/fetch_internal.h"
 
 #define DEFAULT_BYTES ((size_t)64 << 20)
@@ -74,15 +75,17 @@ static void *window_main(void *arg)
 static int window_start(struct window *w, const struct fetch_item *items, size_t n, struct err *e)
 {
 	sigset_t all, before;
+	int r;
 
 	w->job.items = items;
 	w->job.n = n;
 	memset(w->have, 0, n);
 	sigfillset(&all);	/* signals are the main thread's business */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	w->running = pthread_create(&w->thread, NULL, window_main, w) == 0;
+	r = pthread_create(&w->thread, NULL, window_main, w);
+	w->running = r == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return w->running ? 0 : err_set(e, ERR_NOMEM, "a thread could not be started");
+	return w->running ? 0 : workers_no_thread(e, r, "reading ahead");
 }
 
 static int window_wait(struct window *w, struct err *e)

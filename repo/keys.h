@@ -82,7 +82,7 @@ MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const 
  * than recovery, unless force; refuses the slot in use unless force.  Of a stray it removes what is there: all of a foreign
  * one, else the key object, and that only with force.  What an interrupted call left the next one finishes.  Another that
  * removes the last of the others at the same time: one of the two waits some seconds for the other to give up, and is
- * refused with ERR_LOCKED when it does not. */
+ * refused with ERR_TRANSIENT when it does not. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Forgets that somebody began to remove a slot; only when nobody does any more.  Needs a full key. */
 MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e);

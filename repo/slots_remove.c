@@ -113,7 +113,7 @@ static int refuse_now(const struct slot_info *other, struct err *e)
 	char hex[2 * SLOT_BYTES + 1], when[32];
 
 	text_hex(other->id.b, SLOT_BYTES, hex);
-	err_set(e, ERR_LOCKED, "the other full key slots are being removed: %s since %s", hex,
+	err_set(e, ERR_TRANSIENT, "the other full key slots are being removed: %s since %s", hex,
 		clock_local_text(other->leaving_ns, when));
 	return err_hint(e, "run it again when that has ended.  If it was interrupted, `kedge key remove %s` finishes it, or `kedge "
 			   "key keep %s` gives it up", hex, hex);
@@ -185,7 +185,7 @@ static int still_said(struct removing *m, struct err *e)
 	s = own_copy(m);
 	if (s && s->removed)
 		return 0;
-	err_set(e, ERR_LOCKED, "somebody else decided meanwhile that this key slot is to be kept");
+	err_set(e, ERR_TRANSIENT, "somebody else decided meanwhile that this key slot is to be kept");
 	return err_hint(e, "run it again if it is to go");
 }
 

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/workers.h"
 #include "repo/writer_internal.h"
 #include "transport/store.h"
 
@@ -92,15 +93,16 @@ static void init(struct repo_writer *w, const struct repo_writer_opts *o)
 static int start_threads(struct repo_writer *w, struct err *e)
 {
 	sigset_t all, before;
+	int r;
 
 	sigfillset(&all);	/* signals are the main thread's business */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	w->has_assembler = pthread_create(&w->assembler, NULL, writer_assembler, w) == 0;
-	while (w->has_assembler && w->nuploaders < w->plan.uploaders &&
-	       pthread_create(&w->uploader[w->nuploaders], NULL, writer_uploader, w) == 0)
-		w->nuploaders++;
+	r = pthread_create(&w->assembler, NULL, writer_assembler, w);
+	w->has_assembler = r == 0;
+	for (; r == 0 && w->nuploaders < w->plan.uploaders; w->nuploaders += r == 0)
+		r = pthread_create(&w->uploader[w->nuploaders], NULL, writer_uploader, w);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return w->nuploaders ? 0 : err_set(e, ERR_NOMEM, "the writer's threads could not be started");
+	return w->nuploaders ? 0 : workers_no_thread(e, r, "writing");	/* fewer than planned will do */
 }
 
 static int open_all(struct repo_writer *w, const struct repo_writer_opts *o, struct err *e)

@@ -64,6 +64,8 @@ def told(command, fault, r):
         raise Failed(f'a message that says nothing: {text.strip()}')
     if not re.search(SAID[fault[1]], text):
         raise Failed(f'the cause is not told: {text.strip()}')
+    if lines and not re.search(r'^  hint: |"hint":"', text, re.M):
+        raise Failed(f'nothing says what to do: {text.strip()}')
     return text
 
 

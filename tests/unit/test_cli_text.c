@@ -1,8 +1,12 @@
-/* Tables and the progress line. */
+/* Tables, the progress line, and what errors advise. */
 #include "tests/test.h"
+
+#include <errno.h>
 
 #include "base/num.h"
 #include "cli/bar.h"
+#include "cli/cli.h"
+#include "cli/hint.h"
 #include "cli/table.h"
 
 static void test_table__aligns(void **state)
@@ -82,6 +86,48 @@ static void test_bar__silent_unless_asked(void **state)
 	bar_show(NULL);
 }
 
+static void advises(int os_errno, int code, const struct command *cmd, const char *words)
+{
+	struct err e = ERR_INIT;
+
+	errno = os_errno;
+	if (os_errno)
+		err_sys(&e, "something");
+	else
+		err_set(&e, code, "something");
+	hint_general(&e, cmd);
+	assert_has(e.hint, words);
+}
+
+static void test_hint__by_errno_and_code(void **state)
+{
+	static const struct command greedy = { .globals = CLI_THREADS | CLI_MEMORY }, modest = { .globals = CLI_REPO };
+	struct err e = ERR_INIT;
+
+	(void)state;
+	advises(EIO, 0, NULL, "dmesg");
+	advises(EACCES, 0, NULL, "owner and mode");
+	advises(EROFS, 0, NULL, "read-only");
+	advises(EMFILE, 0, NULL, "ulimit -n");
+	advises(ENOSPC, 0, NULL, "make room");
+	advises(EDQUOT, 0, NULL, "quota");
+	advises(ESTALE, 0, NULL, "server");
+	advises(ENOMEM, 0, &greedy, "--memory and --threads");
+	advises(0, ERR_NOMEM, NULL, "memory.max");
+	advises(0, ERR_IO, NULL, "device");
+	advises(0, ERR_TRANSIENT, NULL, "again");
+	err_set(&e, ERR_NOMEM, "something");
+	hint_general(&e, &modest);
+	assert_null(strstr(e.hint, "--threads"));
+	err_set(&e, ERR_IO, "something");
+	err_hint(&e, "pull the plug");
+	hint_general(&e, NULL);
+	assert_string_equal(e.hint, "pull the plug");	/* who knows more has said so */
+	err_set(&e, ERR_CORRUPT, "something");
+	hint_general(&e, NULL);
+	assert_string_equal(e.hint, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -89,6 +135,7 @@ int main(void)
 		cmocka_unit_test(test_bar_line__fits_any_width),
 		cmocka_unit_test(test_bar_line__unknown_total_and_rate),
 		cmocka_unit_test(test_bar__silent_unless_asked),
+		cmocka_unit_test(test_hint__by_errno_and_code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

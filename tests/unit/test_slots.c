@@ -308,7 +308,7 @@ static void test_remove__begun_and_given_up(void **state)
 	repo_close(r);
 	assert_ok(open_as(m.s, 's', &r, &e), &e);
 	r->hasty = true;
-	assert_int_equal(repo_slot_remove(r, &k, false, &e), ERR_LOCKED);
+	assert_int_equal(repo_slot_remove(r, &k, false, &e), ERR_TRANSIENT);
 	assert_has(e.hint, "key keep");
 	err_clear(&e);
 	assert_int_equal(count(r, OBJECT_REMOVAL), 1);	/* its own it has taken back */

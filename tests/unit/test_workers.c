@@ -1,6 +1,7 @@
 /* The ordered parallel map and its serial twin. */
 #include "tests/test.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -287,6 +288,17 @@ static void test_workers__odd_ends(void **state)
 	workers_free(NULL);
 }
 
+static void test_workers__no_thread(void **state)
+{
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(workers_no_thread(&e, EAGAIN, "hashing"), ERR_NOMEM);
+	assert_string_equal(e.cause, "hashing: no thread could be started: Resource temporarily unavailable");
+	assert_int_equal(e.os_errno, EAGAIN);
+	assert_has(e.hint, "pids.max");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_workers__first_error_stops_both_sides),
 		cmocka_unit_test(test_workers__abort_wakes_submit_and_next),
 		cmocka_unit_test(test_workers__odd_ends),
+		cmocka_unit_test(test_workers__no_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
