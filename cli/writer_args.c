@@ -1,6 +1,7 @@
 /* writer_args.c - what a new image is to be like. */
 #include "cli/writer_args.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/num.h"
@@ -101,6 +102,9 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 	for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++)
 		if (needs[i].given && !(f->can & needs[i].can))
 			return unfit(c, needs[i].option, needs[i].can, f, path, e);
+	if (a->cluster_size && (a->cluster_size < f->cluster_min || a->cluster_size > f->cluster_max))
+		return cli_usage(c, e, "--cluster-size: %s takes %" PRIu32 " to %" PRIu32 " bytes, not %" PRIu64,
+				 f->name, f->cluster_min, f->cluster_max, a->cluster_size);
 	if (a->keep_ids && !ids->uuid[0] && !ids->content[0])
 		return err_set(e, ERR_INVALID, "--keep-ids: the old image of %s has no ids, or they weren't kept", path);
 	return a->subformat ? check_subformat(c, a->subformat, f, path, e) : 0;

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "base/num.h"
 #include "base/text.h"
 #include "formats/formats.h"
 #include "formats/qcow2/qcow2.h"
@@ -12,13 +13,17 @@
 #include "formats/vdi/vdi.h"
 #include "formats/vdi/vdi_write.h"
 #include "formats/vhd/vhd.h"
+#include "formats/vhd/vhd_write.h"
 #include "formats/vhdx/vhdx.h"
+#include "formats/vhdx/vhdx_write.h"
 #include "formats/vmdk/vmdk.h"
 
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
 static const char *const vdi_endings[] = { ".vdi", NULL };
 static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
+static const char *const vhd_endings[] = { ".vhd", NULL };
+static const char *const vhdx_endings[] = { ".vhdx", NULL };
 static const char *const vmdk_endings[] = { ".vmdk", NULL };
 
 static const struct format formats[] = {
@@ -29,6 +34,8 @@ static const struct format formats[] = {
 		.open = qcow2_open,
 		.create = qcow2_create,
 		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA,
+		.cluster_min = 512,
+		.cluster_max = 2 * MIB,
 	},
 	{
 		.name = "raw",
@@ -47,8 +54,30 @@ static const struct format formats[] = {
 		.can = FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA | FORMAT_IDS,
 		.subformats = vdi_subformats,
 	},
-	{ .name = "vhd", .probe = vhd_probe, .open = vhd_open, .read_ids = vhd_read_ids },
-	{ .name = "vhdx", .probe = vhdx_probe, .open = vhdx_open, .read_ids = vhdx_read_ids },
+	{
+		.name = "vhd",
+		.endings = vhd_endings,
+		.probe = vhd_probe,
+		.open = vhd_open,
+		.read_ids = vhd_read_ids,
+		.create = vhd_create,
+		.can = FORMAT_CLUSTERS | FORMAT_PREALLOC | FORMAT_IDS,
+		.cluster_min = 512 * KIB,
+		.cluster_max = 2 * MIB,
+		.subformats = vhd_subformats,
+	},
+	{
+		.name = "vhdx",
+		.endings = vhdx_endings,
+		.probe = vhdx_probe,
+		.open = vhdx_open,
+		.read_ids = vhdx_read_ids,
+		.create = vhdx_create,
+		.can = FORMAT_CLUSTERS | FORMAT_PREALLOC | FORMAT_IDS,
+		.cluster_min = 1 * MIB,
+		.cluster_max = 256 * MIB,
+		.subformats = vhdx_subformats,
+	},
 	{
 		.name = "vmdk",
 		.endings = vmdk_endings,

@@ -87,7 +87,7 @@ struct image_bitmap {
  * VirtualBox names images of all formats by one kind of UUID, so that its chains may mix formats.
  */
 struct image_ids {
-	char uuid[40];		/* of the image: VDI, VHD's footer, VMDK's ddb.uuid.image */
+	char uuid[40];		/* of the image: VDI, VHD's footer, VMDK's ddb.uuid.image; VHDX: of the disk */
 	char modify[40];	/* of the last change of it: VDI, VMDK's ddb.uuid.modification */
 	char content[40];	/* changes whenever the image is written to: VMDK's CID, VHDX's DataWriteGuid */
 };

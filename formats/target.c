@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
@@ -26,6 +27,7 @@ enum { QEMU_WRITE = 1, QEMU_RESIZE = 3 };
 
 /* Zeros go to a device in whole pages, so that no page is half cached, half bypassed. */
 #define ZERO_ALIGN_BYTES ((uint64_t)4096)
+#define HOLE_BYTES ((size_t)4096)	/* shorter runs of zeros are written: no file system has smaller holes */
 #define ZERO_STEP_BYTES ((size_t)1 << 20)
 
 static bool byte_locked(int fd, off_t at)
@@ -229,6 +231,24 @@ int target_write_zeros(int fd, uint64_t off, uint64_t len, struct err *e)
 			return e->code;
 	}
 	return 0;
+}
+
+/* Pieces are counted from the start of the file, so that they match the file system's blocks. */
+int target_write_sparse(int fd, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
+{
+	size_t from = 0, at = 0;	/* [from, at) is waiting to be written */
+
+	while (at < len) {
+		size_t n = min_size(len - at, HOLE_BYTES - (size_t)((off + at) % HOLE_BYTES));
+
+		if (bytes_all_zero(buf + at, n)) {
+			if (from < at && fs_pwrite_full(fd, buf + from, at - from, off + from, e) < 0)
+				return e->code;
+			from = at + n;
+		}
+		at += n;
+	}
+	return from < len ? fs_pwrite_full(fd, buf + from, len - from, off + from, e) : 0;
 }
 
 int target_zero_device(int fd, uint64_t off, uint64_t len, struct err *e)

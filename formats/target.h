@@ -7,6 +7,7 @@
 #define KEDGE_FORMATS_TARGET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/cleanup.h"
@@ -36,6 +37,9 @@ MUST_CHECK int target_zero_device(int fd, uint64_t off, uint64_t len, struct err
 
 /* Writes zeros: bytes that read as zero and take their space.  Any fd. */
 MUST_CHECK int target_write_zeros(int fd, uint64_t off, uint64_t len, struct err *e);
+
+/* Writes what is not zero, into a file that reads as zeros there: longer runs of zeros stay holes. */
+MUST_CHECK int target_write_sparse(int fd, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
 
 /* Reserves the space of [off, off+len) of a file, whose content stays; ERR_NOSPACE when there is not enough. */
 MUST_CHECK int target_reserve(int fd, uint64_t off, uint64_t len, struct err *e);

@@ -18,7 +18,6 @@
 #include "formats/target.h"
 
 #define UNIT_BYTES ((uint64_t)64 << 10)
-#define HOLE_BYTES ((size_t)4096)	/* shorter runs of zeros are written: no file system has smaller holes */
 #define BITMAP_MAX_BYTES ((uint64_t)8 << 20)
 #define DEFAULT_MODE 0600
 
@@ -56,24 +55,6 @@ static int raw_begin(struct image_writer *w, const struct writer_state_opts *o, 
 		return err_set(e, ERR_INTERNAL, "a raw image has one state, of %" PRIu64 " bytes", w->size);
 	r->begun = true;
 	return 0;
-}
-
-/* Writes what is not zero; blocks are counted from the start of the disk, so that they match the file system's. */
-static int write_sparse(int fd, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
-{
-	size_t from = 0, at = 0;	/* [from, at) is waiting to be written */
-
-	while (at < len) {
-		size_t n = min_size(len - at, HOLE_BYTES - (size_t)((off + at) % HOLE_BYTES));
-
-		if (bytes_all_zero(buf + at, n)) {
-			if (from < at && fs_pwrite_full(fd, buf + from, at - from, off + from, e) < 0)
-				return e->code;
-			from = at + n;
-		}
-		at += n;
-	}
-	return from < len ? fs_pwrite_full(fd, buf + from, len - from, off + from, e) : 0;
 }
 
 /* ---- devices ---- */
@@ -167,7 +148,7 @@ static int device_finish(struct raw_writer *r, struct err *e)
 static int raw_write(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e)
 {
 	struct raw_writer *r = (struct raw_writer *)w;
-	int rc = r->device ? device_write(r, buf, len, off, e) : write_sparse(r->fd, buf, len, off, e);
+	int rc = r->device ? device_write(r, buf, len, off, e) : target_write_sparse(r->fd, buf, len, off, e);
 
 	return rc < 0 ? err_ctx(e, "%s", r->path) : 0;
 }

@@ -20,7 +20,7 @@
 #define FOOTER_CHECKSUM 64
 #define HEADER_CHECKSUM 36
 
-static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
+uint32_t vhd_checksum(const uint8_t *p, size_t len, size_t field)
 {
 	uint32_t sum = 0;
 
@@ -31,7 +31,7 @@ static uint32_t checksum(const uint8_t *p, size_t len, size_t field)
 
 static bool is_footer(const uint8_t *p, size_t len)
 {
-	return memcmp(p, "conectix", 8) == 0 && get_be32(p + FOOTER_CHECKSUM) == checksum(p, len, FOOTER_CHECKSUM);
+	return memcmp(p, "conectix", 8) == 0 && get_be32(p + FOOTER_CHECKSUM) == vhd_checksum(p, len, FOOTER_CHECKSUM);
 }
 
 bool vhd_is_fixed_footer(const uint8_t *p, size_t len)
@@ -77,13 +77,13 @@ static int no_footer(const uint8_t *tail, size_t len, uint64_t file_size, const 
 			       "footer at %" PRIu64 ": checksum 0x%08" PRIx32 ", its bytes have 0x%08" PRIx32
 			       ", and there is no whole copy at the start",
 			       file_size - len, get_be32(tail + FOOTER_CHECKSUM),
-			       checksum(tail, VHD_FOOTER_BYTES, FOOTER_CHECKSUM));
+			       vhd_checksum(tail, VHD_FOOTER_BYTES, FOOTER_CHECKSUM));
 	if (memcmp(copy, "conectix", 8) == 0)
 		return err_set(e, ERR_CORRUPT,
 			       "no footer at the end (%" PRIu64 "), and its copy at 0 has checksum 0x%08" PRIx32
 			       ", its bytes have 0x%08" PRIx32,
 			       file_size - len, get_be32(copy + FOOTER_CHECKSUM),
-			       checksum(copy, VHD_FOOTER_BYTES, FOOTER_CHECKSUM));
+			       vhd_checksum(copy, VHD_FOOTER_BYTES, FOOTER_CHECKSUM));
 	return err_set(e, ERR_CORRUPT, "no footer at the end of %" PRIu64 " bytes, and no copy of it at the start",
 		       file_size);
 }
@@ -182,10 +182,10 @@ int vhd_header_read(int fd, uint64_t file_size, const struct vhd_footer *f, stru
 		return e->code;
 	if (memcmp(p, "cxsparse", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "no dynamic header at %" PRIu64 ", where the footer says it is", at);
-	if (get_be32(p + HEADER_CHECKSUM) != checksum(p, sizeof(p), HEADER_CHECKSUM))
+	if (get_be32(p + HEADER_CHECKSUM) != vhd_checksum(p, sizeof(p), HEADER_CHECKSUM))
 		return err_set(e, ERR_CORRUPT,
 			       "dynamic header at %" PRIu64 ": checksum 0x%08" PRIx32 ", its bytes have 0x%08" PRIx32,
-			       at, get_be32(p + HEADER_CHECKSUM), checksum(p, sizeof(p), HEADER_CHECKSUM));
+			       at, get_be32(p + HEADER_CHECKSUM), vhd_checksum(p, sizeof(p), HEADER_CHECKSUM));
 	decode_header(p, &h);
 	if (check_header(&h, p, at, file_size, f->size, e) < 0)
 		return e->code;

@@ -4,6 +4,7 @@
  *	vhd_footer.c	footer and dynamic header: find, decode, check
  *	vhd_parent.c	what a differencing image says of its parent
  *	vhd_map.c	block allocation table and sector bitmaps: guest offset -> run of one kind
+ *	vhd_write.c	the writer
  *	vhd_open.c	opening, closing, the reading ops, what identifies a state
  *
  * All integers are big-endian.  The file:
@@ -80,6 +81,8 @@ struct vhd_run {
 };
 
 /* vhd_footer.c */
+/* Of the len bytes at p; the four at field, where it is stored, count as zeros. */
+uint32_t vhd_checksum(const uint8_t *p, size_t len, size_t field);
 /* True when the len bytes (511 or 512) at p are a fixed disk's footer with a right checksum. */
 bool vhd_is_fixed_footer(const uint8_t *p, size_t len);
 /* Finds the footer that counts, and checks it.  *ret_data_end is where the data end: at the footer, or at the file's

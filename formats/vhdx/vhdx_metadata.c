@@ -206,15 +206,18 @@ static int read_parent(struct vhdx *v, const struct item_place *x, struct err *e
 int vhdx_metadata_read(struct vhdx *v, struct err *e)
 {
 	struct item_place items[ITEMS] = { 0 };
-	uint8_t params[8], size[8], sector[4];
+	uint8_t params[8], size[8], sector[4], id[16] = { 0 };
 	uint32_t flags;
 
 	if (read_table(v, items, e) < 0)
 		return e->code;
 	if (vhdx_read(v, params, sizeof(params), items[FILE_PARAMS].offset, e) < 0 ||
 	    vhdx_read(v, size, sizeof(size), items[DISK_SIZE].offset, e) < 0 ||
-	    vhdx_read(v, sector, sizeof(sector), items[LOGICAL_SECTOR].offset, e) < 0)
+	    vhdx_read(v, sector, sizeof(sector), items[LOGICAL_SECTOR].offset, e) < 0 ||
+	    (items[DISK_ID].there && vhdx_read(v, id, sizeof(id), items[DISK_ID].offset, e) < 0))
 		return err_ctx(e, "metadata");
+	if (!uuid_is_null(id))
+		uuid_text_stored(id, v->im.info.ids.uuid);
 	flags = get_le32(params + 4);
 	v->m.block_size = get_le32(params);
 	v->m.fixed = flags & VHDX_FILE_PARAM_LEAVE_ALLOCATED;
