@@ -81,9 +81,12 @@ says "needs -O qcow2"
 expect 2 k restore v:vda -o p.qcow2 --preallocation some
 for o in --compress --with-snapshots "--cluster-size 64K"; do
 	expect 2 k restore v:vda -o p.raw $o
-	says "-O qcow2: p.raw becomes raw"
+	says "-O qcow2" "p.raw becomes raw"
 done
-ls p.raw p.qcow2 c.qcow2 d4 2>/dev/null && die "a refused restore made a file"
+for c in 64K 4M; do expect 2 k restore v:vda -o p.vhd --cluster-size $c; done
+expect 2 k restore v:vda -o p.vhdx --cluster-size 64K
+says "vhdx takes 1048576 to 268435456"
+ls p.vhd p.vhdx p.raw p.qcow2 c.qcow2 d4 2>/dev/null && die "a refused restore made a file"
 
 # --- with all snapshots, and without ---------------------------------------------------------------------------------------
 expect 0 k restore v:vda -o s.qcow2 --with-snapshots

@@ -27,10 +27,18 @@ static void fill(uint8_t *p, uint64_t len, uint32_t seed)
 	}
 }
 
-static void make_disks(struct disk *d)
+/* VHD and VHDX hold whole sectors only. */
+static bool whole_sectors(const char *format)
+{
+	return strncmp(format, "vhd", 3) == 0;
+}
+
+static void make_disks(const char *format, struct disk *d)
 {
 	for (uint32_t i = 0; i < STATES; i++) {
 		d[i].size = 1500000 + i * 300001;
+		if (whole_sectors(format))
+			d[i].size = round_up(d[i].size, 512);
 		d[i].vm_bytes = i == 1 ? 123456 : 0;
 		d[i].p = calloc(1, d[i].size);
 		d[i].vm = calloc(1, d[i].vm_bytes + 1);
@@ -91,7 +99,7 @@ static void roundtrip(const char *format, struct writer_opts o, uint32_t first)
 	struct err e = ERR_INIT;
 
 	assert_true(f && f->create);
-	make_disks(d);
+	make_disks(format, d);
 	o.path = path;
 	o.size = d[STATES - 1].size;
 	write_states(f, &o, d, first);
@@ -151,12 +159,115 @@ static void test_roundtrip__vdi(void **state)
 		roundtrip("vdi", (struct writer_opts){ .preallocation = (enum preallocation)p }, STATES - 1);
 }
 
+static void test_roundtrip__vhd_and_vhdx(void **state)
+{
+	static const char *const formats[] = { "vhd", "vhdx" }, *const kinds[] = { NULL, "dynamic", "fixed" };
+
+	(void)state;
+	for (size_t f = 0; f < 2; f++) {
+		for (size_t i = 0; i < 3; i++)
+			roundtrip(formats[f], (struct writer_opts){ .subformat = kinds[i] }, STATES - 1);
+		roundtrip(formats[f], (struct writer_opts){ .cluster_size = 1 << 20 }, STATES - 1);
+		roundtrip(formats[f], (struct writer_opts){ .cluster_size = f ? 256 << 20 : 512 << 10 }, STATES - 1);
+		for (int p = PREALLOC_FALLOC; p <= PREALLOC_FULL; p++)
+			roundtrip(formats[f],
+				  (struct writer_opts){ .subformat = "fixed", .preallocation = (enum preallocation)p },
+				  STATES - 1);
+	}
+}
+
+/* What can't be kept exactly is refused, and the hint says what can. */
+static void test_vhd_and_vhdx__refuse(void **state)
+{
+	char *dir = test_folder_new(), *path = test_path(dir, "disk");
+	const struct {
+		const char *format, *cause, *hint;
+		struct writer_opts o;
+	} rows[] = {
+		{ "vhd", "whole sectors", "-O raw", { .size = 1000 } },
+		{ "vhd", "2040 GiB", "vhdx", { .size = 2040 * GIB + 512 } },
+		{ "vhd", "dynamic", "fixed", { .size = MIB, .preallocation = PREALLOC_FULL } },
+		{ "vhd", "no metadata", "", { .size = MIB, .preallocation = PREALLOC_METADATA } },
+		{ "vhd", "not 4194304", "", { .size = MIB, .cluster_size = 4 << 20 } },
+		{ "vhd", "not 262144", "", { .size = MIB, .cluster_size = 256 << 10 } },
+		{ "vhd", "no blocks", "", { .size = MIB, .cluster_size = 2 << 20, .subformat = "fixed" } },
+		{ "vhd", "not odd", "", { .size = MIB, .subformat = "odd" } },
+		{ "vhd", "compression", "", { .size = MIB, .compress = true } },
+		{ "vhd", "one size", "", { .size = MIB, .max_size = 2 * MIB } },
+		{ "vhdx", "whole sectors", "-O raw", { .size = 513 } },
+		{ "vhdx", "64 TiB", "", { .size = 64 * TIB + 512 } },
+		{ "vhdx", "dynamic", "fixed", { .size = MIB, .preallocation = PREALLOC_FALLOC } },
+		{ "vhdx", "no metadata", "", { .size = MIB, .preallocation = PREALLOC_METADATA } },
+		{ "vhdx", "not 524288", "", { .size = MIB, .cluster_size = 512 << 10 } },
+		{ "vhdx", "not 3145728", "", { .size = MIB, .cluster_size = 3 << 20 } },
+		{ "vhdx", "memory", "--cluster-size", { .size = 64 * TIB, .cluster_size = 1 << 20 } },
+		{ "vhdx", "not odd", "", { .size = MIB, .subformat = "odd" } },
+		{ "vhdx", "compression", "", { .size = MIB, .compress = true } },
+	};
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct writer_opts o = rows[i].o;
+
+		o.path = path;
+		assert_int_equal(format_find(rows[i].format)->create(&o, &w, &e), ERR_INVALID);
+		assert_has(e.cause, rows[i].cause);
+		assert_has(e.hint, rows[i].hint);
+		err_clear(&e);
+		assert_true(access(path, F_OK) < 0);
+	}
+	free(path);
+	test_folder_done(dir);
+}
+
+/* The largest disks, nearly empty: the first and the last sector come back, and the file stays small. */
+static void test_vhd_and_vhdx__largest(void **state)
+{
+	static const struct {
+		const char *format;
+		uint64_t size;
+	} rows[] = { { "vhd", 2040 * GIB }, { "vhdx", 64 * TIB } };
+	uint8_t sector[512], got[512];
+
+	(void)state;
+	memset(sector, 0x5a, sizeof(sector));
+	for (size_t i = 0; i < 2; i++) {
+		char *dir = test_folder_new(), *path = test_path(dir, "disk");
+		struct writer_opts o = { .path = path, .size = rows[i].size };
+		struct writer_state_opts so = { .size = rows[i].size };
+		struct chain_opts co = { .format = rows[i].format };
+		struct image_writer *w;
+		struct err e = ERR_INIT;
+		struct extent x;
+		struct chain *c;
+
+		assert_ok(format_find(rows[i].format)->create(&o, &w, &e), &e);
+		assert_ok(writer_begin_state(w, &so, &e), &e);
+		assert_ok(writer_write(w, sector, 512, 0, &e), &e);
+		assert_ok(writer_write(w, sector, 512, o.size - 512, &e), &e);
+		assert_ok(writer_finish(w, &e), &e);
+		assert_ok(chain_open(path, &co, &c, &e), &e);
+		assert_int_equal(image_state(c->image, 0)->size, rows[i].size);
+		assert_ok(image_pread(c->image, 0, got, 512, rows[i].size - 512, &e), &e);
+		assert_memory_equal(got, sector, 512);
+		assert_ok(image_next_extent(c->image, 0, 256 * MIB, rows[i].size, &x, &e), &e);
+		assert_int_equal(x.kind, EXTENT_ZERO);
+		assert_true(x.len > rows[i].size - 600 * MIB);
+		chain_close(c);
+		free(path);
+		test_folder_done(dir);
+	}
+}
+
 /* One disk written with the same seed is one file; without, it isn't; ids that are given are kept. */
 static void test_roundtrip__ids(void **state)
 {
-	static const char *const formats[] = { "vdi" };
+	static const char *const formats[] = { "vdi", "vhd", "vhdx" };
 	static const struct image_ids kept = {
-		.uuid = "28dfb01b-389c-4e10-b1b1-95726720e3f0", .modify = "ca03c877-63f0-4ebe-b005-d68a8246994d"
+		.uuid = "28dfb01b-389c-4e10-b1b1-95726720e3f0", .modify = "ca03c877-63f0-4ebe-b005-d68a8246994d",
+		.content = "0123c877-63f0-4ebe-b005-d68a82469abc"
 	};
 	struct err e = ERR_INIT;
 
@@ -170,7 +281,7 @@ static void test_roundtrip__ids(void **state)
 		size_t len, len2;
 		struct chain *c;
 
-		make_disks(d);
+		make_disks(formats[i], d);
 		for (int k = 0; k < 4; k++) {	/* seed a, seed a, seed b, random */
 			struct writer_opts o = { .path = path, .size = d[STATES - 1].size, .replace = true, .time_ns = 1,
 						 .id_seed = k < 2 ? "a" : k == 2 ? "b" : NULL };
@@ -190,7 +301,8 @@ static void test_roundtrip__ids(void **state)
 						       .ids = &kept }, d, STATES - 1);
 		assert_ok(chain_open(path, &co, &c, &e), &e);
 		assert_string_equal(c->image->info.ids.uuid, kept.uuid);
-		assert_string_equal(c->image->info.ids.modify, kept.modify);
+		assert_string_equal(c->image->info.ids.modify, i == 0 ? kept.modify : "");
+		assert_string_equal(c->image->info.ids.content, i == 2 ? kept.content : "");
 		chain_close(c);
 		for (uint32_t k = 0; k < STATES; k++) {
 			free(d[k].p);
@@ -237,6 +349,9 @@ int main(void)
 		cmocka_unit_test(test_roundtrip__qcow2),
 		cmocka_unit_test(test_roundtrip__vdi),
 		cmocka_unit_test(test_roundtrip__vdi_refuses),
+		cmocka_unit_test(test_roundtrip__vhd_and_vhdx),
+		cmocka_unit_test(test_vhd_and_vhdx__refuse),
+		cmocka_unit_test(test_vhd_and_vhdx__largest),
 		cmocka_unit_test(test_roundtrip__ids),
 	};
 
