@@ -2,11 +2,11 @@
  * fault.c - makes the Nth call of a class fail, fall short, or be the last of the process (LD_PRELOAD on any program).
  *
  *	FAULT_CLASS=a,b	which calls count: alloc, open, create, stat, list, read, write, sync, name, remove,
- *			thread, seek, ioctl, fopen
+ *			thread, seek, ioctl, fopen, libcrypto (what that library allocates; no alloc then)
  *	FAULT_NTH=n	the call that is hit, counted from 1 over all threads and all the classes; 0: only count
  *	FAULT_DO=what	kill-before, kill-after: SIGKILL; error: FAULT_ERRNO instead of the call; done: the call is made and
  *			FAULT_ERRNO reported all the same; short: half of the bytes; short-error: half, then FAULT_ERRNO
- *	FAULT_ERRNO=n	the number; for class alloc always ENOMEM
+ *	FAULT_ERRNO=n	the number; for alloc and libcrypto always ENOMEM
  *	FAULT_ON=1	hit every call from the Nth on
  *	FAULT_PLAIN=1	as on a file system that has neither O_TMPFILE nor RENAME_NOREPLACE
  *	FAULT_REPORT=f	a file of FAULT_REPORT_BYTES that is kept up to date: u64 calls counted, u64 calls hit, name of the
@@ -19,6 +19,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -38,9 +39,9 @@
 #define FAULT_REPORT_BYTES 512
 #define EXPORT __attribute__((visibility("default")))
 
-enum class { ALLOC, OPEN, CREATE, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, THREAD, SEEK, IOCTL, FOPEN, CLASSES };
+enum class { ALLOC, OPEN, CREATE, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, THREAD, SEEK, IOCTL, FOPEN, LIBCRYPTO, CLASSES };
 static const char *const class_names[CLASSES] = { "alloc", "open", "create", "stat",   "list", "read", "write",
-						  "sync",  "name", "remove", "thread", "seek", "ioctl", "fopen" };
+						  "sync",  "name", "remove", "thread", "seek", "ioctl", "fopen", "libcrypto" };
 
 enum action { PASS, KILL_BEFORE, KILL_AFTER, ERROR, DONE, SHORT, SHORT_ERROR };
 static const char *const action_names[] = { "pass", "kill-before", "kill-after", "error", "done", "short",
@@ -57,6 +58,7 @@ static struct {
 	uint64_t nth;
 	int error;
 	struct report *report;
+	uintptr_t libcrypto, libcrypto_end;
 	int (*main)(int, char **, char **);
 } fault;
 
@@ -165,9 +167,23 @@ static void configure(void)
 	syscall(SYS_close, fd);
 }
 
+static int find_libcrypto(struct dl_phdr_info *o, size_t size, void *unused)
+{
+	(void)size;
+	(void)unused;
+	if (!strstr(o->dlpi_name, "/libcrypto.so"))
+		return 0;
+	fault.libcrypto = o->dlpi_addr;
+	for (unsigned i = 0; i < o->dlpi_phnum; i++)
+		if (o->dlpi_phdr[i].p_type == PT_LOAD)
+			fault.libcrypto_end = o->dlpi_addr + o->dlpi_phdr[i].p_vaddr + o->dlpi_phdr[i].p_memsz;
+	return 1;
+}
+
 __attribute__((constructor)) static void begin(void)
 {
 	find_all();
+	dl_iterate_phdr(find_libcrypto, NULL);
 	configure();
 }
 
@@ -299,9 +315,13 @@ static enum action hit(enum class c, const char *call, int fd, const char *path)
 
 /* --- memory ------------------------------------------------------------------------------------------------------------- */
 
-static bool no_memory(const char *call)
+/* caller: who wants it. */
+static bool no_memory(const char *call, const void *caller)
 {
-	if (hit(ALLOC, call, -1, NULL) == PASS)
+	uintptr_t from = (uintptr_t)caller;
+	bool libcrypto = from >= fault.libcrypto && from < fault.libcrypto_end;
+
+	if (hit(libcrypto ? LIBCRYPTO : ALLOC, call, -1, NULL) == PASS)
 		return false;
 	errno = ENOMEM;
 	return true;
@@ -309,24 +329,24 @@ static bool no_memory(const char *call)
 
 EXPORT void *malloc(size_t n)
 {
-	return no_memory("malloc") ? NULL : __libc_malloc(n);
+	return no_memory("malloc", __builtin_return_address(0)) ? NULL : __libc_malloc(n);
 }
 
 EXPORT void *calloc(size_t n, size_t m)
 {
-	return no_memory("calloc") ? NULL : __libc_calloc(n, m);
+	return no_memory("calloc", __builtin_return_address(0)) ? NULL : __libc_calloc(n, m);
 }
 
 EXPORT void *realloc(void *p, size_t n)
 {
-	return no_memory("realloc") ? NULL : __libc_realloc(p, n);
+	return no_memory("realloc", __builtin_return_address(0)) ? NULL : __libc_realloc(p, n);
 }
 
 EXPORT void *reallocarray(void *p, size_t n, size_t m)
 {
 	size_t bytes;
 
-	if (__builtin_mul_overflow(n, m, &bytes) || no_memory("reallocarray")) {
+	if (__builtin_mul_overflow(n, m, &bytes) || no_memory("reallocarray", __builtin_return_address(0))) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -336,17 +356,17 @@ EXPORT void *reallocarray(void *p, size_t n, size_t m)
 EXPORT void *memalign(size_t align, size_t n);
 EXPORT void *memalign(size_t align, size_t n)
 {
-	return no_memory("memalign") ? NULL : __libc_memalign(align, n);
+	return no_memory("memalign", __builtin_return_address(0)) ? NULL : __libc_memalign(align, n);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t n)
 {
-	return no_memory("aligned_alloc") ? NULL : __libc_memalign(align, n);
+	return no_memory("aligned_alloc", __builtin_return_address(0)) ? NULL : __libc_memalign(align, n);
 }
 
 EXPORT int posix_memalign(void **ret, size_t align, size_t n)
 {
-	void *p = no_memory("posix_memalign") ? NULL : __libc_memalign(align, n);
+	void *p = no_memory("posix_memalign", __builtin_return_address(0)) ? NULL : __libc_memalign(align, n);
 
 	if (!p)
 		return ENOMEM;
@@ -356,7 +376,7 @@ EXPORT int posix_memalign(void **ret, size_t align, size_t n)
 
 EXPORT void *mmap64(void *at, size_t n, int prot, int flags, int fd, off64_t off)
 {
-	if ((flags & MAP_ANONYMOUS) && no_memory("mmap"))
+	if ((flags & MAP_ANONYMOUS) && no_memory("mmap", __builtin_return_address(0)))
 		return MAP_FAILED;
 	return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, off);
 }
