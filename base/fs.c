@@ -262,6 +262,22 @@ bool fs_unnamed_lasts(int fd)
 						   st.f_type == TMPFS_MAGIC);
 }
 
+bool fs_reserve_pays(int fd)
+{
+	struct statfs st;
+
+	return FS_RETRY(fstatfs(fd, &st)) == 0 && st.f_type == EXT4_SUPER_MAGIC;
+}
+
+int fs_reserve(int fd, uint64_t off, uint64_t len)
+{
+	if (!range_ok(off, len, INT64_MAX)) {
+		errno = EFBIG;
+		return -1;
+	}
+	return FS_RETRY(fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len));
+}
+
 /* A file without a name in dir, which is gone when we are, however we go; -1 where there is none that could be named
  * later: that is tried with another one first. */
 static int open_unnamed(const char *dir, mode_t mode)

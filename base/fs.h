@@ -40,6 +40,16 @@ bool fs_unnamed_lasts(int fd);
 /* Gives the open file behind fd a name in the folder dir (or AT_FDCWD), which must be free.  0, or -1 and errno, as
  * linkat. */
 MUST_CHECK int fs_name_fd(int fd, int dir, const char *name);
+/*
+ * True where space that is reserved before it is written makes the writing cheaper: ext4, which otherwise reserves block
+ * by block as pages are written, and finds room for them later.
+ */
+bool fs_reserve_pays(int fd);
+/*
+ * Reserves the space of [off, off+len), which reads as zeros until it is written, beyond the file's end too: that stays
+ * where it is.  0, or -1 and errno, as fallocate.
+ */
+MUST_CHECK int fs_reserve(int fd, uint64_t off, uint64_t len);
 /* "a/b" + "c" = "a/b/c", malloc'ed; an absolute second part stands alone. */
 MUST_CHECK char *fs_join(const char *dir, const char *name, struct err *e);
 /* The folder part of path ("." if none), malloc'ed. */

@@ -36,6 +36,13 @@ int writer_write(struct image_writer *w, const void *buf, size_t len, uint64_t o
 	return len ? answer(w->ops->write(w, buf, len, off, e), e) : 0;
 }
 
+int writer_expect(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
+{
+	if (check_range(w, len, off, e) < 0)
+		return e->code;
+	return len && w->ops->expect ? answer(w->ops->expect(w, off, len, e), e) : 0;
+}
+
 int writer_zero(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
 {
 	if (check_range(w, len, off, e) < 0)

@@ -62,6 +62,10 @@ struct writer_ops {
 	int (*begin_state)(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
 	/* buf may be changed by nobody until the call returns; all-zero parts may be left out by the writer. */
 	int (*write)(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+	/* These guest bytes will be written, and each 64 KiB of them hold something other than zeros: a hint, so that
+	 * neighbours get their place together, whatever order they come in, and a full target is known before much is
+	 * written.  What is not written after all reads as zeros.  Not while write runs.  NULL: nothing to do. */
+	int (*expect)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
 	/* These guest bytes are zero: matters only to targets with old content (block devices).  NULL: nothing to
 	 * do. */
 	int (*zero)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
@@ -85,6 +89,7 @@ struct image_writer {
 
 MUST_CHECK int writer_begin_state(struct image_writer *w, const struct writer_state_opts *o, struct err *e);
 MUST_CHECK int writer_write(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);
+MUST_CHECK int writer_expect(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
 MUST_CHECK int writer_zero(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
 MUST_CHECK int writer_share(struct image_writer *w, uint32_t from, uint64_t off, uint64_t len, struct err *e);
 MUST_CHECK int writer_write_vm_state(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e);

@@ -215,6 +215,20 @@ static int gap(struct tree_job *j, uint64_t from, uint64_t to, struct err *e)
 	return j->w->ops->zero ? writer_zero(j->w, from, to - from, e) : 0;
 }
 
+/* Tells the writer what the plan holds, in runs. */
+static int expect(struct tree_job *j, const struct plan *p, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0, k; r == 0 && j->w->ops->expect && i < p->n; i += k) {
+		uint64_t off, len;
+
+		k = restore_together(j->rs, p->items + i, p->n - i, j->size, &off, &len);
+		r = writer_expect(j->w, off, len, e);
+	}
+	return r;
+}
+
 /* Fills the plan from the walk.  *next is the chunk after the last one seen. */
 static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint64_t *next, bool *ret_end,
 		struct err *e)
@@ -252,6 +266,8 @@ static int run_windows(struct tree_job *j, const char *domain, struct tree_walk 
 	while (!end) {
 		int r = fill(j, walk, p, &next, &end, e);
 
+		if (r == 0)
+			r = expect(j, p, e);
 		if (r < 0)
 			return r;
 		r = repo_fetch(j->rs->reader, domain, p->items, p->n, &fo, deliver, j, &fetched, e);

@@ -45,6 +45,11 @@ uint64_t q2w_region_end(const struct q2w *q, uint64_t off)
 
 /* ---- plain clusters ---- */
 
+static int check_begun(const struct q2w *q, struct err *e)
+{
+	return q->states.n ? 0 : err_set(e, ERR_INTERNAL, "no state was begun");
+}
+
 /* The host offset of guest cluster c, allocated if need be. */
 static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
 {
@@ -68,6 +73,27 @@ static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, struct er
 		return err_set(e, ERR_INTERNAL, "guest cluster %" PRIu64 " is shared and written", c);
 	*ret_host = host;
 	return 0;
+}
+
+/* Guest clusters that are going to be written get their places in the order of the guest.  Smaller ones may turn out to
+ * be zero, and get none then. */
+static int q2w_expect(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
+{
+	struct q2w *q = (struct q2w *)w;
+	uint64_t end = div_up(off + len, q2w_cluster_size(q)), host;
+	int rc = 0;
+
+	if (check_begun(q, e) < 0)
+		return e->code;
+	if (q->pack || q->w.cluster_size < Q2W_CLUSTER_DEFAULT)
+		return 0;
+	pthread_mutex_lock(&q->lock);
+	for (uint64_t c = off >> q->cluster_bits; rc == 0 && c < end; c++)
+		rc = place_locked(q, c, &host, e);
+	if (rc == 0)
+		rc = q2w_alloc_check(q, e);
+	pthread_mutex_unlock(&q->lock);
+	return rc < 0 ? err_ctx(e, "%s", q->path) : 0;
 }
 
 static int place(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
@@ -121,11 +147,6 @@ int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off,
 int q2w_write_any(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
 {
 	return q->pack ? q2w_pack_write(q, buf, len, off, e) : q2w_write_plain(q, buf, len, off, e);
-}
-
-static int check_begun(const struct q2w *q, struct err *e)
-{
-	return q->states.n ? 0 : err_set(e, ERR_INTERNAL, "no state was begun");
 }
 
 static int q2w_write(struct image_writer *w, const void *buf, size_t len, uint64_t off, struct err *e)
@@ -293,6 +314,7 @@ static const struct writer_ops q2w_ops = {
 	.concurrent = true,
 	.snapshots = true,
 	.begin_state = q2w_begin_state,
+	.expect = q2w_expect,
 	.write = q2w_write,
 	.share = q2w_share,
 	.write_vm_state = q2w_write_vm_state,
@@ -333,6 +355,7 @@ static int open_parts(struct q2w *q, const struct writer_opts *o, struct err *e)
 		return e->code;
 	if (fs_atomic_open(&q->file, o->path, o->replace, o->mode ? o->mode : DEFAULT_MODE, e) < 0)
 		return e->code;
+	q->reserves = q->reserve_ahead = q->preallocation == PREALLOC_OFF && fs_reserve_pays(q->file.fd);
 	if (q2w_meta_new(q->file.fd, q->w.cluster_size, max / 2, &q->meta, e) < 0)
 		return e->code;
 	if (o->compress && q2w_pack_new(q, o->threads, max / 2, &q->pack, e) < 0)

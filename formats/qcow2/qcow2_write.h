@@ -19,6 +19,9 @@
  * compressed when it is complete, or when the state ends; more than a few MiB of such parts at a time are stored
  * uncompressed.
  *
+ * Clusters of at least 64 KiB that are expected (writer_expect) get their places at once, in the guest's order; on ext4
+ * their space too, so that ERR_NOSPACE comes before data do.
+ *
  * Memory: max_bytes (default 64 MiB), but never less than four clusters for each of tables, parts and compression, plus
  * 8 bytes for each (cluster_size / 2) clusters of the file.  Disks too large for the cluster size are ERR_INVALID.
  */

@@ -1,8 +1,11 @@
 /* qcow2_write_alloc.c - host clusters, one after the other, and how many references each has. */
+#include <errno.h>
 #include <inttypes.h>
 
 #include "base/bytes.h"
+#include "base/fs.h"
 #include "base/num.h"
+#include "base/text.h"
 #include "formats/qcow2/qcow2_write_internal.h"
 
 /* Clusters that one refcount block describes: 16 bits each. */
@@ -59,6 +62,39 @@ static int check_room(const struct q2w *q, uint64_t n, struct err *e)
 	return err_hint(e, "use a larger cluster size");
 }
 
+/*
+ * Clusters come one behind the other, so that their space can be reserved ahead of them in large pieces: as much again
+ * as there is, within bounds.  What is left over goes when the file gets its size.  What isn't to be had ahead may be
+ * there for the clusters themselves: writes tell.
+ */
+static void reserve(struct q2w *q)
+{
+	uint64_t end = q->next << q->cluster_bits, len = min_u64(end, Q2W_RESERVE_MAX_BYTES);
+
+	if (!q->reserve_ahead || end <= max_u64(q->reserved, Q2W_RESERVE_MIN_BYTES))
+		return;
+	if (fs_reserve(q->file.fd, q->reserved, end + len - q->reserved) < 0)
+		q->reserve_ahead = false;
+	else
+		q->reserved = end + len;
+}
+
+int q2w_alloc_check(struct q2w *q, struct err *e)
+{
+	uint64_t end = q->next << q->cluster_bits;
+	char size[HUMAN_BYTES_MAX];
+
+	if (!q->reserves || end <= max_u64(q->reserved, Q2W_RESERVE_MIN_BYTES))
+		return 0;
+	if (fs_reserve(q->file.fd, q->reserved, end - q->reserved) == 0) {
+		q->reserved = end;
+		return 0;
+	}
+	if (errno != ENOSPC && errno != EDQUOT)
+		return 0;	/* says nothing about writing */
+	return err_sys(e, "reserving %s", human_bytes(end - q->reserved, size));
+}
+
 int q2w_alloc(struct q2w *q, uint64_t n, uint64_t *ret, struct err *e)
 {
 	uint64_t first = q->next;
@@ -79,6 +115,7 @@ int q2w_alloc(struct q2w *q, uint64_t n, uint64_t *ret, struct err *e)
 	for (uint64_t c = first; c < q->next; c++)
 		if (q2w_ref(q, c, e) < 0)
 			return e->code;
+	reserve(q);
 	*ret = first;
 	return 0;
 }

@@ -160,6 +160,15 @@ static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, ui
 	return fs_pwrite_full(q->file.fd, h, sizeof(h), 0, e);
 }
 
+/* A file that grows keeps the space reserved behind its end; one that is given the size that it has gives it back. */
+static int set_size(struct q2w *q, uint64_t size, struct err *e)
+{
+	if (FS_RETRY(ftruncate(q->file.fd, (off_t)size)) < 0 ||
+	    (q->reserved > size && FS_RETRY(ftruncate(q->file.fd, (off_t)size)) < 0))
+		return err_sys(e, "size of %" PRIu64 " bytes", size);
+	return 0;
+}
+
 int q2w_end(struct q2w *q, struct err *e)
 {
 	uint64_t snapshots, reftable, clusters, size;
@@ -175,8 +184,8 @@ int q2w_end(struct q2w *q, struct err *e)
 	if (rc < 0)
 		return rc;
 	size = q->next << q->cluster_bits;
-	if (FS_RETRY(ftruncate(q->file.fd, (off_t)size)) < 0)
-		return err_sys(e, "size of %" PRIu64 " bytes", size);
+	if (set_size(q, size, e) < 0)
+		return e->code;
 	/* also what is zero inside of clusters that were written */
 	if ((q->preallocation == PREALLOC_FALLOC || q->preallocation == PREALLOC_FULL) &&
 	    target_reserve(q->file.fd, 0, size, e) < 0)

@@ -34,6 +34,8 @@
 #define Q2W_SNAPSHOT_TABLE_MAX_BYTES ((uint64_t)64 << 20)
 #define Q2W_REFCOUNT_MAX 65535
 #define Q2W_FILE_MAX_BYTES ((uint64_t)1 << 55)
+#define Q2W_RESERVE_MIN_BYTES ((uint64_t)1 << 20)	/* of the file before space is reserved */
+#define Q2W_RESERVE_MAX_BYTES ((uint64_t)64 << 20)	/* at a time */
 #define Q2W_MIN_CLUSTERS 4				/* of each kind of buffer, whatever the budget */
 
 #define Q2W_COPIED ((uint64_t)1 << 63)
@@ -60,6 +62,7 @@ struct q2w {
 	struct fs_atomic file;
 	bool replace;
 	enum preallocation preallocation;
+	bool reserves;			/* space, before it is written */
 	unsigned cluster_bits, l2_bits;
 	uint64_t size;			/* of the current state */
 	struct q2w_pack *pack;		/* NULL: not compressing.  Its lock is taken before `lock` */
@@ -69,6 +72,8 @@ struct q2w {
 	pthread_mutex_t lock;
 	struct q2w_meta *meta;
 	uint64_t next;			/* first host cluster that nobody has */
+	bool reserve_ahead;		/* of clusters that are going to be written; false once refused */
+	uint64_t reserved;		/* where that ends, bytes */
 	VEC(uint64_t) blocks;		/* offsets of the refcount blocks */
 	uint64_t byte_next;		/* where the next compressed cluster may go; 0 = in a new host cluster */
 	VEC(struct q2w_state) states;
@@ -93,6 +98,8 @@ MUST_CHECK int q2w_meta_flush(struct q2w_meta *m, struct err *e);
 /* ---- alloc: the caller holds q->lock ---- */
 /* n consecutive host clusters with refcount 1; *ret is the first's number. */
 MUST_CHECK int q2w_alloc(struct q2w *q, uint64_t n, uint64_t *ret, struct err *e);
+/* The space of all clusters so far is there, where space is reserved; else ERR_NOSPACE. */
+MUST_CHECK int q2w_alloc_check(struct q2w *q, struct err *e);
 /* Room for len < cluster_size bytes of a compressed cluster; *ret is a byte offset.  Counts the reference. */
 MUST_CHECK int q2w_alloc_bytes(struct q2w *q, size_t len, uint64_t *ret, struct err *e);
 MUST_CHECK int q2w_refcount(struct q2w *q, uint64_t cluster, uint32_t *ret, struct err *e);

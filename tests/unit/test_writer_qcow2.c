@@ -546,6 +546,62 @@ static void test_qcow2w__refusals(void **state)
 	assert_err(qcow2_create(&bad[0], &w, &e), ERR_INVALID, &e);
 }
 
+static const uint8_t *find_cluster(const uint8_t *p, size_t n, uint8_t byte)
+{
+	static uint8_t want[65536];
+
+	memset(want, byte, sizeof(want));
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(p + i * sizeof(want), want, sizeof(want)) == 0)
+			return p + i * sizeof(want);
+	return NULL;
+}
+
+/* What is expected lies in the guest's order, though it comes in another; what doesn't come after all is zero. */
+static void test_qcow2w__expect(void **state)
+{
+	enum { CLUSTERS = 40, ABSENT = 7 };
+	struct fixture *f = *state;
+	struct writer_opts o = { .path = f->path, .size = CLUSTERS * 65536 - 512 };
+	struct writer_state_opts so = { .size = o.size };
+	struct disk d = { .size = o.size, .p = calloc(CLUSTERS, 65536), .vm = calloc(1, 1) };
+	CLEANUP(free_ptr) uint8_t *file = NULL;
+	const uint8_t *last = NULL;
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+	size_t len;
+
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_err(writer_expect(w, 0, 1, &e), ERR_INTERNAL, &e);	/* in which state? */
+	err_clear(&e);
+	assert_ok(writer_begin_state(w, &so, &e), &e);
+	assert_err(writer_expect(w, 0, o.size + 1, &e), ERR_INTERNAL, &e);
+	err_clear(&e);
+	assert_ok(writer_expect(w, 2 * 65536, o.size - 2 * 65536, &e), &e);
+	for (uint64_t c = CLUSTERS; c-- > 0;) {
+		uint64_t off = c * 65536, n = min_u64(65536, o.size - off);
+
+		if (c == ABSENT)
+			continue;
+		memset(d.p + off, (int)c + 1, n);
+		assert_ok(writer_write(w, d.p + off, n, off, &e), &e);
+	}
+	assert_ok(writer_finish(w, &e), &e);
+	expect_all(f->path, &d, 1);
+	assert_ok(fs_read_file(f->path, 8 * MIB, &file, &len, &e), &e);
+	for (uint8_t c = 2; c < CLUSTERS - 1; c++) {
+		const uint8_t *at = find_cluster(file, len / 65536, (uint8_t)(c + 1));
+
+		if (c == ABSENT)
+			continue;
+		assert_true(at && at > last);
+		last = at;
+	}
+	/* what nobody told of came behind */
+	assert_true(find_cluster(file, len / 65536, 1) > last && find_cluster(file, len / 65536, 2) > last);
+	disk_done(&d);
+}
+
 /* A full file system is told as such, and nothing is left behind. */
 static void test_qcow2w__full_target(void **state)
 {
@@ -644,6 +700,7 @@ int main(void)
 		QCOW2_TEST(test_qcow2w__empty_disk),
 		QCOW2_TEST(test_qcow2w__huge_disk),
 		QCOW2_TEST(test_qcow2w__refusals),
+		QCOW2_TEST(test_qcow2w__expect),
 		QCOW2_TEST(test_qcow2w__full_target),
 		QCOW2_TEST(test_qcow2w__misuse),
 	};
