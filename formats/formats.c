@@ -17,6 +17,7 @@
 #include "formats/vhdx/vhdx.h"
 #include "formats/vhdx/vhdx_write.h"
 #include "formats/vmdk/vmdk.h"
+#include "formats/vmdk/vmdk_write.h"
 
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
@@ -25,6 +26,8 @@ static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
 static const char *const vhd_endings[] = { ".vhd", NULL };
 static const char *const vhdx_endings[] = { ".vhdx", NULL };
 static const char *const vmdk_endings[] = { ".vmdk", NULL };
+static const char *const vmdk_subformats[] = { "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse",
+					       "streamOptimized", "vmfs", NULL };
 
 static const struct format formats[] = {
 	{
@@ -84,6 +87,9 @@ static const struct format formats[] = {
 		.probe = vmdk_probe,
 		.open = vmdk_open,
 		.read_ids = vmdk_read_ids,
+		.create = vmdk_create,
+		.can = FORMAT_COMPRESS | FORMAT_PREALLOC | FORMAT_IDS,
+		.subformats = vmdk_subformats,
 	},
 	{ 0 },
 };

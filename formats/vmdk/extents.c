@@ -16,8 +16,11 @@ static int open_part(struct vmdk *v, const struct image_open_opts *o, const stru
 		     struct err *e)
 {
 	struct err second = ERR_INIT;
-	int r = image_part_open(&v->im, o, l->name, "extent", ret, e);
+	int r;
 
+	if (!l->name[0])
+		return err_set(e, ERR_CORRUPT, "descriptor: an extent's file name is empty");
+	r = image_part_open(&v->im, o, l->name, "extent", ret, e);
 	if (r != ERR_NOTFOUND || strcmp(l->name, l->stored) == 0)
 		return r;
 	if (image_part_open(&v->im, o, l->stored, "extent", ret, &second) < 0)

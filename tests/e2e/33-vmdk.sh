@@ -1,0 +1,127 @@
+# VMDK: every kind backed up, restored to every kind and other formats; a delta whose second night reads only what changed.
+. "$TOP/tests/e2e/lib.sh"
+needs qemu-img qemu-io jq
+quick_repo
+
+truncate -s 20972032 a.raw	# not a whole number of grains
+random_at a.raw 0 100000 1
+random_at a.raw 9000000 700000 2
+random_at a.raw 20900000 72032 3
+head -c 3000000 /dev/zero | tr '\0' x | dd of=a.raw bs=1M seek=4 conv=notrunc status=none
+want=$(digest <a.raw)
+
+# --- there: what QEMU writes ----------------------------------------------------------------------------------------
+for kind in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentFlat streamOptimized; do
+	mkdir in-$kind
+	qemu-img convert -f raw -O vmdk -o subformat=$kind a.raw in-$kind/d.vmdk
+	expect 0 k backup --vm $kind in-$kind/d.vmdk
+	equal "$(point_digest $kind)" "$want" "$kind, backed up"
+	equal "$("$KEDGE" info --json in-$kind/d.vmdk | jq -r '"\(.format) \(.variant) \(.virtual_size)"')" "vmdk $kind 20972032" info
+done
+
+# --- and back ---------------------------------------------------------------------------------------------------------
+expect 0 k restore monolithicSparse -o r.raw
+cmp r.raw a.raw
+expect 0 k restore streamOptimized -o r.qcow2
+qemu-img compare -q -f qcow2 -F raw r.qcow2 a.raw
+expect 0 k -q backup --vm q r.qcow2
+for kind in monolithicSparse monolithicFlat twoGbMaxExtentSparse streamOptimized vmfs; do
+	expect 0 k restore q -o out-$kind.vmdk --subformat $kind
+	[ $kind = vmfs ] || qemu-img check -q -f vmdk out-$kind.vmdk
+	qemu-img compare -q -f vmdk -F raw out-$kind.vmdk a.raw || die "$kind: not what was backed up"
+	equal "$("$KEDGE" dump --no-progress out-$kind.vmdk | digest)" "$want" "$kind, read again"
+	equal "$("$KEDGE" info --json out-$kind.vmdk | jq -r .variant)" $kind "kind"
+done
+equal "$(ls out-*)" "out-monolithicFlat-flat.vmdk
+out-monolithicFlat.vmdk
+out-monolithicSparse.vmdk
+out-streamOptimized.vmdk
+out-twoGbMaxExtentSparse-s001.vmdk
+out-twoGbMaxExtentSparse.vmdk
+out-vmfs-flat.vmdk
+out-vmfs.vmdk" files
+grep -q 'RW 40961 VMFS "out-vmfs-flat.vmdk"' out-vmfs.vmdk && grep -q 'createType="vmfs"' out-vmfs.vmdk
+cmp out-vmfs-flat.vmdk a.raw
+expect 0 k restore q -o c.vmdk --compress
+cmp -n 20 c.vmdk out-streamOptimized.vmdk
+expect 0 k restore q -o f.vmdk --preallocation full
+[ $(($(stat -c %b f-flat.vmdk) * 512)) -ge 20972032 ] || die "--preallocation full reserves no space"
+mkdir folder threads
+expect 0 k restore monolithicFlat --to folder/x
+qemu-img compare -q -f vmdk -F raw folder/x/disk0.vmdk a.raw
+expect 0 "$KEDGE" dump --no-progress -O vmdk --subformat streamOptimized --threads 1 -o one.vmdk --seed-ids x r.qcow2
+expect 0 "$KEDGE" dump --no-progress -O vmdk --subformat streamOptimized --threads 4 -o threads/one.vmdk --seed-ids x r.qcow2
+cmp one.vmdk threads/one.vmdk
+
+# --- what is there stays, what is refused makes nothing -------------------------------------------------------------------
+cp a.raw keep-flat.vmdk
+expect 1 k restore q -o keep.vmdk --subformat monolithicFlat
+says "keep-flat.vmdk exists"
+cmp keep-flat.vmdk a.raw
+[ ! -e keep.vmdk ] || die "a descriptor beside another disk's extent"
+expect 0 k restore q -o keep.vmdk --subformat vmfs --force
+qemu-img compare -q -f vmdk -F raw keep.vmdk a.raw
+for bad in "--subformat thick" "--cluster-size 64K"; do expect 2 k restore q -o x.vmdk $bad; done
+for bad in "--subformat vmfs --compress" "--subformat streamOptimized --preallocation full"; do expect 1 k restore q -o x.vmdk $bad; done
+expect 2 k restore q -o x.vmdk --preallocation metadata
+expect 1 k restore q -o 'x".vmdk'
+says "cannot hold that name"
+[ -z "$(ls x* .kedge-* 2>/dev/null)" ] || die "a refused restore made a file"
+
+# --- ids --------------------------------------------------------------------------------------------------------------------
+ids() { "$KEDGE" info --json "$1" | jq -r '"\(.ids.uuid) \(.ids.content)"'; }
+for i in 1 2; do expect 0 k restore monolithicFlat -o i$i.vmdk; done
+[ "$(ids i1.vmdk)" != "$(ids i2.vmdk)" ] || die "two restores have the same ids"
+expect 0 k restore monolithicFlat -o i3.vmdk --keep-ids
+equal "$(ids i3.vmdk | cut -d' ' -f2)" "$(ids in-monolithicFlat/d.vmdk | cut -d' ' -f2)" "CID kept"
+mkdir s1 s2
+for kind in monolithicSparse twoGbMaxExtentSparse streamOptimized monolithicFlat; do
+	for i in 1 2; do expect 0 k restore q -o s$i/$kind.vmdk --subformat $kind --seed-ids one; done
+done
+diff -r s1 s2
+
+# --- a delta: by its hint and CID, the layer below not read again --------------------------------------------------------------
+mkdir chain && cp in-monolithicSparse/d.vmdk chain/base.vmdk && cd chain
+touch -d '1 hour ago' base.vmdk
+qemu-img create -q -f vmdk -b base.vmdk -F vmdk c1.vmdk
+qemu-io -f vmdk -c 'write -P 77 5M 1M' c1.vmdk >/dev/null
+sleep 2.1	# a change of the same moment would not show
+expect 0 k backup --json --vm chain c1.vmdk
+equal "$(field out '[.states[].state] | sort | join(" ")')" "current layer:base.vmdk" "states"
+qemu-img create -q -f vmdk -b c1.vmdk -F vmdk c2.vmdk
+qemu-io -f vmdk -c 'write -P 88 12M 1M' c2.vmdk >/dev/null
+expect 0 k backup --json --audit off --vm chain c2.vmdk
+read=$(field out .bytes_read)
+[ "$read" -le 1200000 ] || die "the second night read $read bytes"
+qemu-img convert -f vmdk -O raw c2.vmdk ../want.raw
+equal "$(point_digest chain)" "$(digest <../want.raw)" "the second night's state"
+expect 0 k restore chain -o ../flat.vmdk --subformat twoGbMaxExtentSparse
+qemu-img compare -q -f vmdk -F raw ../flat.vmdk ../want.raw
+cd ..
+
+# --- a hint of another host: the name beside the child counts, and the CID ------------------------------------------------------
+mkdir far && cd far
+cp ../in-monolithicSparse/d.vmdk base.vmdk
+qemu-img create -q -f vmdk -o subformat=twoGbMaxExtentSparse -b base.vmdk -F vmdk c.vmdk
+qemu-io -f vmdk -c 'write -P 5 0 64k' c.vmdk >/dev/null
+qemu-img convert -f vmdk -O raw c.vmdk want.raw
+cp c.vmdk good.vmdk
+for hint in '/vmfs/volumes/4f/vm/base.vmdk' 'D:\\vms\\base.vmdk' '..\\vm\\base.vmdk'; do
+	sed "s|base.vmdk|$hint|" good.vmdk >c.vmdk
+	equal "$("$KEDGE" dump --no-progress c.vmdk | digest)" "$(digest <want.raw)" "hint $hint"
+done
+sed 's/^parentCID=.*/parentCID=0badcafe/' good.vmdk >c.vmdk
+expect 1 k backup --vm far c.vmdk
+says "was written to after" "0badcafe"
+expect 0 "$KEDGE" dump --force --sink null c.vmdk
+cp good.vmdk c.vmdk && mv c-s001.vmdk away
+expect 1 k backup --vm far c.vmdk
+says "c-s001.vmdk"
+mkdir sub && mv away sub/ && sed -i "s|c-s001|../far/sub/away|;s|away.vmdk|away|" c.vmdk
+equal "$("$KEDGE" dump --no-progress c.vmdk | digest)" "$(digest <want.raw)" "an extent in a folder below"
+sed -i "s|../far/sub/away|$PWD/../key|" c.vmdk
+expect 1 k backup --vm far c.vmdk
+says "outside the image's folder" "--allow-path"
+rm base.vmdk && cp good.vmdk c.vmdk && mv sub/away c-s001.vmdk
+expect 1 k backup --vm far c.vmdk
+says "base.vmdk"
