@@ -57,6 +57,7 @@ static const struct {
 	{ "decode", "decoding (zstd)", offsetof(struct limits, decode) },
 	{ "seal", "sealing (XChaCha20-Poly1305)", offsetof(struct limits, seal) },
 	{ "open", "opening", offsetof(struct limits, open) },
+	{ "name", "names of packs (SHA-256)", offsetof(struct limits, name) },
 	{ "copy_out", "writing a new file, the kernel's work", offsetof(struct limits, copy_out) },
 	{ "copy_in", "reading it from memory", offsetof(struct limits, copy_in) },
 	{ "write", "writing with fsync", offsetof(struct limits, write) },

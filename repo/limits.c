@@ -17,6 +17,7 @@
 #include "base/workers.h"
 #include "repo/crypt.h"
 #include "repo/format.h"
+#include "repo/sha256.h"
 
 #define MEASURE_SECONDS 0.5
 #define SEGMENT ((size_t)SEGMENT_DEFAULT_BYTES)
@@ -41,6 +42,7 @@ struct lane {
 	size_t index;
 	uint8_t *out, *back;
 	struct crypt *crypt;
+	struct sha256 *sha256;
 	ZSTD_CCtx *cctx;
 	ZSTD_DCtx *dctx;
 	int fd;			/* -1: no files */
@@ -62,6 +64,7 @@ static void bench_done(struct bench *b)
 		free(l->out);
 		free(l->back);
 		crypt_free(l->crypt);
+		sha256_free(l->sha256);
 		ZSTD_freeCCtx(l->cctx);
 		ZSTD_freeDCtx(l->dctx);
 		if (l->fd >= 0)
@@ -95,7 +98,7 @@ static int lane_init(struct lane *l, struct bench *b, size_t index, const char *
 	l->dctx = ZSTD_createDCtx();
 	if (!l->out || !l->back || !l->cctx || !l->dctx)
 		return err_set(e, ERR_NOMEM, "no memory to measure with %u threads", b->nlanes);
-	if (crypt_new(&l->crypt, e) < 0)
+	if (crypt_new(&l->crypt, e) < 0 || sha256_new(&l->sha256, e) < 0)
 		return e->code;
 	return dir ? open_unnamed(dir, &l->fd, e) : 0;
 }
@@ -171,6 +174,13 @@ static void one_open(struct lane *l, size_t i)
 {
 	(void)i;	/* what one_seal left: the cost does not depend on the bytes */
 	(void)!crypt_open(l->crypt, &bench_aead, l->out, SEGMENT + TAG_BYTES, l->back, &l->failed);
+}
+
+static void one_name(struct lane *l, size_t i)
+{
+	struct id id;
+
+	(void)!sha256_of(l->sha256, l->b->data + i * SEGMENT, SEGMENT, &id, &l->failed);
 }
 
 /* A fresh page for every page written, as a restore or a new pack has it. */
@@ -268,7 +278,8 @@ int limits_measure(const struct limits_data *d, int zstd_level, const char *dir,
 	if (bench_init(&b, d, dir, l.cores, e) < 0 ||
 	    measure(&b, one_zero_check, &l.zero_check, e) < 0 || measure(&b, one_hash, &l.hash, e) < 0 ||
 	    measure(&b, one_compress, &l.compress, e) < 0 || measure(&b, one_decode, &l.decode, e) < 0 ||
-	    measure(&b, one_seal, &l.seal, e) < 0 || measure(&b, one_open, &l.open, e) < 0)
+	    measure(&b, one_seal, &l.seal, e) < 0 || measure(&b, one_open, &l.open, e) < 0 ||
+	    measure(&b, one_name, &l.name, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < b.nsegments; i++)
 		stored += min_size(b.sizes[i], SEGMENT);
@@ -285,7 +296,7 @@ static double cost(double rate) { return rate > 0 ? 1 / rate : 0; }
 /* Core-seconds of a new plain byte, and of one that is restored; without reading and writing. */
 static double store_cost(const struct limits *l)
 {
-	return 2 / l->hash + 1 / l->compress + 1 / l->decode + (1 / l->seal + 1 / l->open + 1 / l->hash) / l->ratio;
+	return 2 / l->hash + 1 / l->compress + 1 / l->decode + (1 / l->seal + 1 / l->open + 1 / l->name) / l->ratio;
 }
 
 static double restore_cost(const struct limits *l) { return 1 / l->hash + 1 / l->decode + 1 / l->ratio / l->open; }

@@ -40,6 +40,7 @@ struct limits {
 	double zero_check, hash;	/* finding zero chunks; keyed BLAKE2b */
 	double compress, decode;	/* zstd at the level given, in segments */
 	double seal, open;		/* XChaCha20-Poly1305, of sealed bytes */
+	double name;			/* SHA-256, of sealed bytes */
 	/* the kernel's work for a new file in the folder given, and for reading it again from memory; 0 = not measured */
 	double copy_out, copy_in;
 	double write;			/* to a file in that folder by one thread, fsync included; 0 = not measured */

@@ -214,7 +214,7 @@ class Report:
 
     def limits(self):
         rows = []
-        fields = ("hash", "compress", "decode", "seal", "open", "copy_out", "copy_in")
+        fields = ("hash", "compress", "decode", "seal", "open", "name", "copy_out", "copy_in")
         for section in ("first", "restore"):
             r = self.results(section)
             for case in dict.fromkeys(x["case"] for x in r.records if x["who"] == "limit"):
@@ -222,10 +222,10 @@ class Report:
                 d = mine[0]["data"]
                 rows.append([f"{section}: {case}"] + [mib(d[f]) for f in ("bytes_read", "bytes_hashed", "bytes_new")]
                             + [f"{median(x['ratio'] for x in mine):.2f}"]
-                            + [mib(max(x[f] for x in mine)) for f in fields])
+                            + [mib(max(x.get(f, 0) for x in mine)) for f in fields])
         return ("## Limits\n\nWhat `kedge bench` measured beside the runs, MiB a second of one core while all work, at its fastest; the "
                 "limits above follow from\nthese and from how much of the data is not zero, and new.\n\n" + table(
-                    ["", "read, MiB", "not zero", "new", "ratio", "BLAKE2b", "zstd -1", "decoding", "sealing", "opening",
+                    ["", "read, MiB", "not zero", "new", "ratio", "BLAKE2b", "zstd -1", "decoding", "sealing", "opening", "SHA-256",
                      "writing a file", "reading it"], rows)) if rows else ""
 
 

@@ -188,7 +188,7 @@ k bench --size 64M --json --dir . --level 1 --threads 5 text >b1 &
 k bench --size 2M -v >b2 2>b2.err &
 expect 0 k bench --size 2M --bytes --level 19 text
 wait
-equal "$(field b1 "(.bytes - $(stat -c %s text) | fabs) < 300000 and .hash > 0 and .limit_store > 0 and .write > 0 and .cores == 5 and .copy_out > 0
+equal "$(field b1 "(.bytes - $(stat -c %s text) | fabs) < 300000 and .hash > 0 and .name > 0 and .limit_store > 0 and .write > 0 and .cores == 5 and .copy_out > 0
 	and .data.bytes_new == .data.bytes_hashed and .data.store_seconds > 0 and .data.restore_seconds > 0")" true "bench --json --dir FILE"
 [ -z "$(ls -A | grep -i -e bench -e tmp)" ] || die "bench left $(ls -A)"
 prints "compressing (zstd)"
