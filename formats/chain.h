@@ -3,7 +3,8 @@
  *
  * References (backing files, external data files) come out of hostile images.  One is followed only inside the folder
  * of the image that names it and in folders that the user allowed, only with a known format (stored in the image or
- * given by the user), never as a protocol or json: name.  Loops (same device and inode twice) and chains of more than
+ * given by the user), never as a protocol or json: name.  Parents that are known by an id (VDI) are looked for in the
+ * same folders.  Loops (same device and inode twice) and chains of more than
  * IMAGE_CHAIN_MAX layers are refused.
  */
 #ifndef KEDGE_FORMATS_CHAIN_H
@@ -16,7 +17,7 @@ struct chain_opts {
 	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
 	const char *backing_format;	/* for layers whose child stores none; NULL = refuse those */
 	size_t cache_bytes;		/* for tables and decoded clusters of all layers together; 0 = 32 MiB */
-	bool force;			/* read images marked corrupt */
+	bool force;			/* read images marked corrupt, and parents that were written to since */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
 	bool settle;			/* find out whether the files are settled (image_is_settled) */
 	bool no_backing;		/* open the top image alone; its holes stay holes */

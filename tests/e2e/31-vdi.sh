@@ -77,6 +77,25 @@ child() {
 	    f.write(h.ljust(512, b'\0') + struct.pack('<%dI' % blocks, *entries) + bytes(512) + bytes([byte]) * bs)
 	PY
 }
+# VirtualBox's chains may mix formats: a VDI over a VHD, which it names by the VHD's UUID
+mkdir mixed && cd mixed
+expect 0 "$KEDGE" dump -q ../a.vdi -O vhd -o base.vhd
+cp ../a.vdi like.vdi
+python3 - "$("$KEDGE" info --json base.vhd | jq -r .ids.uuid)" <<'PY'
+import sys, uuid
+with open('like.vdi', 'r+b') as f:
+    f.seek(392)
+    f.write(uuid.UUID(sys.argv[1]).bytes_le + bytes(16))
+PY
+child like.vdi c.vdi 5 77
+rm like.vdi
+cp ../a.raw want.raw
+dd if=/dev/zero of=want.raw bs=1M count=1 conv=notrunc status=none
+head -c 1M /dev/zero | tr '\0' '\115' | dd of=want.raw bs=1M seek=5 conv=notrunc status=none
+equal "$("$KEDGE" dump --no-progress c.vdi | digest)" "$(digest <want.raw)" "a VDI over a VHD"
+equal "$("$KEDGE" info --json --chain c.vdi | jq -r 'map(.format) | join(" ")')" "vdi vhd" "its layers"
+cd ..
+
 mkdir chain && cp a.vdi chain/base.vdi && cd chain
 child base.vdi c1.vdi 5 77
 cp ../a.raw want.raw

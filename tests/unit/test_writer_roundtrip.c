@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -261,6 +262,60 @@ static void test_vhd_and_vhdx__largest(void **state)
 	}
 }
 
+struct stripe {
+	struct image_writer *w;
+	const uint8_t *p;
+	uint64_t size;
+	unsigned n;		/* of THREADS */
+};
+#define THREADS 4u
+
+static void *write_stripe(void *arg)
+{
+	const struct stripe *s = arg;
+	struct err e = ERR_INIT;
+
+	for (uint64_t off = (uint64_t)s->n * 65536; off < s->size; off += THREADS * 65536)
+		assert_ok(writer_write(s->w, s->p + off, min_u64(65536, s->size - off), off, &e), &e);
+	return NULL;
+}
+
+/* Threads that write parts of the same blocks at once. */
+static void test_roundtrip__vdi_threads(void **state)
+{
+	char *dir = test_folder_new(), *path = test_path(dir, "disk");
+	struct disk d = { .size = 20 * MIB + 4096 };
+	struct writer_opts o = { .path = path, .size = d.size };
+	struct writer_state_opts so = { .size = d.size };
+	struct chain_opts co = { .format = "vdi" };
+	struct stripe s[THREADS];
+	pthread_t t[THREADS];
+	struct err e = ERR_INIT;
+	struct image_writer *w;
+	struct chain *c;
+
+	(void)state;
+	d.p = malloc(d.size);
+	assert_non_null(d.p);
+	fill(d.p, d.size, 3);
+	assert_ok(format_find("vdi")->create(&o, &w, &e), &e);
+	assert_true(writer_is_concurrent(w));
+	assert_ok(writer_begin_state(w, &so, &e), &e);
+	for (unsigned i = 0; i < THREADS; i++) {
+		s[i] = (struct stripe){ w, d.p, d.size, i };
+		assert_int_equal(pthread_create(&t[i], NULL, write_stripe, &s[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	assert_ok(writer_finish(w, &e), &e);
+	assert_ok(chain_open(path, &co, &c, &e), &e);
+	expect_state(c->image, IMAGE_STATE_CURRENT, &d);
+	chain_close(c);
+	free(d.p);
+	free(path);
+	test_folder_done(dir);
+}
+
 /* One disk written with the same seed is one file; without, it isn't; ids that are given are kept. */
 static void test_roundtrip__ids(void **state)
 {
@@ -348,6 +403,7 @@ int main(void)
 		cmocka_unit_test(test_roundtrip__raw),
 		cmocka_unit_test(test_roundtrip__qcow2),
 		cmocka_unit_test(test_roundtrip__vdi),
+		cmocka_unit_test(test_roundtrip__vdi_threads),
 		cmocka_unit_test(test_roundtrip__vdi_refuses),
 		cmocka_unit_test(test_roundtrip__vhd_and_vhdx),
 		cmocka_unit_test(test_vhd_and_vhdx__refuse),
