@@ -149,6 +149,34 @@ static void test_text_is_name__alphabet(void **state)
 	assert_false(text_is_name("a/b") || text_is_name("a b") || text_is_name("\xc3\xa4"));
 }
 
+static void test_text_from_utf16__both_orders_and_bad_ones(void **state)
+{
+	static const uint8_t be[] = { 0, 'a', 0, 0xe9, 0x20, 0xac, 0xd8, 0x3d, 0xde, 0x00, 0, 0, 0, 'x' };
+	static const uint8_t low_alone[] = { 0xde, 0x00, 0, 'a' }, high_last[] = { 0, 'a', 0xd8, 0x3d };
+	static const uint8_t two_high[] = { 0xd8, 0x3d, 0xd8, 0x3d };
+	uint8_t le[sizeof(be)];
+	struct err e = ERR_INIT;
+	char *t;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(be); i++)
+		le[i] = be[i ^ 1];
+	t = text_from_utf16(be, sizeof(be) / 2, true, &e);
+	assert_string_equal(t, "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
+	free(t);
+	t = text_from_utf16(le, 2, false, &e);
+	assert_string_equal(t, "a\xc3\xa9");
+	free(t);
+	t = text_from_utf16(le, 0, false, &e);
+	assert_string_equal(t, "");
+	free(t);
+	assert_null(text_from_utf16(low_alone, 2, true, &e));
+	assert_int_equal(e.code, ERR_CORRUPT);
+	assert_null(text_from_utf16(high_last, 2, true, &e));
+	assert_null(text_from_utf16(two_high, 2, true, &e));
+	assert_null(text_from_utf16(be, 4, true, &e));	/* cut in the middle of a pair */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -160,6 +188,7 @@ int main(void)
 		cmocka_unit_test(test_text_unescape__malformed),
 		cmocka_unit_test(test_text_hex__both_ways),
 		cmocka_unit_test(test_text_is_name__alphabet),
+		cmocka_unit_test(test_text_from_utf16__both_orders_and_bad_ones),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
