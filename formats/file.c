@@ -116,6 +116,19 @@ int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t 
 	return 0;
 }
 
+int file_skip_hole(int fd, uint64_t off, uint64_t end, uint64_t *ret, struct err *e)
+{
+	off_t at = lseek(fd, (off_t)off, SEEK_DATA);
+
+	if (at < 0 && errno != ENXIO && errno != EINVAL && errno != EOPNOTSUPP && errno != ESPIPE)
+		return err_sys(e, "search for holes at %" PRIu64, off);
+	if (at < 0)	/* a hole to the end; or a file system that can't tell */
+		*ret = errno == ENXIO ? end : off;
+	else
+		*ret = min_u64(max_u64((uint64_t)at, off), end);
+	return 0;
+}
+
 void file_advise(int fd, uint64_t off, uint64_t len, bool will_need)
 {
 	if (len && off <= INT64_MAX && len <= INT64_MAX - off)

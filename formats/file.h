@@ -26,6 +26,9 @@ MUST_CHECK int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, ui
 /* Is off inside data or a hole, and where does that end (<= end)?  off < end <= file size.  A file system that can't
  * tell, and a block device, has data only. */
 MUST_CHECK int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e);
+/* Where the first byte of data is in [off, end), or end; off < end.  Unlike file_next_data it doesn't look for the end
+ * of the data, which takes as long as the extents up to there are many.  A block device has data only. */
+MUST_CHECK int file_skip_hole(int fd, uint64_t off, uint64_t end, uint64_t *ret, struct err *e);
 /* posix_fadvise WILLNEED or DONTNEED; what the kernel answers doesn't matter. */
 void file_advise(int fd, uint64_t off, uint64_t len, bool will_need);
 

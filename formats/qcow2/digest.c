@@ -54,9 +54,8 @@ static int add_l2(void *opaque, uint64_t index, uint64_t v, struct err *e)
 {
 	struct state_digest *d = opaque;
 	const struct qcow2 *q = d->q;
-	uint64_t host = v & QCOW2_OFFSET_MASK, end = host + q->cluster_size, at = host, stop;
+	uint64_t host = v & QCOW2_OFFSET_MASK, end = host + q->cluster_size, at = host, data;
 	uint64_t block = min_u64(q->cluster_size, BLOCK_BYTES);
-	bool data;
 	size_t len;
 
 	if (!host)
@@ -64,12 +63,11 @@ static int add_l2(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	digest_u64(&d->d, index);
 	digest_u64(&d->d, host);
 	while (at < end) {
-		if (file_next_data(q->im.fd, at, end, &data, &stop, e) < 0)
+		if (file_skip_hole(q->im.fd, at, end, &data, e) < 0)
 			return e->code;
-		if (!data && (stop == end || round_down(stop, block) > at)) {
-			at = stop == end ? end : round_down(stop, block);
-			continue;
-		}
+		if (data == end)
+			break;
+		at = round_down(data, block);
 		len = (size_t)min_u64(end - at, QCOW2_SLICE_BYTES);
 		if (fs_pread_full(q->im.fd, d->buf, len, at, e) < 0)
 			return err_ctx(e, "L2 table at %" PRIu64, host);

@@ -15,6 +15,7 @@
  * pread put the pieces together.
  */
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "base/fs.h"
 #include "base/num.h"
@@ -22,7 +23,15 @@
 #include "formats/qcow2/qcow2_internal.h"
 
 #define SUBCLUSTERS 32
-#define HOLE_BYTES sizeof(uint64_t)
+
+/* What is kept behind a slice of an L2 table. */
+struct slice_facts {
+	/* If all of the slice is in a hole of the file, how many bytes of the table are from the slice on, else 0.  A
+	 * file that names its own holes as tables is small but its tables are not: they must cost one look each, not
+	 * their size. */
+	uint64_t hole;
+	uint64_t checked;	/* so many entries, from the first on, are right: they are walked many times */
+};
 
 /* What one decision found: the run from the asked-for unit on, within its cluster. */
 struct piece {
@@ -36,30 +45,6 @@ static int fill_l1(void *opaque, uint64_t key, void *buf, size_t len, struct err
 	const struct qcow2 *q = opaque;
 
 	return fs_pread_full(q->im.fd, buf, len, key, e);
-}
-
-/*
- * A slice of an L2 table, and HOLE_BYTES behind it: if all of the slice is in a hole of the file, how many bytes of the
- * table are from the slice on, else 0.  A file that names its own holes as tables is small but its tables are not: they
- * must cost one look each, not their size.
- */
-static int fill_l2(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
-{
-	const struct qcow2 *q = opaque;
-	uint64_t stop, hole = 0;
-	size_t slice = len - HOLE_BYTES;
-	bool data;
-
-	if (file_next_data(q->im.fd, key, round_down(key, q->cluster_size) + q->cluster_size, &data, &stop, e) < 0)
-		return e->code;
-	if (!data && stop - key >= slice) {
-		hole = stop - key;
-		memset(buf, 0, slice);
-	} else if (fs_pread_full(q->im.fd, buf, slice, key, e) < 0) {
-		return e->code;
-	}
-	memcpy((uint8_t *)buf + slice, &hole, HOLE_BYTES);
-	return 0;
 }
 
 /* Is every host cluster that [host, host+len) touches free of metadata?  NULL: yes. */
@@ -115,26 +100,60 @@ static const char *check_plain(const struct qcow2 *q, uint64_t guest, uint64_t v
 	return aliased(q, host, q->cluster_size);
 }
 
-/* Decides for unit `unit` of the cluster at guest offset `guest`.  NULL, or what is wrong with the entry. */
-static const char *decide(const struct qcow2 *q, uint64_t guest, uint64_t v, uint64_t bitmap, uint32_t unit,
+/* Neither depends on the guest offset, where there is no data file. */
+static const char *check_entry(const struct qcow2 *q, uint64_t guest, uint64_t v, uint64_t bitmap)
+{
+	return v & QCOW2_COMPRESSED ? check_compressed(q, v, bitmap) : check_plain(q, guest, v);
+}
+
+static uint64_t count_checked(const struct qcow2 *q, const uint8_t *p, size_t len)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < len && !q->data_file; i += q->l2_entry_bytes, n++)
+		if (check_entry(q, 0, get_be64(p + i), q->extl2 ? get_be64(p + i + 8) : 0))
+			break;
+	return n;
+}
+
+/* A slice of an L2 table, and struct slice_facts behind it. */
+static int fill_l2(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
+{
+	const struct qcow2 *q = opaque;
+	struct slice_facts facts = { 0 };
+	size_t slice = len - sizeof(facts);
+	uint64_t data;
+
+	if (file_skip_hole(q->im.fd, key, round_down(key, q->cluster_size) + q->cluster_size, &data, e) < 0)
+		return e->code;
+	if (data - key >= slice) {
+		facts.hole = data - key;
+		memset(buf, 0, slice);
+	} else if (fs_pread_full(q->im.fd, buf, slice, key, e) < 0) {
+		return e->code;
+	} else {
+		facts.checked = count_checked(q, buf, slice);
+	}
+	memcpy((uint8_t *)buf + slice, &facts, sizeof(facts));
+	return 0;
+}
+
+/* Decides for unit `unit` of the cluster at guest offset `guest`; checked: check_entry finds nothing.  NULL, or what is
+ * wrong with the entry. */
+static const char *decide(const struct qcow2 *q, uint64_t guest, uint64_t v, uint64_t bitmap, bool checked, uint32_t unit,
 			  struct piece *ret)
 {
 	uint64_t host = v & QCOW2_OFFSET_MASK;
 	uint32_t alloc = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32), same;
 	bool allocated = host || (q->data_file && v & QCOW2_COPIED);
-	const char *bad;
+	const char *bad = checked ? NULL : check_entry(q, guest, v, bitmap);
 
-	if (!v && !bitmap) {
-		*ret = (struct piece){ QCOW2_RUN_HOLE, (q->extl2 ? SUBCLUSTERS : 1) - unit, 0 };
-		return NULL;
-	}
-	if (v & QCOW2_COMPRESSED) {
-		*ret = (struct piece){ QCOW2_RUN_COMPRESSED, (q->extl2 ? SUBCLUSTERS : 1) - unit, 0 };
-		return check_compressed(q, v, bitmap);
-	}
-	bad = check_plain(q, guest, v);
 	if (bad)
 		return bad;
+	if ((!v && !bitmap) || v & QCOW2_COMPRESSED) {
+		*ret = (struct piece){ v ? QCOW2_RUN_COMPRESSED : QCOW2_RUN_HOLE, (q->extl2 ? SUBCLUSTERS : 1) - unit, 0 };
+		return NULL;
+	}
 	if (!q->extl2) {
 		*ret = (struct piece){ v & QCOW2_ZERO ? QCOW2_RUN_ZERO : allocated ? QCOW2_RUN_DATA : QCOW2_RUN_HOLE, 1, host };
 		return NULL;
@@ -157,22 +176,44 @@ struct slice {
 	uint64_t host;		/* of the slice */
 	uint64_t first;		/* guest offset of its first cluster */
 	uint32_t entries;
+	uint64_t checked;	/* of these, from the first on */
 };
 
 static const char *decide_at(const struct qcow2 *q, const struct slice *s, uint64_t off, struct piece *ret,
 			     uint64_t *ret_entry)
 {
 	uint64_t rel = off - s->first;
-	const uint8_t *p = s->p + (rel >> q->h.cluster_bits) * q->l2_entry_bytes;
+	uint64_t i = rel >> q->h.cluster_bits;
+	const uint8_t *p = s->p + i * q->l2_entry_bytes;
 	uint32_t unit = (uint32_t)((rel & (q->cluster_size - 1)) >> q->unit_bits);
 
 	*ret_entry = get_be64(p);
-	return decide(q, round_down(off, q->cluster_size), *ret_entry, q->extl2 ? get_be64(p + 8) : 0, unit, ret);
+	return decide(q, round_down(off, q->cluster_size), *ret_entry, q->extl2 ? get_be64(p + 8) : 0, i < s->checked,
+		      unit, ret);
 }
 
 static uint64_t slice_end(const struct qcow2 *q, const struct slice *s)
 {
 	return s->first + ((uint64_t)s->entries << q->h.cluster_bits);
+}
+
+/* How many clusters from the one at off on are what a run of that kind goes on with, data from host on; only those that
+ * can be told at a glance. */
+static uint64_t same_clusters(const struct qcow2 *q, const struct slice *s, uint64_t off, enum qcow2_run_kind kind,
+			      uint64_t host)
+{
+	const uint64_t mask = QCOW2_OFFSET_MASK | QCOW2_ZERO | QCOW2_COMPRESSED;
+	uint64_t first = (off - s->first) >> q->h.cluster_bits, i = first;
+
+	if (q->extl2 || off & (q->cluster_size - 1) || (kind != QCOW2_RUN_DATA && kind != QCOW2_RUN_HOLE))
+		return 0;
+	if (kind == QCOW2_RUN_HOLE)
+		while (i < s->checked && !get_be64(s->p + i * 8))
+			i++;
+	else
+		for (; i < s->checked && (get_be64(s->p + i * 8) & mask) == host; host += q->cluster_size)
+			i++;
+	return i - first;
 }
 
 /* The run from off on, as far as the slice shows it.  A bad entry behind the first ends the run; it is found in its
@@ -193,6 +234,12 @@ static const char *run_in_slice(const struct qcow2 *q, const struct slice *s, ui
 		r->inner = (uint32_t)(off & (q->cluster_size - 1));
 	}
 	while (r->len < limit && p.kind != QCOW2_RUN_COMPRESSED && (at = off + r->len) < stop) {
+		uint64_t same = same_clusters(q, s, at, p.kind, r->host + r->len);
+
+		if (same) {
+			r->len += same << q->h.cluster_bits;
+			continue;
+		}
 		if (decide_at(q, s, at, &next, &entry) || next.kind != p.kind ||
 		    (p.kind == QCOW2_RUN_DATA && next.host != r->host + r->len))
 			break;
@@ -224,19 +271,20 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 	};
 	const struct cache_block *b;
 	const char *bad = NULL;
-	uint64_t hole;
+	struct slice_facts facts;
 
 	if (table & (q->cluster_size - 1) || !range_ok(table, q->cluster_size, q->im.identity.size))
 		return err_set(e, ERR_CHANGED,
 			       "L2 table at %" PRIu64 " for guest offset %" PRIu64 ": the image was changed while it "
 			       "was read",
 			       table, off);
-	if (block_cache_get(q->cache, &q->owner_tables, s.host, (size_t)len + HOLE_BYTES, fill_l2, q, &b, e) < 0)
+	if (block_cache_get(q->cache, &q->owner_tables, s.host, (size_t)len + sizeof(facts), fill_l2, q, &b, e) < 0)
 		return e->code;
 	s.p = b->data;
-	memcpy(&hole, b->data + len, HOLE_BYTES);
-	if (hole)
-		*ret = run_in_hole(q, &s, hole, off, limit);
+	memcpy(&facts, b->data + len, sizeof(facts));
+	s.checked = facts.checked;
+	if (facts.hole)
+		*ret = run_in_hole(q, &s, facts.hole, off, limit);
 	else
 		bad = run_in_slice(q, &s, off, limit, ret);
 	block_cache_put(q->cache, b);
@@ -246,29 +294,65 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 		       s.host + ((off - s.first) >> q->h.cluster_bits) * q->l2_entry_bytes, off, bad);
 }
 
-int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
+/*
+ * Walks ask for the same L2 table many times.  It is remembered with the index of its L1 entry in one word, which any
+ * thread may read and write: offsets are below 2^56 and multiples of 512.
+ */
+#define LAST_INDEX_BITS 17
+#define LAST_INDEX_MASK (((uint64_t)1 << LAST_INDEX_BITS) - 1)
+
+static uint64_t last_l2_get(const struct qcow2_state *st, uint64_t index)
 {
-	const struct qcow2_state *st = &q->st[state];
+	uint64_t last = atomic_load_explicit(&st->last_l2, memory_order_relaxed);
+
+	return (last & LAST_INDEX_MASK) == index ? last >> LAST_INDEX_BITS << 9 : 0;
+}
+
+static void last_l2_set(struct qcow2_state *st, uint64_t index, uint64_t table)
+{
+	if (index <= LAST_INDEX_MASK && !(table & 511))
+		atomic_store_explicit(&st->last_l2, table >> 9 << LAST_INDEX_BITS | index, memory_order_relaxed);
+}
+
+/* The L2 table of off's L1 entry; 0: none, and none either up to *ret_end. */
+static int l2_table_at(struct qcow2 *q, struct qcow2_state *st, uint64_t off, uint64_t *ret_table, uint64_t *ret_end,
+		       struct err *e)
+{
 	uint64_t bytes = (uint64_t)st->l1_size * 8, at = (off >> q->l1_shift) * 8,
-		 slice = round_down(at, QCOW2_SLICE_BYTES);
-	uint64_t table, end, len;
+		 slice = round_down(at, QCOW2_SLICE_BYTES), len = min_u64(bytes - slice, QCOW2_SLICE_BYTES);
+	uint64_t table = last_l2_get(st, at / 8), end = at - slice + 8;
 	const struct cache_block *b;
 
-	if (at >= bytes) {	/* an old snapshot without a size of its own */
+	if (!table) {
+		if (block_cache_get(q->cache, &q->owner_tables, st->l1_offset + slice, (size_t)len, fill_l1, q, &b, e) <
+		    0)
+			return e->code;
+		table = get_be64(b->data + (at - slice)) & QCOW2_OFFSET_MASK;
+		for (; !table && end < len; end += 8)
+			if (get_be64(b->data + end) & QCOW2_OFFSET_MASK)
+				break;
+		block_cache_put(q->cache, b);
+		if (table)
+			last_l2_set(st, at / 8, table);
+	}
+	*ret_table = table;
+	*ret_end = (slice + end) / 8 << q->l1_shift;
+	return 0;
+}
+
+int qcow2_run_at(struct qcow2 *q, uint32_t state, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
+{
+	struct qcow2_state *st = &q->st[state];
+	uint64_t table = 0, end = 0;
+
+	if (off >> q->l1_shift >= st->l1_size) {	/* an old snapshot without a size of its own */
 		*ret = (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = limit };
 		return 0;
 	}
-	len = min_u64(bytes - slice, QCOW2_SLICE_BYTES);
-	if (block_cache_get(q->cache, &q->owner_tables, st->l1_offset + slice, (size_t)len, fill_l1, q, &b, e) < 0)
+	if (l2_table_at(q, st, off, &table, &end, e) < 0)
 		return e->code;
-	table = get_be64(b->data + (at - slice)) & QCOW2_OFFSET_MASK;
-	for (end = at - slice + 8; !table && end < len; end += 8)
-		if (get_be64(b->data + end) & QCOW2_OFFSET_MASK)
-			break;
-	block_cache_put(q->cache, b);
 	if (table)
-		return run_in_table(q, table, off, min_u64(limit, (((off >> q->l1_shift) + 1) << q->l1_shift) - off),
-				    ret, e);
-	*ret = (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = min_u64(limit, ((slice + end) / 8 << q->l1_shift) - off) };
+		return run_in_table(q, table, off, min_u64(limit, end - off), ret, e);
+	*ret = (struct qcow2_run){ .kind = QCOW2_RUN_HOLE, .len = min_u64(limit, end - off) };
 	return 0;
 }

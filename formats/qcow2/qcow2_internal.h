@@ -97,6 +97,7 @@ struct qcow2_state {
 	uint64_t vm_base;	/* guest offset of saved machine memory */
 	bool own_size;		/* the snapshot entry stores its disk's size */
 	uint32_t date_sec, date_nsec;
+	_Atomic uint64_t last_l2;	/* map.c: the L2 table looked into last, and its L1 entry's index; 0: none */
 };
 
 struct qcow2_bitmap_table {

@@ -21,17 +21,14 @@ int qcow2_scan_table(int fd, uint64_t off, uint64_t entries, qcow2_scan_fn fn, v
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "table");
 	while (at < end) {
-		uint64_t stop;
-		bool data;
+		uint64_t data;
 		size_t len;
 
-		if (file_next_data(fd, at, end, &data, &stop, e) < 0)
+		if (file_skip_hole(fd, at, end, &data, e) < 0)
 			return e->code;
-		if (!data) {
-			at = round_down(stop, 8);	/* entries are aligned to 8, holes to more */
-			if (stop >= end)
-				break;
-		}
+		if (data == end)
+			break;
+		at = max_u64(at, round_down(data, 8));	/* entries are aligned to 8, holes to more */
 		len = (size_t)min_u64(end - at, QCOW2_SLICE_BYTES);
 		if (fs_pread_full(fd, buf, len, at, e) < 0)
 			return e->code;

@@ -95,17 +95,15 @@ const char *vmdk_grain_of(const struct vmdk_sparse *s, uint64_t v, struct vmdk_g
 int vmdk_scan_dir(const struct vmdk_sparse *s, uint64_t dir, vmdk_scan_fn fn, void *opaque, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *buf = malloc(VMDK_SLICE_BYTES);
-	uint64_t end = dir + s->dir_entries * s->entry_bytes, stop;
+	uint64_t end = dir + s->dir_entries * s->entry_bytes, data;
 	size_t len;
-	bool data;
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "grain directory");
 	for (uint64_t at = dir; at < end; at += len) {
-		if (file_next_data(s->file->fd, at, end, &data, &stop, e) < 0)
+		if (file_skip_hole(s->file->fd, at, end, &data, e) < 0)
 			return e->code;
-		if (!data)	/* an entry may begin in the hole and end in the data */
-			at += round_down(stop - at, s->entry_bytes);
+		at += round_down(data - at, s->entry_bytes);	/* an entry may begin in the hole and end in the data */
 		len = (size_t)min_u64(end - at, VMDK_SLICE_BYTES);
 		if (!len)
 			break;
@@ -124,12 +122,11 @@ int vmdk_scan_dir(const struct vmdk_sparse *s, uint64_t dir, vmdk_scan_fn fn, vo
 int vmdk_table_read(const struct vmdk_sparse *s, uint64_t table, uint8_t *buf, bool *ret_hole, struct err *e)
 {
 	size_t len = vmdk_table_bytes(s);
-	uint64_t stop;
-	bool data;
+	uint64_t data;
 
-	if (file_next_data(s->file->fd, table, table + len, &data, &stop, e) < 0)
+	if (file_skip_hole(s->file->fd, table, table + len, &data, e) < 0)
 		return e->code;
-	*ret_hole = !data && stop == table + len;
+	*ret_hole = data == table + len;
 	if (!*ret_hole)
 		return fs_pread_full(s->file->fd, buf, len, table, e);
 	memset(buf, 0, len);

@@ -156,9 +156,40 @@ static void test_raw__no_file(void **state)
 	close(fd);
 }
 
+static uint64_t skipped(int fd, uint64_t off, uint64_t end)
+{
+	struct err e = ERR_INIT;
+	uint64_t data;
+
+	assert_ok(file_skip_hole(fd, off, end, &data, &e), &e);
+	return data;
+}
+
+static void test_file__skip_hole(void **state)
+{
+	int fd = open("holes", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	uint64_t at;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 8 << 20), 0);
+	assert_int_equal(pwrite(fd, "x", 1, 4 << 20), 1);
+	at = skipped(fd, 0, 8 << 20);
+	if (at == 0)
+		skip();		/* no holes here */
+	assert_int_equal(at, 4 << 20);
+	assert_int_equal(skipped(fd, 100, 4 << 20), 4 << 20);	/* the end is where the data begins */
+	assert_int_equal(skipped(fd, 100, 1000), 1000);
+	assert_int_equal(skipped(fd, (4 << 20) + 1, 8 << 20), (4 << 20) + 1);
+	assert_int_equal(skipped(fd, 7 << 20, 8 << 20), 8 << 20);	/* no data behind */
+	close(fd);
+	assert_int_equal(unlink("holes"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_file__skip_hole),
 		cmocka_unit_test(test_raw__odd_size_and_bytes),
 		cmocka_unit_test(test_raw__empty),
 		cmocka_unit_test(test_raw__holes),
