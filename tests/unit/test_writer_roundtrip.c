@@ -160,6 +160,19 @@ static void test_roundtrip__vdi(void **state)
 		roundtrip("vdi", (struct writer_opts){ .preallocation = (enum preallocation)p }, STATES - 1);
 }
 
+static void test_roundtrip__vmdk(void **state)
+{
+	static const char *const kinds[] = { NULL, "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse",
+					     "streamOptimized", "vmfs" };
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++)
+		roundtrip("vmdk", (struct writer_opts){ .subformat = kinds[i], .threads = (unsigned)i }, STATES - 1);
+	roundtrip("vmdk", (struct writer_opts){ .compress = true }, STATES - 1);
+	for (int p = PREALLOC_FALLOC; p <= PREALLOC_FULL; p++)
+		roundtrip("vmdk", (struct writer_opts){ .preallocation = (enum preallocation)p }, STATES - 1);
+}
+
 static void test_roundtrip__vhd_and_vhdx(void **state)
 {
 	static const char *const formats[] = { "vhd", "vhdx" }, *const kinds[] = { NULL, "dynamic", "fixed" };
@@ -404,6 +417,7 @@ int main(void)
 		cmocka_unit_test(test_roundtrip__qcow2),
 		cmocka_unit_test(test_roundtrip__vdi),
 		cmocka_unit_test(test_roundtrip__vdi_threads),
+		cmocka_unit_test(test_roundtrip__vmdk),
 		cmocka_unit_test(test_roundtrip__vdi_refuses),
 		cmocka_unit_test(test_roundtrip__vhd_and_vhdx),
 		cmocka_unit_test(test_vhd_and_vhdx__refuse),

@@ -1,0 +1,398 @@
+#!/usr/bin/env python3
+"""differential_vmdk.py KEDGE IMAGES SEED PART: see differential-vmdk.sh.
+
+Every other image is QEMU's: all its subformats, with backing files, written to by qemu-io.  The rest are made here, from
+the format's description and from nothing of kedge: several extents of any kind in one descriptor, grains and tables of any
+size, grains in any order, entries for zeros, streams of three kinds, COWD and SESparse, damage that a copy makes good, deltas by CID.
+What each must read as is computed, not read.  Each is then written anew by kedge in some subformat, which must pass
+qemu-img check and compare equal, and read equal in libvmdk (7-Zip too, where it is installed).
+"""
+import collections
+import hashlib
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+
+KEDGE, IMAGES, SEED, PART = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+part, parts = (int(x) for x in PART.split('/'))
+KIB, MIB = 1 << 10, 1 << 20
+SECTOR = 512
+seen = collections.Counter()
+SEVEN_ZIP = shutil.which('7zz')
+LIBVMDK = '''
+import pyvmdk, sys
+h = pyvmdk.handle()
+h.open(sys.argv[1])
+h.open_extent_data_files()
+left = h.get_media_size()
+while left:
+    data = h.read_buffer(min(left, 1 << 20))
+    if not data:
+        sys.exit('libvmdk ends early')
+    sys.stdout.buffer.write(data)
+    left -= len(data)
+'''
+
+
+class Failed(Exception):
+    pass
+
+
+def run(log, cwd, *args):
+    log.append(' '.join(args) if LIBVMDK not in args else 'libvmdk ' + args[-1])
+    p = subprocess.run(args, cwd=cwd, capture_output=True)
+    if p.returncode:
+        raise Failed(f'exit {p.returncode}: {p.stderr.decode(errors="replace").strip()}')
+    return p.stdout
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def up(n, to):
+    return -(-n // to) * to
+
+
+class File:
+    """Sectors that are given out one after the other, and what is in them."""
+
+    def __init__(self, sectors):
+        self.data = bytearray(sectors * SECTOR)
+
+    def add(self, data, align=1):
+        at = up(len(self.data), align * SECTOR)
+        self.data = self.data.ljust(at, b'\0') + data
+        self.data = self.data.ljust(up(len(self.data), SECTOR), b'\0')
+        return at // SECTOR
+
+    def put(self, sector, data):
+        self.data[sector * SECTOR:sector * SECTOR + len(data)] = data
+
+
+def grains_of(r, content, below, grain):
+    """Numbers of the grains that the file must have, and those that may be entries for zeros."""
+    data, zeros = [], []
+    for i in range(-(-len(content) // grain)):
+        want, under = content[i * grain:(i + 1) * grain], below[i * grain:(i + 1) * grain]
+        if want == under.ljust(len(want), b'\0') and r.random() < 0.9:
+            continue
+        (data if any(want) or r.random() < 0.3 else zeros).append(i)
+    return data, zeros
+
+
+def header(version, flags, capacity, grain, entries, copy, dir_, overhead, compression, descriptor):
+    h = struct.pack('<IIIQQQQIQQQB4sH', 0x564d444b, version, flags, capacity, grain, descriptor, 2 if descriptor else 0, entries,
+                    copy, dir_, overhead, 0, b'\n \r\n', compression)
+    return h.ljust(SECTOR, b'\0')
+
+
+def hosted(r, content, below, descriptor):
+    """A sparse extent; descriptor: text to embed."""
+    grain, entries = r.choice([1, 8, 16, 128]), r.choice([4, 64, 512, 512])
+    capacity = up(len(content) // SECTOR, r.choice([1, grain]))
+    tables = -(-capacity // (grain * entries))
+    data, zeros = grains_of(r, content, below, grain * SECTOR)
+    zero_entry = bool(zeros) and r.random() < 0.7
+    if not zero_entry:
+        data = sorted(data + zeros)
+    f = File(3 if descriptor else 1)
+    dir_sectors, table_sectors = up(tables * 4, SECTOR) // SECTOR, up(entries * 4, SECTOR) // SECTOR
+    copies = r.choice([1, 2, 2])
+    places = []
+    for _ in range(copies):
+        first = len(f.data) // SECTOR
+        f.add(bytes((dir_sectors + tables * table_sectors) * SECTOR))
+        places.append(first)
+    values = [0] * (tables * entries)
+    r.shuffle(data)
+    for i in data:
+        piece = content[i * grain * SECTOR:(i + 1) * grain * SECTOR]
+        values[i] = f.add(piece.ljust(grain * SECTOR, b'\x77'), r.choice([1, grain]))
+    for i in zeros if zero_entry else []:
+        values[i] = 1
+    for first in places:
+        for t in range(tables):
+            at = first + dir_sectors + t * table_sectors
+            row = values[t * entries:(t + 1) * entries]
+            empty = not any(row) and r.random() < 0.5
+            f.data[first * SECTOR + 4 * t:first * SECTOR + 4 * t + 4] = struct.pack('<I', 0 if empty else at)
+            f.put(at, struct.pack(f'<{entries}I', *row))
+    if copies == 2 and tables and any(values) and r.random() < 0.4:
+        used = [t for t in range(tables) if any(values[t * entries:(t + 1) * entries])]
+        t = r.choice(used)
+        if r.random() < 0.5:        # the last place is the directory that counts
+            at = places[1] * SECTOR + 4 * t
+            seen['damaged directory'] += 1
+        else:
+            at = (places[1] + dir_sectors + t * table_sectors) * SECTOR + 4 * r.randrange(entries)
+            seen['damaged table'] += 1
+        f.data[at:at + 4] = struct.pack('<I', 0x7fffffff)
+        # the copy must have what it stands in for
+        for x in used:
+            p = places[0] * SECTOR + 4 * x
+            f.data[p:p + 4] = struct.pack('<I', places[0] + dir_sectors + x * table_sectors)
+    f.put(0, header(2 if zero_entry else 1, 1 | (2 if copies == 2 else 0) | (4 if zero_entry else 0), capacity, grain, entries,
+                    places[0] if copies == 2 else 0, places[-1], 1, 0, 1 if descriptor else 0))
+    if descriptor:
+        f.put(1, descriptor)
+    seen['entries for zeros'] += zero_entry
+    seen[f'grain {grain}'] += 1
+    return 'SPARSE', bytes(f.data)
+
+
+def stream(r, content, below, descriptor):
+    """streamOptimized: directory behind the grains, or in front; with markers or without."""
+    grain, entries = r.choice([16, 128]), 512
+    capacity = up(len(content) // SECTOR, grain)
+    tables = -(-capacity // (grain * entries))
+    data, zeros = grains_of(r, content, below, grain * SECTOR)
+    kind = r.choice(['end', 'end', 'front', 'bare'])
+    dir_sectors, table_sectors = up(tables * 4, SECTOR) // SECTOR, 4
+    f = File(3)
+    front = f.add(bytes((dir_sectors + tables * table_sectors) * SECTOR)) if kind != 'end' else 0
+    values = [0] * (tables * entries)
+    order = sorted(data + zeros)
+    if kind != 'end':
+        r.shuffle(order)
+    for i in order:
+        piece = content[i * grain * SECTOR:(i + 1) * grain * SECTOR]
+        if r.random() < 0.5:
+            piece = piece.ljust(grain * SECTOR, b'\0')        # the last may be short
+        packed = zlib.compress(piece, r.choice([0, 1, 9]))
+        values[i] = f.add(packed if kind == 'bare' else struct.pack('<QI', i * grain, len(packed)) + packed)
+    rows = [struct.pack(f'<{entries}I', *values[t * entries:(t + 1) * entries]) for t in range(tables)]
+    flags = 0x10001 if kind == 'bare' else 0x30001
+    head = lambda d: header(3, flags, capacity, grain, entries, 0, d, 8, 1, 1)
+    marker = lambda value, type_: f.add(struct.pack('<QII', value, 0, type_))
+    if kind == 'end':
+        places = []
+        for row in rows:
+            if not any(row):
+                places.append(0)
+                continue
+            marker(table_sectors, 1)
+            places.append(f.add(row))
+        marker(dir_sectors, 2)
+        d = f.add(struct.pack(f'<{tables}I', *places))
+        marker(1, 3)
+        f.add(head(d))
+        marker(0, 0)
+        f.data += bytes(r.choice([0, 0, 10240, 777]))
+        f.put(0, head((1 << 64) - 1))
+    else:
+        places = [front + dir_sectors + t * table_sectors for t in range(tables)]
+        f.put(front, struct.pack(f'<{tables}I', *places))
+        for at, row in zip(places, rows):
+            f.put(at, row)
+        f.put(0, head(front))
+    if descriptor:
+        f.put(1, descriptor)
+    seen[f'stream, {kind}'] += 1
+    return 'SPARSE', bytes(f.data)
+
+
+def cowd(r, content, below, _):
+    grain, entries = r.choice([1, 1, 8]), 4096
+    capacity = len(content) // SECTOR
+    tables = -(-capacity // (grain * entries))
+    data, zeros = grains_of(r, content, below, grain * SECTOR)
+    f = File(4)
+    dir_ = f.add(bytes(tables * 4))
+    places = [f.add(bytes(entries * 4)) for _ in range(tables)]
+    order = data + zeros
+    r.shuffle(order)
+    for i in order:
+        at = f.add(content[i * grain * SECTOR:(i + 1) * grain * SECTOR].ljust(grain * SECTOR, b'\x77'))
+        p = places[i // entries] * SECTOR + i % entries * 4
+        f.data[p:p + 4] = struct.pack('<I', at)
+    f.put(dir_, struct.pack(f'<{tables}I', *places))
+    f.put(0, struct.pack('<8I', 0x44574f43, 1, 3, capacity, grain, dir_, tables, len(f.data) // SECTOR))
+    seen['COWD'] += 1
+    return 'VMFSSPARSE', bytes(f.data)
+
+
+def sesparse(r, content, below, _):
+    grain, entries = 8, 4096
+    capacity = up(len(content) // SECTOR, 8)
+    tables = -(-capacity // (grain * entries))
+    data, zeros = grains_of(r, content, below, grain * SECTOR)
+    f = File(4)
+    dir_ = f.add(bytes(tables * 8), 8)
+    table = f.add(bytes((tables + 1) * 64 * SECTOR), 8)
+    grains = up(len(f.data), 4096) // SECTOR
+    f.data = f.data.ljust(grains * SECTOR, b'\0')
+    order = list(range(tables))
+    r.shuffle(order)
+    values = [0] * (tables * entries)
+    r.shuffle(data)
+    for n, i in enumerate(data):
+        f.add(content[i * 4096:(i + 1) * 4096].ljust(4096, b'\x77'))
+        values[i] = 3 << 60 | (n & 0xfff) << 48 | n >> 12
+    for i in zeros:
+        values[i] = r.choice([1, 2]) << 60 | r.randrange(1000)
+    for t in range(tables):
+        f.put(table + order[t] * 64, struct.pack(f'<{entries}Q', *values[t * entries:(t + 1) * entries]))
+        at = dir_ * SECTOR + 8 * t
+        f.data[at:at + 8] = struct.pack('<Q', 0x10000000 << 32 | order[t])
+    h = struct.pack('<10Q', 0xcafebabe, 0x200000001, capacity, grain, 64, 0, 0, 0, 0, 0)
+    for at, n in ((1, 1), (2, 1), (3, 1), (dir_, up(tables * 8, SECTOR) // SECTOR), (table, (tables + 1) * 64), (0, 0), (0, 0),
+                  (grains, 1 << 20)):
+        h += struct.pack('<2Q', at, n)
+    f.put(0, h)
+    f.put(1, struct.pack('<4Q', 0xcafecafe, 1, 1, 0))
+    seen['SESparse'] += 1
+    return 'SESPARSE', bytes(f.data)
+
+
+def flat(r, content, below, _):
+    before = r.choice([0, 0, 1, 40])
+    seen['flat'] += 1
+    return r.choice(['FLAT', 'VMFS']), r.randbytes(before * SECTOR) + content + r.randbytes(r.choice([0, 700])), before
+
+
+def text(cid, parent, hint, type_, lines, r):
+    names = f'parentFileNameHint="{hint}"\n' if hint else ''
+    t = f'# Disk DescriptorFile\nversion=1\n{r.choice(["", chr(10)])}CID={cid:08x}\nparentCID={parent}\n{names}createType="{type_}"\n'
+    t += '\n'.join(lines) + '\n#DDB\nddb.adapterType = "ide"\n'
+    return (t.replace('\n', '\r\n') if r.random() < 0.3 else t).encode()
+
+
+def make_vmdk(r, where, name, content, below, parent):
+    """Writes an image that makes content out of below; returns its CID.  parent: (name, CID)."""
+    cid = r.randrange(1 << 31)
+    link = (f'{parent[1]:08x}', r.choice(['', '/vmfs/volumes/x/', 'C:\\\\vm\\\\'.replace('\\\\', '\\')]) + parent[0]) if parent else ('ffffffff', '')
+    if r.random() < 0.35:       # all in one file
+        line = [f'RW {len(content) // SECTOR} SPARSE "{name}"']
+        make = r.choice([hosted, stream]) if parent is None else hosted
+        _, data = make(r, content, below, text(cid, *link, 'monolithicSparse', line, r))
+        with open(f'{where}/{name}', 'wb') as f:
+            f.write(data)
+        return cid
+    lines, at, n = [], 0, 0
+    while at < len(content):
+        size = min(len(content) - at, r.choice([1, 100, 3000, 9000, 1 << 30]) * SECTOR)
+        piece, under = content[at:at + size], below[at:at + size]
+        access = r.choice(['RW', 'RW', 'RDONLY'])
+        if not any(piece) and r.random() < 0.7:
+            lines.append(f'{r.choice([access, "NOACCESS"])} {size // SECTOR} ZERO')
+            seen['zero extents'] += 1
+        else:
+            kinds = [flat, hosted, hosted, cowd, sesparse] + ([stream] if parent is None else [])
+            kind, data, *offset = r.choice(kinds)(r, piece, under, None)
+            file = f'{name}-{n}'
+            with open(f'{where}/{file}', 'wb') as f:
+                f.write(data)
+            lines.append(f'{access} {size // SECTOR} {kind} "{file}"' + (f' {offset[0]}' if offset else ''))
+        at += size
+        n += 1
+    with open(f'{where}/{name}', 'wb') as f:
+        f.write(text(cid, *link, 'custom', lines, r))
+    seen[f'{min(n, 5)}{"+" if n > 4 else ""} extents'] += 1
+    return cid
+
+
+def change(r, content, size):
+    """Another state of the disk, of size bytes."""
+    out = bytearray(content[:size].ljust(size, b'\0'))
+    for _ in range(r.randrange(1, 8)):
+        off = r.randrange(0, size, 512)
+        n = min(size - off, r.choice([512, 4096, 70000, MIB, 3 * MIB]))
+        n -= n % 512
+        out[off:off + n] = bytes(n) if r.random() < 0.3 else r.randbytes(min(n, 5000)).ljust(n, bytes([r.randrange(256)]))
+    return bytes(out)
+
+
+def model_chain(r, where, log):
+    content, parent = b'', None
+    size = r.randrange(1, 6 * MIB // 512) * 512
+    for i in range(r.choice([1, 1, 2, 3, 5])):
+        below = content
+        content = change(r, content, size)
+        name = f'image-{i}.vmdk'
+        parent = name, make_vmdk(r, where, name, content, below, parent)
+        log.append(f'# {name}: layer {i} of {size} bytes')
+        seen['layers'] += 1
+        if r.random() < 0.3:
+            size = r.randrange(1, 6 * MIB // 512) * 512
+    return name, content
+
+
+def qemu_writes(r, where, log, name, size):
+    commands = []
+    for _ in range(r.randrange(0, 8)):
+        off = r.randrange(0, size, 512)
+        n = min(size - off, r.choice([512, 4096, 65536, MIB, 3 * MIB]))
+        commands += ['-c', f'write {"-z" if r.random() < 0.2 else f"-P {r.randrange(1, 256)}"} {off} {n}']
+    if commands:
+        run(log, where, 'qemu-io', '-f', 'vmdk', *commands, name)
+
+
+def qemu_image(r, where, log):
+    size = r.randrange(1, 8 * MIB // 512) * 512
+    kind = r.choice(['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse', 'twoGbMaxExtentFlat', 'streamOptimized'])
+    more = ',zeroed_grain=on' if kind == 'monolithicSparse' and r.random() < 0.5 else ''
+    name = 'q.vmdk'
+    if kind == 'streamOptimized':
+        with open(f'{where}/in.raw', 'wb') as f:
+            f.write(change(r, b'', size))
+        run(log, where, 'qemu-img', 'convert', '-f', 'raw', '-O', 'vmdk', '-o', f'subformat={kind}', 'in.raw', name)
+    else:
+        run(log, where, 'qemu-img', 'create', '-q', '-f', 'vmdk', '-o', f'subformat={kind}{more}', name, str(size))
+        qemu_writes(r, where, log, name, size)
+    for i in range(r.choice([0, 0, 1, 3]) if 'Flat' not in kind else 0):
+        below, name = name, f'q{i}.vmdk'
+        run(log, where, 'qemu-img', 'create', '-q', '-f', 'vmdk', '-o', f'subformat={r.choice(["monolithicSparse", "twoGbMaxExtentSparse"])}',
+            '-b', below, '-F', 'vmdk', name)
+        qemu_writes(r, where, log, name, size)
+        seen['QEMU delta'] += 1
+    run(log, where, 'qemu-img', 'convert', '-f', 'vmdk', '-O', 'raw', name, 'q.raw')
+    seen[f'QEMU {kind}'] += 1
+    with open(f'{where}/q.raw', 'rb') as f:
+        return name, f.read()
+
+
+def one(number):
+    r = random.Random(f'{SEED}-{number}')
+    where, log = f'image-{number}', []
+    os.mkdir(where)
+    try:
+        name, content = qemu_image(r, where, log) if number % 2 else model_chain(r, where, log)
+        with open(f'{where}/want.raw', 'wb') as f:
+            f.write(content)
+        got = run(log, where, KEDGE, 'dump', '--no-progress', name)
+        if len(got) != len(content) or sha(got) != sha(content):
+            at = next((i for i, (a, b) in enumerate(zip(got, content)) if a != b), None)
+            raise Failed(f'{name}: {len(got)} bytes read, wanted {len(content)}; the first other one is at {at}')
+        kind = r.choice(['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse', 'streamOptimized', 'streamOptimized', 'vmfs'])
+        more = r.choice([[], ['--seed-ids', 'x'], ['--threads', '3']])
+        run(log, where, KEDGE, 'dump', '-q', '--no-progress', name, '-O', 'vmdk', '--subformat', kind, *more, '-o', 'new.vmdk')
+        if kind != 'vmfs':
+            run(log, where, 'qemu-img', 'check', '-q', '-f', 'vmdk', 'new.vmdk')
+        run(log, where, 'qemu-img', 'compare', '-q', '-f', 'vmdk', '-F', 'raw', 'new.vmdk', 'want.raw')
+        for what, data in (('kedge', run(log, where, KEDGE, 'dump', '--no-progress', 'new.vmdk')),
+                           ('libvmdk', run(log, where, os.environ['PYVMDK'], '-c', LIBVMDK, 'new.vmdk'))):
+            if sha(data[:len(content)]) != sha(content) or any(data[len(content):]) or (what == 'kedge' and len(data) != len(content)):
+                raise Failed(f'{what} reads {len(data)} other bytes of {kind}')
+        if SEVEN_ZIP and kind == 'streamOptimized':
+            data = run(log, where, SEVEN_ZIP, 'e', '-so', 'new.vmdk')
+            if sha(data[:len(content)]) != sha(content) or any(data[len(content):]):
+                raise Failed('7-Zip reads other bytes')
+            seen['read by 7-Zip'] += 1
+        seen[f'written {kind}'] += 1
+    except Failed as e:
+        print(f'FAILED: image {number} of seed {SEED}: {e}')
+        print('\n'.join('    ' + line for line in log))
+        return False
+    shutil.rmtree(where)
+    return True
+
+
+numbers = range(part, IMAGES + 1, parts)
+good = sum(one(n) for n in numbers)
+print(f'{good} of {len(numbers)} images good; ' + ', '.join(f'{k} {v}' for k, v in sorted(seen.items())))
+sys.exit(0 if good == len(numbers) and good else 1)
