@@ -172,6 +172,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	if (in->backing)
 		printf("%-14s %s (format %s)\n", "backing file", text_quote(in->backing, shown, sizeof(shown)),
 		       in->backing_format ? text_quote(in->backing_format, format, sizeof(format)) : "not stored");
+	if (in->damage)
+		field("damaged", text_quote(in->damage, shown, sizeof(shown)));
 	print_ids("uuid", "modified", "content id", &in->ids);
 	print_ids("parent uuid", "its modified", "its content id", &im->parent.ids);
 	if (in->data_file)
@@ -251,7 +253,7 @@ static json_t *image_json(const struct image *im)
 	const struct image_info *in = image_info(im);
 
 	/* "o" takes a NULL over as failure of the whole, so that nothing is printed by halves */
-	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "image", msg_json_text(im->path), "format", in->format, "version", (int)in->version,
 			 "virtual_size", msg_json_u64(in->virtual_size), "file_size", msg_json_u64(in->file_size),
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
@@ -259,6 +261,7 @@ static json_t *image_json(const struct image *im)
 			 "backing", msg_json_text(in->backing), "backing_format", msg_json_text(in->backing_format),
 			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
 			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant),
+			 "damage", msg_json_text(in->damage),
 			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids));
 }
 

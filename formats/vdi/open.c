@@ -2,6 +2,7 @@
  * open.c - opening a VDI, and the reading ops.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -176,12 +177,28 @@ static void take_info(struct vdi *v)
 		(void)uuid_text(h->parent_modify, v->im.parent.ids.modify);
 }
 
+/* With force a defect of the map is noted: who reads what it is about will meet it again. */
+static int check_map(struct vdi *v, bool force, struct err *e)
+{
+	struct err found = ERR_INIT;
+
+	if (vdi_map_check(v, &found) == 0)
+		return 0;
+	if (!force || found.code != ERR_CORRUPT) {
+		*e = found;
+		return e->code;
+	}
+	(void)snprintf(v->damage, sizeof(v->damage), "%s", found.cause);
+	v->im.info.damage = v->damage;
+	return 0;
+}
+
 static int load(struct vdi *v, const struct image_open_opts *o, struct err *e)
 {
 	if (vdi_header_read(v->im.fd, v->im.identity.size, &v->h, e) < 0)
 		return e->code;
 	take_info(v);
-	if (!o->force && vdi_map_check(v, e) < 0)
+	if (check_map(v, o->force, e) < 0)
 		return e->code;
 	return o->metadata_only ? 0 : vdi_state_digest(&v->im, 0, v->im.identity.metadata_digest, e);
 }

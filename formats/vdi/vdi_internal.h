@@ -44,6 +44,7 @@ struct vdi {
 	struct vdi_header h;
 	struct block_cache *cache;
 	char owner;			/* its address is the cache's owner */
+	char damage[ERR_CAUSE_BYTES];
 };
 
 /* header.c - decodes and checks the header at the start of a file of file_size bytes; of a map that lies elsewhere only the

@@ -35,12 +35,13 @@ echo "$total inputs; the slowest: $slow, $slowest ms"
 
 # The program itself on such images.  Refusing one is as good as reading it.
 total=0 slowest=0
-for f in in/qcow2/*; do
+for f in in/{qcow2,vdi}/*; do
+	format=$(basename "$(dirname "$f")")
 	for command in info "info --json" map "map --force"; do
 		ran=0
-		costs "$KEDGE" $command "qcow2:$f" || ran=$?
+		costs "$KEDGE" $command "$format:$f" || ran=$?
 		case $ran in 0 | 1) ;; *) die "$command $f: exit $ran: $(tail -3 err)" ;; esac
-		judge "$command of $(basename "$f")"
+		judge "$command of $format $(basename "$f")"
 	done
 done
 echo "$total commands; the slowest: $slow, $slowest ms"

@@ -322,3 +322,25 @@ b[88:96] = struct.pack(">Q", 1)
 put("qcow2", "bitmaps-valid", bytes(b))
 ext = struct.pack(">QQ", (3 + 55) << 14 | 1 << 63, 0x55555555) * (16384 // 16)
 put("qcow2", "subclusters", qcow2(14, 55 * (16384 // 16) * 16384, [i << 14 for i in range(55)], [ext] * 55 + [bytes([1]) * 16384], 3, (), 16))
+
+
+# --- VDI ------------------------------------------------------------------------------------------------------------------
+def vdi(block, entries, data=b"", claimed=None, extra=0, kind=1):
+    n = len(entries) // 4 if claimed is None else claimed
+    at = 512 + len(entries)
+    h = bytes(64) + struct.pack("<IIIII", 0xBEDA107F, 0x10001, 400, kind, 0) + bytes(256) + struct.pack("<II", 512, at) + bytes(20)
+    h += struct.pack("<QIIII", n * block, block, extra, n, n) + b"\1" * 32 + bytes(48)
+    return h.ljust(512, b"\0") + entries + data
+
+
+FREE, ZERO = struct.pack("<I", 0xFFFFFFFF), struct.pack("<I", 0xFFFFFFFE)
+N = (MIB - 512) // 4
+put("vdi", "free-and-zero", vdi(512, (FREE + ZERO) * (N // 2)))
+put("vdi", "free-large-blocks", vdi(1 << 31, FREE * N))
+n = 1900	# data and hole in turn; data backwards
+put("vdi", "alternating", vdi(512, b"".join(FREE + struct.pack("<I", i) for i in range(n)), b"\1" * 512 * n))
+put("vdi", "backwards", vdi(512, b"".join(struct.pack("<I", n - 1 - i) for i in range(n)), b"\1" * 512 * n))
+put("vdi", "alias-at-the-end", vdi(512, FREE * 200000 + b"".join(struct.pack("<I", i) for i in range(400)) + bytes(4), b"\1" * 512 * 400))
+put("vdi", "claims", vdi(1 << 31, FREE * 100, b"", 0x1FFFFFFF, 1 << 31))
+# data that are there by the header's word only: beyond each block's extra bytes the file has ended
+put("vdi", "far", vdi(512, b"".join(struct.pack("<I", i) for i in range(n)), b"\1" * 4096, None, 1 << 31))

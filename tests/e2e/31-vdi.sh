@@ -131,3 +131,7 @@ expect 0 "$KEDGE" dump --force --sink null c2.vdi
 truncate -s -1M base.vdi
 expect 1 k backup --vm chain base.vdi
 says "block map entry at" "past the end of the file"
+expect 0 "$KEDGE" info base.vdi
+prints "damaged" "block map entry at"
+expect 0 "$KEDGE" info ../a.vdi
+lacks out damaged

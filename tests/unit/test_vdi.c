@@ -266,6 +266,7 @@ static void test_vdi__truncated(void **state)
 	v.len--;
 	refused(&v, ERR_CORRUPT, "entry at 548: the data of block 9");
 	assert_ok(vimage_open(&v, true, &im, &e), &e);
+	assert_has(im->info.damage, "entry at 548: the data of block 9");
 	expect_bytes(im, 3 * BS, BS, 3);
 	assert_err(image_pread(im, 0, &b, 1, 9 * BS, &e), ERR_CORRUPT, &e);
 	image_close(im);
