@@ -1,6 +1,7 @@
 /* vimage.c - small VDI images built in memory. */
 #include "tests/test.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -121,9 +122,12 @@ int vimage_fd(const struct vimage *v)
 
 void vimage_save(const struct vimage *v, const char *path)
 {
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	struct err e = ERR_INIT;
 
-	assert_ok(fs_write_atomic(path, v->p, v->len, true, 0600, &e), &e);
+	assert_true(fd >= 0);
+	assert_ok(fs_pwrite_full(fd, v->p, v->len, 0, &e), &e);
+	close(fd);
 }
 
 int vimage_open(const struct vimage *v, bool force, struct image **ret, struct err *e)

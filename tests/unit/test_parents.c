@@ -258,6 +258,140 @@ static void test_parents__uuids(void **state)
 	assert_int_equal(id32_for(&seeded, "ffffffff", "cid"), id32_for(&seeded, NULL, "cid"));
 }
 
+/* --- random sets of images against a model ------------------------------------------------------------------------------ */
+
+#define FILES 6u
+static const char *const places[] = { "t/d", "t/d/Snapshots", "t/d/other", "t/out" };
+
+struct file {
+	unsigned place;			/* index into places */
+	uint8_t id, modify, parent, parent_modify;	/* parent 0: a base; parent_modify 0: not recorded */
+};
+
+static void make_file(const struct file *f, unsigned n)
+{
+	struct vimage v;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%u.vdi", places[f->place], n);
+	vimage_init(&v, 2 * BS, BS, 0, f->id);
+	memset(v.p + VIMAGE_MODIFY, f->modify, 16);
+	if (f->parent) {
+		vimage_child(&v, f->parent);
+		memset(v.p + VIMAGE_PARENT_MODIFY, f->parent_modify, 16);
+	}
+	vimage_save(&v, path);
+	vimage_done(&v);
+}
+
+static bool may_look(const struct file *child, unsigned place, bool allow_out)
+{
+	return place == child->place || (place == 1 && child->place == 0) || (place == 3 && allow_out);
+}
+
+/* How many fit; *ret is one of them. */
+static unsigned candidates(const struct file *f, unsigned child, bool exactly, bool allow_out, unsigned *ret)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < FILES; i++) {
+		const struct file *c = &f[child];
+
+		if (i == child || f[i].id != c->parent || !may_look(c, f[i].place, allow_out) ||
+		    (exactly && c->parent_modify && f[i].modify != c->parent_modify))
+			continue;
+		*ret = i;
+		found++;
+	}
+	return found;
+}
+
+/* What opening file top must give: the number of layers, or the error. */
+static int model(const struct file *f, unsigned top, bool allow_out, bool force, unsigned layers[FILES])
+{
+	unsigned n = 0, at = top, next = 0, found;
+
+	for (;;) {
+		for (unsigned i = 0; i < n; i++)
+			if (layers[i] == at)
+				return ERR_INVALID;
+		layers[n++] = at;
+		if (!f[at].parent)
+			return (int)n;
+		found = candidates(f, at, true, allow_out, &next);
+		if (!found) {
+			found = candidates(f, at, false, allow_out, &next);
+			if (found == 1 && !force)
+				return ERR_CHANGED;
+		}
+		if (found != 1)
+			return found ? ERR_INVALID : ERR_NOTFOUND;
+		at = next;
+	}
+}
+
+static unsigned rnd(uint64_t *state, unsigned n)
+{
+	*state = *state * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)(*state >> 33) % n;
+}
+
+static void expect_model(const struct file *f, unsigned top, bool allow_out, bool force)
+{
+	static const char *const allow[] = { "t/out", NULL };
+	struct chain_opts o = { .allow_paths = allow_out ? allow : NULL, .force = force };
+	unsigned layers[FILES];
+	int want = model(f, top, allow_out, force, layers), r;
+	struct err e = ERR_INIT;
+	struct chain *c = NULL;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%u.vdi", places[f[top].place], top);
+	r = chain_open(path, &o, &c, &e);
+	if (want < 0) {
+		if (r != want)
+			fail_msg("%s: %s (%s), wanted %s", path, err_code_name(r), e.cause, err_code_name(want));
+		return;
+	}
+	assert_ok(r, &e);
+	assert_int_equal(c->nlayers, want);
+	for (unsigned i = 0; i < c->nlayers; i++) {
+		snprintf(path, sizeof(path), "%s/%u.vdi", places[f[layers[i]].place], layers[i]);
+		assert_has(c->layers[i]->path, path);
+	}
+	chain_close(c);
+}
+
+static void test_parents__random(void **state)
+{
+	unsigned good = 0, bad[2] = { 0 };
+	uint64_t seed = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 60; round++) {
+		struct file f[FILES];
+		unsigned layers[FILES];
+
+		assert_int_equal(system("rm -f t/d/*.vdi t/d/*/*.vdi t/out/*.vdi"), 0);
+		for (unsigned i = 0; i < FILES; i++) {
+			f[i] = (struct file){ .place = rnd(&seed, 4), .id = (uint8_t)(1 + rnd(&seed, 5)),
+					      .modify = (uint8_t)(0x10 + rnd(&seed, 2)) };
+			if (rnd(&seed, 3)) {
+				f[i].parent = (uint8_t)(1 + rnd(&seed, 5));
+				f[i].parent_modify = (uint8_t)(rnd(&seed, 3) ? 0x10 + rnd(&seed, 2) : 0);
+			}
+			make_file(&f[i], i);
+		}
+		for (unsigned i = 0; i < 4 * FILES; i++) {
+			expect_model(f, i % FILES, i & 8, i & 16);
+			good += model(f, i % FILES, i & 8, i & 16, layers) > 1;
+			bad[0] += model(f, i % FILES, i & 8, i & 16, layers) == ERR_CHANGED;
+			bad[1] += model(f, i % FILES, i & 8, i & 16, layers) == ERR_INVALID;
+		}
+	}
+	assert_true(good > 40 && bad[0] > 20 && bad[1] > 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +401,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_parents__loops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__raw_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__random, setup, teardown),
 		cmocka_unit_test(test_parents__windows_names),
 		cmocka_unit_test(test_parents__uuids),
 	};
