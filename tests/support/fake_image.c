@@ -29,6 +29,7 @@ static struct extent at(const struct fake *f, uint32_t state, uint64_t off)
 	struct extent x = { .start = off, .len = f->cluster - in, .kind = c->kind };
 
 	if (c->kind == EXTENT_DATA) {
+		x.origin.file = c->file;
 		x.origin.compressed = c->compressed;
 		x.origin.host = c->compressed ? c->host : c->host + in;
 		x.origin.inner = c->compressed ? (uint32_t)in : 0;
@@ -52,6 +53,7 @@ static int fake_next_extent(struct image *im, uint32_t state, uint64_t off, uint
 	while (x.len < limit && (off + x.len) / f->cluster < f->s[state].nclusters) {
 		n = at(f, state, off + x.len);
 		if (n.kind != x.kind || (x.kind == EXTENT_DATA && (x.origin.compressed || n.origin.compressed ||
+								    n.origin.file != x.origin.file ||
 								    n.origin.host != x.origin.host + x.len)))
 			break;
 		x.len += n.len;
@@ -169,6 +171,7 @@ void fake_free(struct fake *f)
 	}
 	free(f->host);
 	free(f->im.path);
+	VEC_DONE(&f->im.parts);
 	free(f);
 }
 

@@ -14,6 +14,7 @@
 struct fake_cluster {
 	enum extent_kind kind;
 	bool compressed;
+	uint32_t file;		/* DATA: of which file the origin says it is; the bytes are where host says all the same */
 	uint64_t host;		/* DATA */
 };
 

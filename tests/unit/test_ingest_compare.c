@@ -32,7 +32,7 @@ static enum run_kind model(struct image *base, uint32_t bs, struct image *next, 
 		struct extent_origin a = { 0 }, b = { 0 };
 		bool da = origin_at(base, bs, off, &a), db = origin_at(next, ns, off, &b);
 
-		same &= da == db && a.layer == b.layer && a.host == b.host && a.inner == b.inner &&
+		same &= da == db && a.layer == b.layer && a.file == b.file && a.host == b.host && a.inner == b.inner &&
 			a.compressed == b.compressed;
 		zero &= !db;
 	}
@@ -152,6 +152,33 @@ static void test_grid__compressed_same_place_is_same(void **state)
 	fake_free(f);
 }
 
+/* The same place of another file of the image: other bytes, and no continuation either. */
+static void test_grid__other_file_is_not_same(void **state)
+{
+	struct fake *f[2] = { fake_new("x", 4096, 3 * 4096), fake_new("low", 4096, 4096) };
+	struct err e = ERR_INIT;
+	struct extent x;
+	struct chain *c;
+	uint32_t s;
+
+	(void)state;
+	for (uint64_t i = 0; i < 3; i++)
+		fake_write(f[0], i * 4096, i + 1, false);
+	s = fake_snapshot(f[0], "s", "1", 1);
+	f[0]->s[0].map[1].file = 1;
+	c = fake_chain(f, 2);
+	assert_ok(image_next_extent(c->image, 0, 0, UINT64_MAX, &x, &e), &e);
+	assert_int_equal(x.len, 4096);
+	assert_ok(image_next_extent(c->image, s, 0, UINT64_MAX, &x, &e), &e);
+	assert_int_equal(x.len, 3 * 4096);
+	assert_int_equal(first_run(c->image, s, 0, 4096).to, 1);
+	assert_int_equal(first_run(c->image, s, 0, 4096).kind, RUN_KEEP);
+	assert_int_equal(first_run(c->image, s, 0, 12288).kind, RUN_READ);
+	fake_chain_free(c);
+	fake_free(f[0]);
+	fake_free(f[1]);
+}
+
 static void test_grid__unknown_origin_is_never_same(void **state)
 {
 	struct fake *f = fake_new("x", 65536, 65536);
@@ -233,6 +260,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grid__random_images_as_the_model),
 		cmocka_unit_test(test_grid__compressed_same_place_is_same),
+		cmocka_unit_test(test_grid__other_file_is_not_same),
 		cmocka_unit_test(test_grid__unknown_origin_is_never_same),
 		cmocka_unit_test(test_grid__part_of_a_disk),
 		cmocka_unit_test(test_grid__vast_holes_take_no_time),

@@ -223,16 +223,34 @@ static void new_inode(struct fake *low) { low->im.identity.ino++; }
 static void new_size(struct fake *low) { low->im.identity.size++; }
 static void new_metadata(struct fake *low) { low->im.identity.metadata_digest[5]++; }
 static void device(struct fake *low) { low->im.identity.block_device = true; }
+/* Another file of the image, changed at ns (the metadata digest holds the rest of its identity). */
+static void add_part(struct fake *low, int64_t ctime_ns, bool block_device)
+{
+	struct err e = ERR_INIT;
+	struct image_part *p = VEC_PUSH(&low->im.parts, &e);
+
+	assert_non_null(p);
+	*p = (struct image_part){ .fd = -1, .identity = { .ctime_ns = ctime_ns, .block_device = block_device } };
+}
+static void old_part(struct fake *low) { add_part(low, 1000, false); }
+static void young_part(struct fake *low)
+{
+	add_part(low, 1000, false);
+	add_part(low, INT64_MAX, false);
+}
+static void device_part(struct fake *low) { add_part(low, 1000, true); }
 static void other_format(struct fake *low) { low->im.info.format = "raw"; }
 
 static void test_run__layer_must_be_untouched(void **state)
 {
 	static void (*const changes[])(struct fake *) = {
 		new_mtime, new_ctime, new_inode, new_size, new_metadata, device, other_format,
+		young_part, device_part,
 	};
 
 	(void)state;
 	assert_string_equal(how_after(nothing), "same");
+	assert_string_equal(how_after(old_part), "same");
 	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
 		assert_string_equal(how_after(changes[i]), "full");
 }
