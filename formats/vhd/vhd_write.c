@@ -283,7 +283,7 @@ static uint32_t footer_time(const struct writer_opts *o)
 
 int vhd_create(const struct writer_opts *o, struct image_writer **ret, struct err *e)
 {
-	bool fixed = o->subformat && !strcmp(o->subformat, "fixed");
+	bool fixed = o->subformat ? !strcmp(o->subformat, "fixed") : o->preallocation > PREALLOC_METADATA;
 	struct vhd_writer *v;
 
 	if (o->subformat && !fixed && strcmp(o->subformat, "dynamic") != 0)

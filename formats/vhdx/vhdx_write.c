@@ -339,7 +339,7 @@ static void take_ids(struct vhdx_writer *v, const struct writer_opts *o)
 
 int vhdx_create(const struct writer_opts *o, struct image_writer **ret, struct err *e)
 {
-	bool fixed = o->subformat && !strcmp(o->subformat, "fixed");
+	bool fixed = o->subformat ? !strcmp(o->subformat, "fixed") : o->preallocation > PREALLOC_METADATA;
 	struct vhdx_writer *v;
 
 	if (o->subformat && !fixed && strcmp(o->subformat, "dynamic") != 0)

@@ -183,10 +183,12 @@ static void test_roundtrip__vhd_and_vhdx(void **state)
 			roundtrip(formats[f], (struct writer_opts){ .subformat = kinds[i] }, STATES - 1);
 		roundtrip(formats[f], (struct writer_opts){ .cluster_size = 1 << 20 }, STATES - 1);
 		roundtrip(formats[f], (struct writer_opts){ .cluster_size = f ? 256 << 20 : 512 << 10 }, STATES - 1);
-		for (int p = PREALLOC_FALLOC; p <= PREALLOC_FULL; p++)
+		for (int p = PREALLOC_FALLOC; p <= PREALLOC_FULL; p++) {
 			roundtrip(formats[f],
 				  (struct writer_opts){ .subformat = "fixed", .preallocation = (enum preallocation)p },
 				  STATES - 1);
+			roundtrip(formats[f], (struct writer_opts){ .preallocation = (enum preallocation)p }, STATES - 1);
+		}
 	}
 }
 
@@ -200,7 +202,7 @@ static void test_vhd_and_vhdx__refuse(void **state)
 	} rows[] = {
 		{ "vhd", "whole sectors", "-O raw", { .size = 1000 } },
 		{ "vhd", "2040 GiB", "vhdx", { .size = 2040 * GIB + 512 } },
-		{ "vhd", "dynamic", "fixed", { .size = MIB, .preallocation = PREALLOC_FULL } },
+		{ "vhd", "dynamic", "fixed", { .size = MIB, .subformat = "dynamic", .preallocation = PREALLOC_FULL } },
 		{ "vhd", "no metadata", "", { .size = MIB, .preallocation = PREALLOC_METADATA } },
 		{ "vhd", "not 4194304", "", { .size = MIB, .cluster_size = 4 << 20 } },
 		{ "vhd", "not 262144", "", { .size = MIB, .cluster_size = 256 << 10 } },
@@ -210,7 +212,7 @@ static void test_vhd_and_vhdx__refuse(void **state)
 		{ "vhd", "one size", "", { .size = MIB, .max_size = 2 * MIB } },
 		{ "vhdx", "whole sectors", "-O raw", { .size = 513 } },
 		{ "vhdx", "64 TiB", "", { .size = 64 * TIB + 512 } },
-		{ "vhdx", "dynamic", "fixed", { .size = MIB, .preallocation = PREALLOC_FALLOC } },
+		{ "vhdx", "dynamic", "fixed", { .size = MIB, .subformat = "dynamic", .preallocation = PREALLOC_FALLOC } },
 		{ "vhdx", "no metadata", "", { .size = MIB, .preallocation = PREALLOC_METADATA } },
 		{ "vhdx", "not 524288", "", { .size = MIB, .cluster_size = 512 << 10 } },
 		{ "vhdx", "not 3145728", "", { .size = MIB, .cluster_size = 3 << 20 } },
