@@ -417,6 +417,8 @@ static void free_all(struct repo_writer *w)
 		building_done(&w->building[k]);
 		open_pack_done(&w->pack[k]);
 	}
+	for (unsigned i = 0; i < w->nspare; i++)
+		free(w->spare[i]);
 	for (size_t i = 0; i < w->domains.n; i++)
 		free(w->domains.p[i]);
 	VEC_DONE(&w->domains);

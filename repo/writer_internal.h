@@ -84,7 +84,7 @@ struct done_pack {
 	struct done_pack *next;
 	char name[OBJECT_NAME_BYTES];
 	uint8_t *bytes;
-	size_t len;
+	size_t len, cap;
 	uint64_t envelope_off;
 	uint32_t envelope_len;
 	struct directory *dir;		/* as it was read back; NULL before that */
@@ -130,6 +130,8 @@ struct repo_writer {
 	struct id_set in_flight;	/* added, and not yet in the index */
 	struct done_pack *queue, **queue_tail;
 	unsigned npending;		/* packs in the queue or being put */
+	uint8_t *spare[WRITER_UPLOADERS_MAX];	/* buffers of data packs that were put, for the next ones */
+	unsigned nspare;
 	bool assembled;			/* the assembler has ended */
 	uint64_t flushed;		/* flushes done */
 	struct err failed;		/* first error; code 0 = none */
@@ -157,6 +159,9 @@ void seal_job_free(void *job);
 /* The finished pack; NULL when p is empty. */
 MUST_CHECK int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_pack **ret, struct err *e);
 void open_pack_done(struct open_pack *p);
+/* As done_pack_free, but the buffer of a data pack is kept for another: every page of a new one would have to be found and
+ * zeroed by the kernel. */
+void writer_pack_recycle(struct repo_writer *w, struct done_pack *d);
 /* Reads a finished pack back from the bytes that will be stored (d->dir, d->index), and compares with what was summed up
  * when each segment was verified.  ERR_INTERNAL: memory or codec error. */
 MUST_CHECK int writer_pack_read_back(struct repo_writer *w, struct done_pack *d, struct err *e);

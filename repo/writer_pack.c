@@ -66,6 +66,29 @@ static bool fits(const struct repo_writer *w, const struct open_pack *p, const s
 	       total_with(p, s->len, row_bytes(s) + DIR_KEY_BYTES) <= target;
 }
 
+void writer_pack_recycle(struct repo_writer *w, struct done_pack *d)
+{
+	pthread_mutex_lock(&w->lock);
+	if (d->cap == w->plan.pack_target[PACK_DATA - 1] && w->nspare < w->plan.uploaders)
+		w->spare[w->nspare++] = STEAL(d->bytes);
+	pthread_mutex_unlock(&w->lock);
+	done_pack_free(d);
+}
+
+static int buffer_new(struct repo_writer *w, enum pack_kind kind, struct buf *b, struct err *e)
+{
+	size_t target = w->plan.pack_target[kind - 1];
+
+	buf_init(b, PACK_MAX_BYTES);
+	pthread_mutex_lock(&w->lock);
+	if (kind == PACK_DATA && w->nspare) {
+		b->p = w->spare[--w->nspare];
+		b->cap = target;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return buf_room(b, target, e) ? 0 : e->code;
+}
+
 static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind, struct err *e)
 {
 	p->kind = kind;
@@ -78,9 +101,8 @@ static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind
 	randombytes_buf(p->dir->salt, SALT_BYTES);
 	p->payload = DIR_HEAD_BYTES;
 	p->sums.p.n = 0;
-	buf_init(&p->bytes, PACK_MAX_BYTES);
 	p->hashed = 0;
-	if (sha256_begin(w->r->sha256, &p->hash, e) < 0 || !buf_room(&p->bytes, w->plan.pack_target[kind - 1], e)) {
+	if (buffer_new(w, kind, &p->bytes, e) < 0 || sha256_begin(w->r->sha256, &p->hash, e) < 0) {
 		open_pack_done(p);	/* there is nothing in it to be saved */
 		return e->code;
 	}
@@ -249,6 +271,7 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 	directory_free(STEAL(p->dir));
 	d->sums = p->sums;
 	p->sums = (struct segment_list){ 0 };
+	d->cap = p->bytes.cap;
 	d->bytes = buf_take(&p->bytes, &d->len);
 	n.slot = *repo_own_slot(w->r);
 	n.session = *session_id_of(w->session);

@@ -152,11 +152,11 @@ void *writer_uploader(void *arg)
 			writer_fail(w, &e);
 		if (!d)
 			continue;
+		writer_pack_recycle(w, d);	/* first: the next pack may need it */
 		pthread_mutex_lock(&w->lock);
 		w->npending--;
 		pthread_cond_broadcast(&w->changed);
 		pthread_mutex_unlock(&w->lock);
-		done_pack_free(d);
 	}
 	return NULL;
 }
