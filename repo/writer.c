@@ -52,7 +52,10 @@ static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 	codec = segment_codec_bytes(w->level, w->segment_size);
 	each = codec + 4 * (size_t)w->segment_size;	/* two segments inside for each thread, plain and sealed */
 	w->plan.threads = (unsigned)min_u64(threads, seal / each > 0 ? seal / each : 1);
-	w->plan.seal_bytes = w->plan.threads * 4 * (size_t)w->segment_size;
+	/* More where there is room: segments are taken in order; with few inside, all wait for one that is late. */
+	each = w->plan.threads * 4 * (size_t)w->segment_size;
+	codec *= w->plan.threads;
+	w->plan.seal_bytes = seal > codec + each ? min_size(seal - codec, 4 * each) : each;
 }
 
 static int level_of(const struct repo_writer_opts *o)
