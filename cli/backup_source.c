@@ -152,6 +152,7 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 		return e->code;
 	}
 	warn_busy_device(c, d->chain);
+	image_args_warn(c, d->chain);
 	return 0;
 }
 

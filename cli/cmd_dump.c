@@ -401,6 +401,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 		return cli_usage(c, e, "--json needs -o FILE or --sink null: the guest's bytes are on stdout");
 	if (image_args_open(c, &o->image, c->args[0], false, &chain, &path, e) < 0)
 		return e->code;
+	image_args_warn(c, chain);
 	d.chain = chain;
 	d.im = chain->image;
 	r = image_find_state(d.im, selector, &d.state, e);

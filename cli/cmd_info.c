@@ -253,14 +253,14 @@ static json_t *image_json(const struct image *im)
 	const struct image_info *in = image_info(im);
 
 	/* "o" takes a NULL over as failure of the whole, so that nothing is printed by halves */
-	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "image", msg_json_text(im->path), "format", in->format, "version", (int)in->version,
 			 "virtual_size", msg_json_u64(in->virtual_size), "file_size", msg_json_u64(in->file_size),
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
 			 "backing", msg_json_text(in->backing), "backing_format", msg_json_text(in->backing_format),
 			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
-			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant),
+			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant), "note", msg_json_text(in->note),
 			 "damage", msg_json_text(in->damage),
 			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids));
 }

@@ -5,6 +5,7 @@
 
 #include "base/num.h"
 #include "base/text.h"
+#include "cli/msg.h"
 
 #define CACHE_MAX_BYTES (32 * MIB)
 
@@ -65,4 +66,17 @@ int image_args_open(struct cli *c, const struct image_args *a, const char *arg, 
 		return e->code;
 	*ret_path = STEAL(path);
 	return 0;
+}
+
+void image_args_warn(const struct cli *c, const struct chain *chain)
+{
+	char path[512], note[512];
+
+	for (uint32_t i = 0; i < chain->nlayers; i++) {
+		const struct image *im = chain->layers[i];
+
+		if (im->info.note)
+			msg_warn(c, "%s: %s", text_quote(im->path, path, sizeof(path)),
+				 text_quote(im->info.note, note, sizeof(note)));
+	}
 }

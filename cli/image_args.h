@@ -33,4 +33,7 @@ MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const 
 MUST_CHECK int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks,
 			       struct chain **ret, char **ret_path, struct err *e);
 
+/* Tells what the readers of a chain's layers have noted: damage that doesn't hurt. */
+void image_args_warn(const struct cli *c, const struct chain *chain);
+
 #endif

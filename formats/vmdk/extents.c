@@ -153,6 +153,9 @@ int vmdk_extents_open(struct vmdk *v, const struct image_open_opts *o, struct er
 	for (size_t i = 0; i < v->nextents; i++)
 		if (open_one(&v->extents[i], o->force, e) < 0)
 			return e->code;
+	for (size_t i = 0; i < v->nextents; i++)
+		if (v->extents[i].access == VMDK_NOACCESS && v->extents[i].kind != VMDK_ZERO)
+			return vmdk_note_add(&v->note, "extents marked NOACCESS read as zeros, as the guest can't read them", e);
 	return 0;
 }
 

@@ -193,7 +193,7 @@ static int check_dir(const struct vmdk_sparse *s, const struct vmdk_regions *bes
 	return vmdk_regions_seal(ret, e);
 }
 
-static int add_note(char **note, const char *text, struct err *e)
+int vmdk_note_add(char **note, const char *text, struct err *e)
 {
 	char *longer = *note ? text_printf(e, "%s; %s", *note, text) : text_printf(e, "%s", text);
 
@@ -232,7 +232,7 @@ static int check_dirs(struct vmdk_sparse *s, char **note, struct err *e)
 		snprintf(text, sizeof(text), "the redundant grain directory is damaged: %.300s", bad.cause);
 		s->copy = 0;
 		take_regions(s, &first);
-		return add_note(note, text, e);
+		return vmdk_note_add(note, text, e);
 	}
 	take_regions(s, s->copy ? &both : &first);
 	if (r == 0)
@@ -241,7 +241,7 @@ static int check_dirs(struct vmdk_sparse *s, char **note, struct err *e)
 	err_clear(e);
 	s->dir = s->copy;
 	s->copy = 0;
-	return add_note(note, text, e);
+	return vmdk_note_add(note, text, e);
 }
 
 /* ---- the check at open: tables ---- */
@@ -308,7 +308,7 @@ static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 		return 0;
 	snprintf(text, sizeof(text), "redundant grain tables are used, the first damage is at %" PRIu64 ": %s",
 		 table + at * s->entry_bytes, bad);
-	return add_note(c->note, text, e);
+	return vmdk_note_add(c->note, text, e);
 }
 
 int vmdk_tables_check(struct vmdk_sparse *s, char **note, struct err *e)
@@ -321,6 +321,6 @@ int vmdk_tables_check(struct vmdk_sparse *s, char **note, struct err *e)
 	if (check_dirs(s, note, e) < 0 || vmdk_scan_dir(s, s->dir, check_table, &c, e) < 0)
 		return e->code;
 	if (s->unmapped)
-		return add_note(note, "grains that the guest unmapped read as zeros", e);
+		return vmdk_note_add(note, "grains that the guest unmapped read as zeros", e);
 	return 0;
 }

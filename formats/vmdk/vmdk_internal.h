@@ -158,6 +158,8 @@ struct vmdk_grain {
 /* tables.c.  Checks directory, copy and all tables, and fills from_copy; *note gets a sentence (malloc'ed, was NULL)
  * about what is damaged and doesn't hurt. */
 MUST_CHECK int vmdk_tables_check(struct vmdk_sparse *s, char **note, struct err *e);
+/* Adds text to a note; *note is malloc'ed or NULL. */
+MUST_CHECK int vmdk_note_add(char **note, const char *text, struct err *e);
 /* The file offset of the table of a directory entry's value; 0 = none.  NULL, or what is wrong with it. */
 const char *vmdk_table_of(const struct vmdk_sparse *s, uint64_t v, uint64_t *ret);
 /* What an entry of a table says.  NULL, or what is wrong with it. */

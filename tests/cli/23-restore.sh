@@ -40,7 +40,7 @@ expect 0 k restore v:vda -o d3.raw -O qcow2
 equal "$(format d3.raw)" qcow2 "by -O"
 expect 0 k restore v:vda -o d3.qcow2 --format raw
 cmp d3.qcow2 a.raw
-expect 2 k restore v:vda -o d4 -O vmdk
+expect 2 k restore v:vda -o d4 -O qed
 says "raw|qcow2"
 [ "$(space d1.raw)" -lt 1000000 ] || die "a raw file of 600 KB of data takes $(space d1.raw)"
 equal "$(stat -c %a d1.raw)" 600 "mode of a restored file"

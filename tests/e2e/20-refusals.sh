@@ -40,7 +40,7 @@ expect 0 k restore a -o x.raw --force
 expect 2 k restore a
 expect 2 k restore a -o y.raw --to d
 expect 2 k restore a -o y.raw --compress
-expect 2 k restore a -o y.vmdk
+expect 2 k restore a -o y.ova
 says "-O"
 expect 2 k restore a -o y.qcow2 --compress --preallocation full
 expect 1 k restore a -o nodir/y.raw

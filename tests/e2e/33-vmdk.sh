@@ -68,6 +68,22 @@ expect 1 k restore q -o 'x".vmdk'
 says "cannot hold that name"
 [ -z "$(ls x* .kedge-* 2>/dev/null)" ] || die "a refused restore made a file"
 
+# --- a damaged directory: the copy is read, and that is told ------------------------------------------------------------------
+cp in-monolithicSparse/d.vmdk hurt.vmdk
+gd=$(($(od -An -tu8 -j56 -N8 hurt.vmdk) * 512))
+printf '\377\377\377\177' | dd of=hurt.vmdk bs=1 seek=$gd conv=notrunc status=none
+expect 0 "$KEDGE" info hurt.vmdk
+prints "note" "the redundant grain directory is used" "at $gd "
+expect 0 "$KEDGE" info --json hurt.vmdk
+jq -e '.note | test("redundant")' out >/dev/null || die "no note: $(cat out)"
+expect 0 k backup --vm hurt hurt.vmdk
+says "the redundant grain directory is used"
+equal "$(point_digest hurt)" "$want" "by the copy"
+rgd=$(($(od -An -tu8 -j48 -N8 hurt.vmdk) * 512))
+printf '\377\377\377\177' | dd of=hurt.vmdk bs=1 seek=$rgd conv=notrunc status=none
+expect 1 k backup --vm hurt hurt.vmdk
+says "grain directory entry at $gd"
+
 # --- ids --------------------------------------------------------------------------------------------------------------------
 ids() { "$KEDGE" info --json "$1" | jq -r '"\(.ids.uuid) \(.ids.content)"'; }
 for i in 1 2; do expect 0 k restore monolithicFlat -o i$i.vmdk; done

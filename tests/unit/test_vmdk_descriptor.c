@@ -184,6 +184,7 @@ static void test_extents__mixed(void **state)
 			     "RW 1 VMFS \"gr\xfcn-flat.vmdk\"\nRW 4196 VMFSSPARSE \"c.vmdk\"", &files, false, &im, &e), &e);
 	assert_int_equal(im->info.virtual_size, (2 + 4 + 24 + 3 + 1 + 4196) * KSECTOR);
 	assert_int_equal(im->parts.n, 3);	/* one file twice is one; what is not accessible is not opened */
+	assert_has(im->info.note, "NOACCESS");
 	expect_bytes(im, 0, 512, 103);
 	expect_bytes(im, 512, 512, 104);
 	expect_bytes(im, 1024, 2048, 0);
