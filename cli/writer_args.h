@@ -22,7 +22,8 @@ struct writer_args {
 	    .choices = WRITER_FORMATS), \
 	WRITER_ARGS_MORE(type)
 #define WRITER_ARGS_MORE(type) \
-	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", "which kind: vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
+	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", \
+	    "which kind: vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
 	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
 	    "of clusters or blocks (default: qcow2 64K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
 	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters; vmdk: as streamOptimized"), \
@@ -42,9 +43,9 @@ const struct format *writer_format_of(const char *path);
 MUST_CHECK int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
 			       const struct image_ids *ids, struct err *e);
 /*
- * Fills *ret but for path, sizes and replace.  disk tells the disks of one machine apart, whose ids must differ, and ids
- * are those of the old image: both are used, and borrowed, as far as options say so.  time_ns is noted in the image where
- * it is to be the same each time.  *ret_seed (malloc'ed or NULL) must live as long as *ret.
+ * Fills *ret but for path, sizes and replace.  disk tells the disks of one machine apart, whose ids must differ, and
+ * ids are those of the old image: both are used, and borrowed, as far as options say so.  time_ns is noted in the
+ * image where it is to be the same each time.  *ret_seed (malloc'ed or NULL) must live as long as *ret.
  */
 MUST_CHECK int writer_args_opts(const struct cli *c, const struct writer_args *a, const char *disk,
 				const struct image_ids *ids, int64_t time_ns, struct writer_opts *ret, char **ret_seed,

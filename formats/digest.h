@@ -2,8 +2,8 @@
  * digest.h - hashing what identifies an image's state: BLAKE2b-256 over integers as u64 LE, and texts as length and
  * bytes.
  *
- * Each format's digest.c lists what goes in, in order.  Such a digest is stored with backups: what goes in never changes
- * its meaning; a new list begins with a new name.  One struct digest, one thread.
+ * Each format's digest.c lists what goes in, in order.  Such a digest is stored with backups: what goes in never
+ * changes its meaning; a new list begins with a new name.  One struct digest, one thread.
  */
 #ifndef KEDGE_FORMATS_DIGEST_H
 #define KEDGE_FORMATS_DIGEST_H

@@ -26,9 +26,9 @@ bool uuid_is_null(const uint8_t uuid[16]);
 void uuid_swap(uint8_t uuid[16]);
 
 /*
- * An id for an image that is being written: kept if the caller gives one (one of o->ids' texts, "" or NULL = none), else a
- * new UUID (version 4) at random or, with o->id_seed, from the seed and what ("vdi image"; never changed: it is part of
- * what a seed gives).
+ * An id for an image that is being written: kept if the caller gives one (one of o->ids' texts, "" or NULL = none),
+ * else a new UUID (version 4) at random or, with o->id_seed, from the seed and what ("vdi image"; never changed: it is
+ * part of what a seed gives).
  */
 void uuid_for(const struct writer_opts *o, const char *kept, const char *what, uint8_t uuid[16]);
 /* The same for 32 bits, as 8 hex digits, never one of the two highest numbers (VMDK's CID). */

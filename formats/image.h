@@ -29,8 +29,8 @@ struct image;
 #define IMAGE_PARTS_MAX 4096		/* files of one image besides the first */
 #define IMAGE_PARENT_REFS_MAX 32	/* places where one image's parent may be */
 #define IMAGE_ORIGIN_NONE UINT64_MAX
-/* A change in the same tick of the clock as the change before it does not show in a file's times: a file is settled only
- * when its change time is older than this.  It covers times that are kept in seconds, and steps of the clock. */
+/* A change in the same tick of the clock as the change before it does not show in a file's times: a file is settled
+ * only when its change time is older than this.  It covers times that are kept in seconds, and steps of the clock. */
 #define IMAGE_SETTLED_NS (2 * INT64_C(1000000000))
 
 enum extent_kind {
@@ -234,9 +234,10 @@ static inline bool image_has_parent(const struct image *im)
  */
 MUST_CHECK int image_check_parent(const struct image *im, const struct image *parent, struct err *e);
 /*
- * True when every change of the image's files since they were opened, whoever makes it, changes their change times: from
- * then on equal identities are equal content until this host starts anew (a crash can lose a change time and keep the
- * bytes).  Only for images of chain_opts.settle; one of several files must have digest_parts in its metadata digest.
+ * True when every change of the image's files since they were opened, whoever makes it, changes their change times:
+ * from then on equal identities are equal content until this host starts anew (a crash can lose a change time and keep
+ * the bytes).  Only for images of chain_opts.settle; one of several files must have digest_parts in its metadata
+ * digest.
  */
 bool image_is_settled(const struct image *im);
 /* ERR_CHANGED when a file behind the layer is no longer what it was at open (size, mtime, ctime, inode). */

@@ -97,7 +97,7 @@ static int look_through(struct search *s, DIR *dir, const char *folder, struct e
 	return 0;
 }
 
-/* Looks through a folder, if that wasn't done, and adds it to the child's; one that can't be opened has nothing in it. */
+/* Looks through a folder, if that wasn't done, and adds it to the child's; in one that can't be opened is nothing. */
 static int add_folder(struct search *s, const char *path, folder_list *l, struct err *e)
 {
 	CLEANUP(free_ptr) char *real = realpath(path, NULL);

@@ -30,9 +30,9 @@ struct search {
 void search_done(struct search *s);
 
 /*
- * The image that is child's parent by its ids: *ret_path is malloc'ed, real and absolute.  changed: one that was written
- * to since will do.  ERR_NOTFOUND: none (says where it was looked for); ERR_CHANGED: only such a one; ERR_INVALID:
- * several (lists them), or more files than are looked at.
+ * The image that is child's parent by its ids: *ret_path is malloc'ed, real and absolute.  changed: one that was
+ * written to since will do.  ERR_NOTFOUND: none (says where it was looked for); ERR_CHANGED: only such a one;
+ * ERR_INVALID: several (lists them), or more files than are looked at.
  */
 MUST_CHECK int search_parent(struct search *s, const struct image *child, const char *const *allow, bool changed,
 			     char **ret_path, const struct format **ret_format, struct err *e);

@@ -128,8 +128,8 @@ static bool continues(const struct extent *a, const struct extent *b)
 		return false;
 	if (a->kind != EXTENT_DATA)
 		return true;
-	return a->origin.layer == b->origin.layer && a->origin.file == b->origin.file && !a->origin.compressed && !b->origin.compressed &&
-	       a->origin.host + a->len == b->origin.host;
+	return a->origin.layer == b->origin.layer && a->origin.file == b->origin.file && !a->origin.compressed &&
+	       !b->origin.compressed && a->origin.host + a->len == b->origin.host;
 }
 
 static int stack_next_extent(struct image *im, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,

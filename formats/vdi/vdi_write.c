@@ -1,8 +1,9 @@
 /*
  * vdi_write.c - the VDI writer.
  *
- * The file begins as a hole, so a block that is allocated needs no more than its place, and zeros inside it are left out.
- * The block map is kept in pages, made when a block in them gets its place, and written at the end, before the header.
+ * The file begins as a hole, so a block that is allocated needs no more than its place, and zeros inside it are left
+ * out. The block map is kept in pages, made when a block in them gets its place, and written at the end, before the
+ * header.
  */
 #include "formats/vdi/vdi_write.h"
 

@@ -171,7 +171,8 @@ static void test_parents__loops(void **state)
 	refused("t/d/c.vdi", &o, ERR_NOTFOUND, "03030303", "");
 }
 
-/* A guest can write what it likes on its raw disk, a VDI's header too: with a boot sector's mark it is nobody's parent. */
+/* A guest can write what it likes on its raw disk, a VDI's header too: with a boot sector's mark it is nobody's
+ * parent. */
 static void test_parents__raw_is_none(void **state)
 {
 	struct chain_opts o = { 0 };
