@@ -110,7 +110,7 @@ struct image_info {
 	const char *note;		/* what its user should know: damage that doesn't hurt; NULL = nothing */
 	const char *variant;		/* which kind of the format's: "dynamic", "fixed", ...; NULL = there is one */
 	struct image_ids ids;
-	const char *damage;		/* opened with force: the first defect that was found; NULL = none */
+	const char *damage;		/* opened though it has one (VDI: with force): the first defect; NULL = none */
 };
 
 /* Identity of the file behind a layer: equal identities with an old change time mean an untouched file. */

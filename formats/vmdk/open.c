@@ -59,6 +59,7 @@ static void vmdk_free(struct vmdk *v)
 	free(v->extents);
 	free(v->files);
 	free(v->note);
+	free(v->damage);
 	vmdk_descriptor_done(&v->d);
 	image_base_done(&v->im);
 	free(v);
@@ -233,10 +234,18 @@ static int check_tables(struct vmdk *v, struct err *e)
 
 	for (size_t i = 0; i < v->nextents; i++) {
 		const struct vmdk_extent *x = &v->extents[i];
+		CLEANUP(free_ptr) char *damage = NULL;
 
-		if (x->sparse && vmdk_tables_check(x->sparse, &v->note, e) < 0)
-			return x->file == v->files ? e->code :
-						     err_ctx(e, "extent %s", text_quote(x->file->path, q, sizeof(q)));
+		if (!x->sparse)
+			continue;
+		text_quote(x->file->path, q, sizeof(q));
+		if (vmdk_tables_check(x->sparse, &v->note, &damage, e) < 0)
+			return x->file == v->files ? e->code : err_ctx(e, "extent %s", q);
+		if (!damage || v->damage)
+			continue;
+		v->damage = x->file == v->files ? STEAL(damage) : text_printf(e, "extent %s: %s", q, damage);
+		if (!v->damage)
+			return e->code;
 	}
 	return 0;
 }
@@ -253,6 +262,7 @@ static void take_info(struct vmdk *v)
 	info->file_size = v->im.identity.size;
 	info->variant = v->d.create_type;
 	info->note = v->note;
+	info->damage = v->damage;
 	for (size_t i = 0; i < v->nextents; i++) {
 		const struct vmdk_sparse *s = v->extents[i].sparse;
 

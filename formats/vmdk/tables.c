@@ -249,7 +249,7 @@ static int check_dirs(struct vmdk_sparse *s, char **note, struct err *e)
 struct table_check {
 	struct vmdk_sparse *s;
 	uint8_t *buf;
-	char **note;
+	char **note, **damage;
 };
 
 /* The place in buf of the first entry that is wrong, and why; NULL: none is. */
@@ -298,8 +298,13 @@ static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	if (vmdk_table_read(s, table, c->buf, &hole, e) < 0)
 		return e->code;
 	bad = hole ? NULL : bad_entry(s, c->buf, &at);
-	if (!bad || !copy_is_good(c, index))	/* its own grains can't be read then; the others can */
+	if (!bad)
 		return 0;
+	if (!copy_is_good(c, index)) {	/* its own grains can't be read then; the others can */
+		if (!*c->damage)
+			*c->damage = text_printf(e, "grain table entry at %" PRIu64 ": %s", table + at * s->entry_bytes, bad);
+		return *c->damage ? 0 : e->code;
+	}
 	slot = VEC_PUSH(&s->from_copy, e);
 	if (!slot)
 		return e->code;
@@ -311,10 +316,10 @@ static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	return vmdk_note_add(c->note, text, e);
 }
 
-int vmdk_tables_check(struct vmdk_sparse *s, char **note, struct err *e)
+int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *buf = malloc(vmdk_table_bytes(s));
-	struct table_check c = { s, buf, note };
+	struct table_check c = { s, buf, note, damage };
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "grain table");

@@ -155,9 +155,9 @@ struct vmdk_grain {
 	uint64_t host;		/* file offset of its first byte; COMPRESSED: of what holds it */
 };
 
-/* tables.c.  Checks directory, copy and all tables, and fills from_copy; *note gets a sentence (malloc'ed, was NULL)
- * about what is damaged and doesn't hurt. */
-MUST_CHECK int vmdk_tables_check(struct vmdk_sparse *s, char **note, struct err *e);
+/* tables.c.  Checks directory, copy and all tables, and fills from_copy; *note gets a sentence about what is damaged and
+ * doesn't hurt, *damage, if it is NULL, one about the first grain that can't be read.  Both malloc'ed or NULL. */
+MUST_CHECK int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct err *e);
 /* Adds text to a note; *note is malloc'ed or NULL. */
 MUST_CHECK int vmdk_note_add(char **note, const char *text, struct err *e);
 /* The file offset of the table of a directory entry's value; 0 = none.  NULL, or what is wrong with it. */
@@ -208,7 +208,7 @@ struct vmdk {
 	size_t nextents;
 	struct vmdk_file *files;
 	size_t nfiles;
-	char *note;
+	char *note, *damage;
 };
 
 /* map.c.  The run at guest offset off, at most limit bytes of it, within one extent and table. */

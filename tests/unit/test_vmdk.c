@@ -210,6 +210,7 @@ static void test_sparse__copy_of_a_table(void **state)
 	image_close(im);
 	kimage_le32(&k, KSPARSE_COPY_TABLE(1), 66666);	/* the copy has damage elsewhere: the first one counts */
 	im = opened(&k);
+	assert_string_equal(im->info.damage, "grain table entry at 4612: the grain is outside the file");
 	unreadable(im, 5 * 1024, "grain table entry at 4612: the grain is outside the file");
 	expect_bytes(im, 4 * 1024, 1024, 0);
 	image_close(im);
@@ -365,6 +366,7 @@ static void test_cowd(void **state)
 	(void)state;
 	kimage_cowd(&k);
 	assert_ok(open_extent("vmfsSparse", COWD_LINE, "delta.vmdk", &k, &im, &e), &e);
+	assert_null(im->info.damage);
 	expect_bytes(im, 0, 512, 1);
 	expect_bytes(im, 512, 512, 2);
 	expect_extent(im, 1024, UINT64_MAX, EXTENT_HOLE, 4093 * 512);
