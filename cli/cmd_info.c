@@ -9,8 +9,10 @@
 #include "base/num.h"
 #include "base/text.h"
 #include "cli/image_args.h"
+#include "cli/info_machine.h"
 #include "cli/msg.h"
 #include "cli/table.h"
+#include "formats/machine/machine.h"
 
 #define SHOWN_BYTES 512
 
@@ -311,6 +313,11 @@ static int run_info(struct cli *c, void *opts, struct err *e)
 {
 	const struct info_opts *o = opts;
 
+	if (!o->image.format && machine_is(c->args[0])) {
+		if (o->chain || o->image.backing_format)
+			return cli_usage(c, e, "--chain and --backing-format are for images, not for a machine's description");
+		return info_machine(c, c->args[0], o->image.allow_paths.p, e);
+	}
 	if (!o->chain && (o->image.allow_paths.n || o->image.backing_format))
 		return cli_usage(c, e,
 				 "--allow-path and --backing-format need --chain: without it no other file is opened");
@@ -327,7 +334,7 @@ static const struct opt info_options[] = {
 const struct command cmd_info = {
 	.name = "info",
 	.summary = "show what an image is: format, sizes, snapshots, references",
-	.usage = "[FORMAT:]IMAGE",
+	.usage = "[FORMAT:]IMAGE|MACHINE",
 	.text = "Reads metadata only and works on the image of a running VM, where it shows what is in the\n"
 		"file at that moment. Opens no other file unless --chain is given. With --json an object, with\n"
 		"--chain an array of them.",

@@ -20,4 +20,8 @@ MUST_CHECK int vmdk_open(int fd, const char *path, const struct image_open_opts 
 /* Who the image is by its descriptor; see struct format. */
 MUST_CHECK int vmdk_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
 
+/* len bytes in the named encoding (NULL: UTF-8) as UTF-8, malloc'ed.  An encoding that isn't known is
+ * ERR_UNSUPPORTED, bytes that aren't valid in it are ERR_CORRUPT. */
+MUST_CHECK int vmdk_to_utf8(const char *encoding, const char *p, size_t len, char **ret, struct err *e);
+
 #endif

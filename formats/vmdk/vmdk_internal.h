@@ -24,6 +24,7 @@
 #include "base/vec.h"
 #include "formats/cache.h"
 #include "formats/image.h"
+#include "formats/vmdk/vmdk.h"
 
 #define VMDK_SECTOR ((uint64_t)512)
 #define VMDK_SECTORS_MAX ((uint64_t)1 << 53)	/* of a disk: its bytes fit 63 bits */
@@ -68,10 +69,6 @@ MUST_CHECK int vmdk_descriptor_parse(const void *text, size_t len, struct vmdk_d
 void vmdk_descriptor_done(struct vmdk_descriptor *d);
 /* Does text look like a descriptor: "# Disk DescriptorFile" as its first line that isn't blank? */
 bool vmdk_descriptor_looks(const void *text, size_t len);
-
-/* encoding.c.  len bytes in the named encoding (NULL: UTF-8) as UTF-8, malloc'ed.  An encoding that isn't known is
- * ERR_UNSUPPORTED, bytes that aren't valid in it are ERR_CORRUPT. */
-MUST_CHECK int vmdk_to_utf8(const char *encoding, const char *p, size_t len, char **ret, struct err *e);
 
 /* ---- sparse extents ---- */
 
