@@ -8,7 +8,7 @@
 #include "formats/chain.h"
 #include "formats/formats.h"
 
-#define IMAGE_FORMATS "qcow2, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
+#define IMAGE_FORMATS "qcow2, qcow, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
 
 struct image_args {
 	const char *format, *backing_format;

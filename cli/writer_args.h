@@ -8,7 +8,7 @@
 #include "formats/formats.h"
 
 /* Names that -O takes: those of formats.c that can be written. */
-#define WRITER_FORMATS "raw|qcow2|vdi|vhd|vhdx|vmdk"
+#define WRITER_FORMATS "raw|qcow2|qcow|vdi|vhd|vhdx|vmdk"
 
 struct writer_args {
 	const char *format, *subformat, *preallocation, *seed_ids;
@@ -25,8 +25,8 @@ struct writer_args {
 	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", \
 	    "which kind: vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
 	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
-	    "of clusters or blocks (default: qcow2 64K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
-	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2: compress clusters; vmdk: as streamOptimized"), \
+	    "of clusters or blocks (default: qcow2 64K, qcow 4K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
+	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2, qcow: compress clusters; vmdk: as streamOptimized"), \
 	OPT(type, writer.preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", \
 	    .choices = "off|metadata|falloc|full"), \
 	OPT(type, writer.keep_ids, 0, OPT_FLAG, "keep-ids", NULL, \

@@ -131,6 +131,8 @@ static int backing_format(const struct opener *b, const struct image *child, con
 	if (!name) {
 		(void)err_set(e, ERR_INVALID, "%s: doesn't say which format its backing file \"%s\" has", q,
 			      text_quote(child->info.backing, (char[QUOTE_BYTES]){ 0 }, QUOTE_BYTES));
+		if (!strcmp(child->info.format, "qcow"))	/* it has no place for it */
+			return err_hint(e, "give it: --backing-format qcow (or raw, qcow2)");
 		return err_hint(e,
 				"give it: --backing-format qcow2 (or raw); or store it: qemu-img rebase -u -F qcow2 -b "
 				"%s %s",

@@ -6,6 +6,8 @@
 #include "base/num.h"
 #include "base/text.h"
 #include "formats/formats.h"
+#include "formats/qcow/qcow.h"
+#include "formats/qcow/qcow_write.h"
 #include "formats/qcow2/qcow2.h"
 #include "formats/qcow2/qcow2_write.h"
 #include "formats/raw/raw.h"
@@ -19,6 +21,7 @@
 #include "formats/vmdk/vmdk.h"
 #include "formats/vmdk/vmdk_write.h"
 
+static const char *const qcow_endings[] = { ".qcow", NULL };
 static const char *const qcow2_endings[] = { ".qcow2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
 static const char *const vdi_endings[] = { ".vdi", NULL };
@@ -39,6 +42,16 @@ static const struct format formats[] = {
 		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA,
 		.cluster_min = 512,
 		.cluster_max = 2 * MIB,
+	},
+	{
+		.name = "qcow",
+		.endings = qcow_endings,
+		.probe = qcow_probe,
+		.open = qcow_open,
+		.create = qcow_create,
+		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS,
+		.cluster_min = 512,
+		.cluster_max = 64 * KIB,
 	},
 	{
 		.name = "raw",

@@ -31,7 +31,6 @@ static bool head_is(const struct sample *s, size_t at, const void *magic, size_t
 	return range_ok(at, len, s->head_len) && memcmp(s->head + at, magic, len) == 0;
 }
 
-static bool is_qcow1(const struct sample *s) { return head_is(s, 0, "QFI\xfb\0\0\0\1", 8); }
 static bool is_newer_qcow(const struct sample *s)
 {
 	return s->head_len >= 8 && memcmp(s->head, "QFI\xfb", 4) == 0 && get_be32(s->head + 4) > 3;
@@ -56,7 +55,6 @@ static const struct foreign {
 	const char *name, *qemu;
 	bool (*is)(const struct sample *s);
 } foreigners[] = {
-	{ "qcow version 1", "qcow", is_qcow1 },
 	{ "newer qcow", "qcow2", is_newer_qcow },
 	{ "newer VDI", "vdi", is_newer_vdi },
 	{ "QED", "qed", is_qed },

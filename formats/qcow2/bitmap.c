@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_internal.h"
+#include "formats/table.h"
 
 #define DIRECTORY_MAX_BYTES ((uint64_t)64 << 20)
 #define ENTRY_BYTES 24
@@ -113,7 +114,7 @@ static int scan_entry(void *opaque, uint64_t index, uint64_t v, struct err *e)
 int qcow2_bitmaps_scan(struct qcow2 *q, struct err *e)
 {
 	for (uint32_t i = 0; i < q->im.info.nbitmaps; i++)
-		if (qcow2_scan_table(q->im.fd, q->bitmap_tables[i].off, q->bitmap_tables[i].entries, scan_entry, q, e) <
+		if (table_scan(q->im.fd, q->bitmap_tables[i].off, q->bitmap_tables[i].entries, scan_entry, q, e) <
 		    0)
 			return err_ctx(e, "table of bitmap %" PRIu32 " at %" PRIu64, i, q->bitmap_tables[i].off);
 	return 0;

@@ -24,6 +24,7 @@
 #include "formats/digest.h"
 #include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
+#include "formats/table.h"
 
 #define BLOCK_BYTES ((uint64_t)4096)
 
@@ -119,7 +120,7 @@ int qcow2_state_digest(struct image *im, uint32_t state, uint8_t digest[32], str
 	digest_u64(&d.d, st->l1_size);
 	if (state)
 		add_snapshot(&d.d, q, state);
-	if (qcow2_scan_table(im->fd, st->l1_offset, st->l1_size, add_l2, &d, e) < 0)
+	if (table_scan(im->fd, st->l1_offset, st->l1_size, add_l2, &d, e) < 0)
 		return e->code;
 	digest_end(&d.d, digest);
 	return 0;

@@ -49,8 +49,10 @@ static int decode(struct rd r, struct qcow2_header *ret, struct err *e)
 		return err_set(e, ERR_CORRUPT, "no qcow2 header: the file doesn't begin with \"QFI\\xfb\"");
 	if (!rd_be32(&r, &h.version))
 		return err_set(e, ERR_CORRUPT, "file ends inside the header, after %zu bytes", len);
-	if (h.version == 1)
-		return err_set(e, ERR_UNSUPPORTED, "qcow version 1 is not supported yet");
+	if (h.version == 1) {
+		(void)err_set(e, ERR_UNSUPPORTED, "qcow version 1");
+		return err_hint(e, "that format's name is qcow");
+	}
 	if (h.version != 2 && h.version != 3)
 		return err_set(e, ERR_UNSUPPORTED, "qcow version %" PRIu32 " is unknown", h.version);
 	if (!decode_v2(&r, &h) || (h.version == 3 && !decode_v3(&r, &h)))

@@ -157,9 +157,7 @@ MUST_CHECK int qcow2_meta_add_cluster(struct qcow2_meta *m, uint64_t host, uint3
 const char *qcow2_meta_find(const struct qcow2_meta *m, uint64_t host);
 void qcow2_meta_done(struct qcow2_meta *m);
 
-/* scan.c.  Calls fn for each entry that is not 0; holes in the file cost nothing. */
-typedef int (*qcow2_scan_fn)(void *opaque, uint64_t index, uint64_t entry, struct err *e);
-MUST_CHECK int qcow2_scan_table(int fd, uint64_t off, uint64_t entries, qcow2_scan_fn fn, void *opaque, struct err *e);
+/* scan.c. */
 /* Checks the refcount table and all states' L1 tables, and enters what they name in meta. */
 MUST_CHECK int qcow2_scan_image(struct qcow2 *q, struct err *e);
 

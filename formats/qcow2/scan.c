@@ -4,44 +4,11 @@
  * Every entry's bits and place are checked here, and what it names is entered in the metadata map, so that overlaps are
  * found before a single guest byte is read.  Later lookups check places again: a file can change under us.
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <unistd.h>
 
-#include "base/fs.h"
 #include "base/num.h"
-#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
-
-int qcow2_scan_table(int fd, uint64_t off, uint64_t entries, qcow2_scan_fn fn, void *opaque, struct err *e)
-{
-	CLEANUP(free_ptr) uint8_t *buf = malloc(QCOW2_SLICE_BYTES);
-	uint64_t at = off, end = off + entries * 8;
-
-	if (!buf)
-		return err_set(e, ERR_NOMEM, "table");
-	while (at < end) {
-		uint64_t data;
-		size_t len;
-
-		if (file_skip_hole(fd, at, end, &data, e) < 0)
-			return e->code;
-		if (data == end)
-			break;
-		at = max_u64(at, round_down(data, 8));	/* entries are aligned to 8, holes to more */
-		len = (size_t)min_u64(end - at, QCOW2_SLICE_BYTES);
-		if (fs_pread_full(fd, buf, len, at, e) < 0)
-			return e->code;
-		for (size_t i = 0; i < len; i += 8) {
-			uint64_t v = get_be64(buf + i);
-
-			if (v && fn(opaque, (at - off + i) / 8, v, e) < 0)
-				return e->code;
-		}
-		at += len;
-	}
-	return 0;
-}
+#include "formats/table.h"
 
 struct l1_scan {
 	struct qcow2 *q;
@@ -92,13 +59,13 @@ int qcow2_scan_image(struct qcow2 *q, struct err *e)
 
 	/* Nothing is read through refcounts; an image that is marked corrupt may have any. */
 	if (!q->force &&
-	    qcow2_scan_table(q->im.fd, h->reftable_offset, (uint64_t)h->reftable_clusters * q->cluster_size / 8,
+	    table_scan(q->im.fd, h->reftable_offset, (uint64_t)h->reftable_clusters * q->cluster_size / 8,
 			     scan_reftable_entry, q, e) < 0)
 		return e->code;
 	for (uint32_t i = 0; i < q->im.info.nstates; i++) {
 		struct l1_scan s = { q, i };
 
-		if (qcow2_scan_table(q->im.fd, q->st[i].l1_offset, q->st[i].l1_size, scan_l1_entry, &s, e) < 0)
+		if (table_scan(q->im.fd, q->st[i].l1_offset, q->st[i].l1_size, scan_l1_entry, &s, e) < 0)
 			return i ? err_ctx(e, "snapshot %" PRIu32, i) : e->code;
 	}
 	return 0;

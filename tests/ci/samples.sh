@@ -69,7 +69,10 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	qcow2:*chain-nbd*) refused 'protocol (nbd:), which is never followed' "$path" ;;
 	qcow2:*chain-etc-hostname*) refused 'allow-path /etc' "$path" ;;
 	qcow2:*)	decodes "$digest" "$size" "$path" ;;
-	qcow:*)		refused 'qcow version 1' "$path" ;;
+	qcow:*-aes-*)	refused 'encrypted with AES' "$path" ;;
+	qcow:*child*)	refused "doesn't say which format its backing file" "$path"
+			decodes "$digest" "$size" --backing-format qcow "$path" ;;
+	qcow:*)		decodes "$digest" "$size" "$path" ;;
 	luks:*)		refused 'LUKS image' "$path" ;;
 	vdi:*)		decodes "$digest" "$size" "$path" ;;
 	qed:*)		refused 'QED image' "$path" ;;

@@ -43,6 +43,19 @@ static void test_probe__qcow2(void **state)
 	assert_ok(probe(8, b, 1, &f, &e), &e);		/* what is wrong with it, its reader says better */
 }
 
+static void test_probe__qcow(void **state)
+{
+	const struct bytes b[] = { { 0, "QFI\xfb\0\0\0\1", 8 }, { 510, "\x55\xaa", 2 } };
+	const struct format *f;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_ok(probe(100000, b, 1, &f, &e), &e);
+	assert_string_equal(f->name, "qcow");
+	assert_int_equal(probe(100000, b, 2, &f, &e), ERR_INVALID);
+	assert_has(e.hint, "raw:dir/disk.img or qcow:dir/disk.img");
+}
+
 static void test_probe__vmdk(void **state)
 {
 	static const struct bytes rows[] = {
@@ -118,7 +131,6 @@ static void test_probe__known_by_sight(void **state)
 		struct bytes b;
 		const char *name;
 	} rows[] = {
-		{ { 0, "QFI\xfb\0\0\0\1", 8 }, "qcow version 1" },
 		{ { 0, "QFI\xfb\0\0\0\4", 8 }, "a newer qcow image" },
 		{ { 64, "\x7f\x10\xda\xbe\0\0\2", 7 }, "a newer VDI image" },
 		{ { 0, "QED\0", 4 }, "QED" },
@@ -241,7 +253,8 @@ static void test_registry(void **state)
 	(void)state;
 	assert_string_equal(format_find("raw")->name, "raw");
 	assert_null(format_find("raw")->probe);
-	assert_null(format_find("qcow"));
+	assert_string_equal(format_find("qcow")->name, "qcow");
+	assert_null(format_find("qco"));
 	assert_null(format_find(""));
 }
 
@@ -249,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_probe__qcow2),
+		cmocka_unit_test(test_probe__qcow),
 		cmocka_unit_test(test_probe__vmdk),
 		cmocka_unit_test(test_probe__nothing_is_not_raw),
 		cmocka_unit_test(test_probe__ambiguous),

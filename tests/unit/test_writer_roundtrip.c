@@ -132,6 +132,20 @@ static void test_roundtrip__raw(void **state)
 	roundtrip("raw", (struct writer_opts){ .preallocation = PREALLOC_FULL }, STATES - 1);
 }
 
+static void test_roundtrip__qcow(void **state)
+{
+	static const uint32_t sizes[] = { 512, 0, 65536 };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		for (unsigned threads = 0; threads < 3; threads += 2)
+			for (int compress = 0; compress < 2; compress++)
+				roundtrip("qcow",
+					  (struct writer_opts){
+						  .cluster_size = sizes[i], .compress = compress, .threads = threads },
+					  STATES - 1);
+}
+
 static void test_roundtrip__qcow2(void **state)
 {
 	static const uint32_t sizes[] = { 512, 0, 2 << 20 };
@@ -416,6 +430,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_roundtrip__raw),
+		cmocka_unit_test(test_roundtrip__qcow),
 		cmocka_unit_test(test_roundtrip__qcow2),
 		cmocka_unit_test(test_roundtrip__vdi),
 		cmocka_unit_test(test_roundtrip__vdi_threads),
