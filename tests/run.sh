@@ -5,7 +5,7 @@
 # program of another variant asan:tests/cli/x.sh) or make:TARGET.  Each runs in a fresh folder TESTDIR, removed afterwards, with a time limit, JOBS at a time, and gets
 # KEDGE (the program), BUILD (the variant's folder) and TOP (the source folder).  Exit 77 is a skip; the last output line
 # that starts with "SKIP:" says why.  Under CI (CI set) a skip is a failure unless its first word after "SKIP:" is in
-# KEDGE_SKIP_OK (default "KVM root page-cache").
+# KEDGE_SKIP_OK (default "KVM root page-cache file-system").
 #
 # JOBS=2, LIMIT=120 (seconds), ONLY=text, KEEP=folder (keep results there; what passed is not run again until the program
 # or the script changes; scenarios get KEEPDIR, which stays).
@@ -14,7 +14,7 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 cd "$TOP" || exit 1
 export TOP
 JOBS=${JOBS:-2} LIMIT=${LIMIT:-120} ONLY=${ONLY:-} KEEP=${KEEP:-}
-SKIP_OK=" ${KEDGE_SKIP_OK-KVM root page-cache} "
+SKIP_OK=" ${KEDGE_SKIP_OK-KVM root page-cache file-system} "
 work=$(mktemp -d "${TMPDIR:-/tmp}/kedge-check.XXXXXX") || exit 1
 work=$(cd "$work" && pwd -P)
 trap 'chmod -R u+rwX "$work" 2>/dev/null; rm -rf "$work"' EXIT
