@@ -50,10 +50,12 @@ int blocks_write(struct blocks *b, const uint8_t *buf, size_t len, uint64_t off,
 	uint64_t size = (uint64_t)1 << b->bits;
 
 	for (size_t n; len; buf += n, len -= n, off += n) {
-		n = (size_t)min_u64(len, size - (off & (size - 1)));
+		uint64_t within = off & (size - 1);
+
+		n = (size_t)min_u64(len, size - within);
 		if (bytes_all_zero(buf, n))
 			continue;
-		if (target_write_sparse(b->fd, buf, n, place_of(b, off >> b->bits) + b->head + (off & (size - 1)), e) < 0)
+		if (target_write_sparse(b->fd, buf, n, place_of(b, off >> b->bits) + b->head + within, e) < 0)
 			return e->code;
 	}
 	return 0;

@@ -2,8 +2,8 @@
  * blocks.h - writing a disk as blocks of one size that lie in the file in the order in which they were first written
  * to: what VHD and VHDX have in common.
  *
- * The file reads as zeros where nothing was written, and blocks of zeros get no place.  Any thread may write; init, done
- * and reading the places are for one.
+ * The file reads as zeros where nothing was written, and blocks of zeros get no place.  Any thread may write; init,
+ * done and reading the places are for one.
  */
 #ifndef KEDGE_FORMATS_BLOCKS_H
 #define KEDGE_FORMATS_BLOCKS_H
@@ -28,8 +28,8 @@ struct blocks {
 	uint32_t used;		/* places given */
 };
 
-/* start, stride, head and fd are the caller's to set before the first write.  all: every block gets its own number as its
- * place. */
+/* start, stride, head and fd are the caller's to set before the first write.  all: every block gets its own number as
+ * its place. */
 MUST_CHECK int blocks_init(struct blocks *b, uint64_t size, uint32_t block_size, bool all, struct err *e);
 void blocks_done(struct blocks *b);	/* safe on a zeroed struct */
 /* Writes guest bytes. */

@@ -28,7 +28,7 @@
 #define VHD_HEADER_BYTES 1024
 #define VHD_SIZE_MAX (2040 * GIB)	/* what the 32-bit sector numbers of the format reach */
 #define VHD_BLOCK_MAX ((uint32_t)256 << 20)
-#define VHD_BLOCKS_MAX ((uint64_t)8 << 20)	/* allocated ones; a full disk of the usual 2 MiB blocks has one million */
+#define VHD_BLOCKS_MAX ((uint64_t)8 << 20)	/* allocated; a full disk of the usual 2 MiB blocks has a million */
 #define VHD_SLICE_BYTES 65536	/* the table is read and cached in pieces of at most this */
 #define VHD_NO_BLOCK UINT32_MAX
 #define VHD_LOCATORS 8

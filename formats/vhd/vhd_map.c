@@ -36,7 +36,8 @@ static int fill(void *opaque, uint64_t key, void *buf, size_t len, struct err *e
 
 static int bad_entry(const struct vhd *v, uint64_t block, uint64_t at, const char *bad, struct err *e)
 {
-	return err_set(e, ERR_CORRUPT, "table entry at %" PRIu64 " for guest offset %" PRIu64 ": block at %" PRIu64 " %s",
+	return err_set(e, ERR_CORRUPT,
+		       "table entry at %" PRIu64 " for guest offset %" PRIu64 ": block at %" PRIu64 " %s",
 		       v->h.table_offset + block * 4, block << v->block_bits, at, bad);
 }
 
@@ -122,7 +123,8 @@ static int entry_at(struct vhd *v, uint64_t block, uint32_t *ret, uint64_t *ret_
 	uint64_t per = VHD_SLICE_BYTES / 4, first = round_down(block, per);
 	uint64_t n = min_u64(per, v->h.entries - first), i = block - first;
 	const struct cache_block *b;
-	int r = block_cache_get(v->cache, &v->owner_table, v->h.table_offset + first * 4, (size_t)n * 4, fill, v, &b, e);
+	int r = block_cache_get(v->cache, &v->owner_table, v->h.table_offset + first * 4, (size_t)n * 4, fill, v, &b,
+				e);
 
 	if (r < 0)
 		return r;

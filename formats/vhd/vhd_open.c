@@ -5,7 +5,7 @@
  *	"kedge vhd state 1"
  *	type, size, UUID, time of creation
  *	dynamic and differencing: block size; differencing: the parent's UUID and time
- *	for each allocated block, in order: its number, the file offset of its bitmap; differencing: the bitmap's bytes
+ *	for each allocated block, in order: its number, the file offset of its bitmap; differencing: the bitmap
  * Of a fixed disk that says nothing about its content.  The metadata digest is the state digest: there is one state.
  */
 #include <inttypes.h>
@@ -27,7 +27,9 @@ int vhd_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t 
 	if (tail_len != VHD_FOOTER_BYTES)
 		return 0;
 	/* Another type begins with a copy; a guest could write the rest of one into a raw disk. */
-	return vhd_is_fixed_footer(tail, VHD_FOOTER_BYTES) || vhd_is_fixed_footer(tail + 1, VHD_OLD_FOOTER_BYTES) ? 100 : 0;
+	if (vhd_is_fixed_footer(tail, VHD_FOOTER_BYTES) || vhd_is_fixed_footer(tail + 1, VHD_OLD_FOOTER_BYTES))
+		return 100;
+	return 0;
 }
 
 int vhd_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e)

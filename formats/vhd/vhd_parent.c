@@ -46,8 +46,8 @@ static int add_locator(struct vhd *v, const struct vhd_locator *l, struct err *e
 	CLEANUP(free_ptr) char *text = NULL;
 
 	if (l->length > LOCATOR_BYTES_MAX || !range_ok(l->offset, l->length, v->im.identity.size))
-		return err_set(e, ERR_CORRUPT, "parent locator %.4s: %" PRIu32 " bytes at %" PRIu64, (const char *)l->code,
-			       l->length, l->offset);
+		return err_set(e, ERR_CORRUPT, "parent locator %.4s: %" PRIu32 " bytes at %" PRIu64,
+			       (const char *)l->code, l->length, l->offset);
 	raw = calloc(1, (size_t)l->length + 1);
 	if (!raw)
 		return err_set(e, ERR_NOMEM, "parent locator");

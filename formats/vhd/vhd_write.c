@@ -2,8 +2,8 @@
  * vhd_write.c - the VHD writer.
  *
  * The guest's size is both sizes in the footer.  Programs that go by the geometry instead, which can't express every
- * size, do so by the creator's name: QEMU for "vpc " and "qemu", before version 10 for all but a few.  "win " is Hyper-V's
- * name, which all of them take at its word.
+ * size, do so by the creator's name: QEMU for "vpc " and "qemu", before version 10 for all but a few.  "win " is
+ * Hyper-V's name, which all of them take at its word.
  *
  * A dynamic image: copy of the footer, header, table, blocks in the order in which they were written to, footer.
  */
@@ -213,13 +213,13 @@ static int check_size(const struct writer_opts *o, struct err *e)
 	if (o->max_size > o->size)
 		return err_set(e, ERR_INVALID, "a VHD image has one size");
 	if (o->size % VHD_SECTOR) {
-		(void)err_set(e, ERR_INVALID, "a VHD image has whole sectors of 512 bytes, the disk has %" PRIu64 " bytes",
-			      o->size);
+		(void)err_set(e, ERR_INVALID,
+			      "a VHD image has whole sectors of 512 bytes, the disk has %" PRIu64 " bytes", o->size);
 		return err_hint(e, "a raw image keeps the exact size: -O raw");
 	}
 	if (o->size > VHD_SIZE_MAX) {
-		(void)err_set(e, ERR_INVALID, "a disk of %" PRIu64 " bytes is too large for VHD, which ends at 2040 GiB",
-			      o->size);
+		(void)err_set(e, ERR_INVALID,
+			      "a disk of %" PRIu64 " bytes is too large for VHD, which ends at 2040 GiB", o->size);
 		return err_hint(e, "use -O vhdx");
 	}
 	return 0;
@@ -237,7 +237,8 @@ static int check_opts(const struct writer_opts *o, bool fixed, struct err *e)
 		return err_set(e, ERR_INVALID, "a VHD image has no compression");
 	if (o->cluster_size && fixed)
 		return err_set(e, ERR_INVALID, "a fixed VHD image has no blocks");
-	if (o->cluster_size && (!is_pow2(o->cluster_size) || o->cluster_size < BLOCK_MIN || o->cluster_size > BLOCK_DEFAULT))
+	if (o->cluster_size &&
+	    (!is_pow2(o->cluster_size) || o->cluster_size < BLOCK_MIN || o->cluster_size > BLOCK_DEFAULT))
 		return err_set(e, ERR_INVALID, "VHD blocks have 512 KiB, 1 MiB or 2 MiB, not %" PRIu32 " bytes",
 			       o->cluster_size);
 	if (o->preallocation == PREALLOC_METADATA)

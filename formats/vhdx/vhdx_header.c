@@ -31,7 +31,8 @@ static bool header_valid(const uint8_t *p)
 static int check_header(const struct vhdx_header *h, uint16_t version, uint64_t at, uint64_t file_size, struct err *e)
 {
 	if (version != 1)
-		return err_set(e, ERR_UNSUPPORTED, "header at %" PRIu64 ": version %" PRIu16 " is unknown", at, version);
+		return err_set(e, ERR_UNSUPPORTED, "header at %" PRIu64 ": version %" PRIu16 " is unknown", at,
+			       version);
 	if (bytes_all_zero(h->log_guid, sizeof(h->log_guid)) && !h->log_length)
 		return 0;
 	if (h->log_offset % VHDX_UNIT || h->log_length % VHDX_UNIT || !h->log_length || h->log_offset < VHDX_UNIT ||

@@ -82,7 +82,7 @@ MUST_CHECK int vhdx_regions_read(struct vhdx *v, struct err *e);
 /* vhdx_log.c.  Fills writes and size from the log. */
 MUST_CHECK int vhdx_log_read(struct vhdx *v, struct err *e);
 
-/* vhdx_overlay.c.  Makes what the log wrote, in that order, sorted and disjoint: of two that overlap the later counts. */
+/* vhdx_overlay.c.  Makes what the log wrote, in that order, sorted and disjoint: where two overlap the later counts. */
 MUST_CHECK int vhdx_overlay_seal(struct vhdx *v, struct err *e);
 /* len bytes of the file after the replay; what is behind the real file's end is zeros. */
 MUST_CHECK int vhdx_read(struct vhdx *v, void *buf, size_t len, uint64_t off, struct err *e);

@@ -1,6 +1,6 @@
 /*
- * vhdx_map.c - where a guest offset lies: the table has an entry for each block and, after each chunk of blocks, one for
- * the chunk's sector bitmap, one bit a sector from the lowest bit of the first byte on.
+ * vhdx_map.c - where a guest offset lies: the table has an entry for each block and, after each chunk of blocks, one
+ * for the chunk's sector bitmap, one bit a sector from the lowest bit of the first byte on.
  */
 #include <inttypes.h>
 
@@ -210,8 +210,8 @@ static int blocks_in_hole(struct vhdx *v, uint64_t first, uint64_t *ret, struct 
 	if (vhdx_next_data(v, start, end, &data, &stop, e) < 0)
 		return e->code;
 	last = (stop - v->bat.offset) / 8;
-	if (!data && last > first)
-		*ret = last - first - (last / group - first / group);	/* bitmaps' entries are the last of each group */
+	if (!data && last > first)	/* bitmaps' entries are the last of each group */
+		*ret = last - first - (last / group - first / group);
 	return 0;
 }
 

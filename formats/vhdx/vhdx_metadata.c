@@ -186,7 +186,8 @@ static int read_parent(struct vhdx *v, const struct item_place *x, struct err *e
 		return err_set(e, ERR_CORRUPT, "metadata at %" PRIu64 ": a differencing disk that names no parent",
 			       v->metadata.offset);
 	if (x->length < LOCATOR_ENTRIES_OFFSET || x->length > LOCATOR_BYTES_MAX)
-		return err_set(e, ERR_CORRUPT, "parent locator at %" PRIu64 ": %" PRIu32 " bytes", x->offset, x->length);
+		return err_set(e, ERR_CORRUPT, "parent locator at %" PRIu64 ": %" PRIu32 " bytes", x->offset,
+			       x->length);
 	p = malloc(x->length);
 	if (!p)
 		return err_set(e, ERR_NOMEM, "parent locator");

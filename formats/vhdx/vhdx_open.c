@@ -5,7 +5,7 @@
  *	"kedge vhdx state 1"
  *	disk size, block size, logical sector size, has parent; the data write GUID; the parent's linkage GUIDs
  *	each part of the file that the log rewrites: start, length, then its bytes, or for zeros nothing
- *	each table entry that isn't 0, in order: index, entry; of a block that is there in parts also its sector bitmap
+ *	each table entry that isn't 0, in order: index, entry; of a block that is there in parts its sector bitmap
  * The metadata digest is the state digest: there is one state.
  */
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /*
  * vhdx_overlay.c - the file as a replay of its log would leave it, without writing to it.
  *
- * The log's writes stay where they are: the overlay says for each place where its bytes are, zeros or a page in the log.
+ * The log's writes stay where they are: the overlay says for each place where its bytes are: zeros, a page in the log.
  */
 #include <inttypes.h>
 

@@ -278,8 +278,8 @@ static int check_opts(const struct writer_opts *o, bool fixed, struct err *e)
 		return err_hint(e, "a raw image keeps the exact size: -O raw");
 	}
 	if (o->size > VHDX_SIZE_MAX)
-		return err_set(e, ERR_INVALID, "a disk of %" PRIu64 " bytes is too large for VHDX, which ends at 64 TiB",
-			       o->size);
+		return err_set(e, ERR_INVALID,
+			       "a disk of %" PRIu64 " bytes is too large for VHDX, which ends at 64 TiB", o->size);
 	return 0;
 }
 
@@ -291,8 +291,9 @@ static int check_table(const struct vhdx_writer *v, const struct writer_opts *o,
 
 	if (n * sizeof(*v->blocks.places) <= max)
 		return 0;
-	(void)err_set(e, ERR_INVALID, "the table of %" PRIu64 " blocks of %" PRIu32 " bytes needs more memory than there is",
-		      n, v->block_size);
+	(void)err_set(e, ERR_INVALID,
+		      "the table of %" PRIu64 " blocks of %" PRIu32 " bytes needs more memory than there is", n,
+		      v->block_size);
 	return err_hint(e, "use larger blocks (--cluster-size), or more memory (--memory)");
 }
 

@@ -153,7 +153,7 @@ static void test_log__other_guid(void **state)
 	(void)state;
 	new_image(&v);
 	next = write_page(&v, 0, 1, 0, 0, 0x01);
-	vhdx_image_log(&v, next, 2, 0, OTHER, &(struct vhdx_image_write){ .off = v.blocks, .value = 0x02 }, 1, 0, v.end);
+	vhdx_image_log(&v, next, 2, 0, OTHER, &(struct vhdx_image_write){ .off = v.blocks, .value = 2 }, 1, 0, v.end);
 	expect_pages(&v, (const uint8_t[]){ 0x01 }, 1);
 	vhdx_image_header(&v, 1, 9, OTHER);	/* whose tail is in an entry of another log */
 	vhdx_image_refused(&v, ERR_CORRUPT, "no whole sequence");
@@ -190,7 +190,7 @@ static void test_log__overlaps(void **state)
 	new_image(&v);
 	memset(want, 0xb0, sizeof(want));
 	for (uint64_t entry = 1; entry <= 5; entry++) {
-		uint32_t n = entry == 3 ? 0 : 20 * (uint32_t)entry;	/* an empty one only says how long the file is */
+		uint32_t n = entry == 3 ? 0 : 20 * (uint32_t)entry;	/* an empty one says how long the file is */
 
 		for (uint32_t i = 0; i < n; i++) {
 			uint32_t page, len = 1;
@@ -199,7 +199,8 @@ static void test_log__overlaps(void **state)
 			page = seed >> 24;
 			if (i % 4 == 0)
 				len = 1 + (seed >> 8) % (256 - page);
-			w[i] = (struct vhdx_image_write){ .off = v.blocks + page * PAGE, .zeros = i % 4 ? 0 : len * PAGE,
+			w[i] = (struct vhdx_image_write){ .off = v.blocks + page * PAGE,
+							  .zeros = i % 4 ? 0 : len * PAGE,
 							  .value = (uint8_t)(i | 1) };
 			memset(want + page, i % 4 ? (uint8_t)(i | 1) : 0, len);
 		}
@@ -215,20 +216,23 @@ static void test_log__overlaps(void **state)
 /* The log writes the table, and makes the file longer: how QEMU leaves an image behind. */
 static void test_log__table_and_size(void **state)
 {
+	struct vhdx_image_write w;
+	struct vhdx_image v;
 	uint64_t end;
 	uint32_t pos;
-	struct vhdx_image v;
 	struct image *im;
 	uint8_t page[PAGE] = { 0 };
 
 	(void)state;
 	new_image(&v);
 	end = v.end + 2 * MIB;
-	/* An entry can't hold a page of several values: it is made of one value, and the table's page is put in by hand. */
+	/* An entry's page is made of one value; the table's is put in by hand. */
 	put_le64(page + 8, v.blocks | VHDX_FULLY_PRESENT);
 	put_le64(page + 16, v.end | VHDX_FULLY_PRESENT);
-	pos = vhdx_image_log(&v, 0, 1, 0, GUID, &(struct vhdx_image_write){ .off = v.end, .value = 0xcc }, 1, v.end, end);
-	(void)vhdx_image_log(&v, pos, 2, 0, GUID, &(struct vhdx_image_write){ .off = 3 * MIB, .value = 0 }, 1, v.end, end);
+	w = (struct vhdx_image_write){ .off = v.end, .value = 0xcc };
+	pos = vhdx_image_log(&v, 0, 1, 0, GUID, &w, 1, v.end, end);
+	w = (struct vhdx_image_write){ .off = 3 * MIB };
+	(void)vhdx_image_log(&v, pos, 2, 0, GUID, &w, 1, v.end, end);
 	vhdx_image_put(&v, MIB + pos + PAGE + 8, page + 8, PAGE - 12);
 	vhdx_image_put(&v, MIB + pos + 64 + 8, page, 8);
 	vhdx_image_log_seal(&v, pos, 2 * PAGE);
@@ -306,7 +310,8 @@ static void test_log__full_ring(void **state)
 	(void)state;
 	new_image(&v);
 	for (uint32_t i = 0; i < n; i++)
-		vhdx_image_log(&v, i * PAGE, i < n / 2 ? 10 + i : 1000 + i, i < n / 2 ? half : 0, GUID, NULL, 0, v.end, v.end);
+		vhdx_image_log(&v, i * PAGE, i < n / 2 ? 10 + i : 1000 + i, i < n / 2 ? half : 0, GUID, NULL, 0, v.end,
+			       v.end);
 	vhdx_image_refused(&v, ERR_CORRUPT, "no whole sequence");
 	vhdx_image_log(&v, (n - 1) * PAGE, 1000 + n - 1, half, GUID, NULL, 0, v.end, v.end);
 	im = vhdx_image_open(&v, false);
