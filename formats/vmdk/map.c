@@ -48,6 +48,19 @@ static uint64_t next_host(const struct vmdk_sparse *s, const uint8_t *table, uin
 	return 0;
 }
 
+/* What a grain has past the end of the file is zeros, and costs nothing, however large grains are. */
+static void cut_at_end(const struct vmdk_sparse *s, uint64_t within, struct vmdk_run *r)
+{
+	uint64_t size = s->file->id->size;
+
+	if (r->host >= size) {		/* the grain begins in the file, and this is its rest */
+		r->kind = EXTENT_ZERO;
+		r->len = s->grain - within;
+	} else {
+		r->len = min_u64(r->len, size - r->host);
+	}
+}
+
 /* The run from `in` (bytes into the extent) on, as far as the table shows it.  A bad entry behind the first ends the
  * run; it is found in its turn. */
 static const char *run_in_table(const struct vmdk_sparse *s, const uint8_t *table, uint64_t in, uint64_t limit,
@@ -73,6 +86,8 @@ static const char *run_in_table(const struct vmdk_sparse *s, const uint8_t *tabl
 			break;
 		r->len += s->grain;
 	}
+	if (g.kind == VMDK_GRAIN_DATA)
+		cut_at_end(s, within, r);
 	r->len = min_u64(r->len, limit);
 	return NULL;
 }

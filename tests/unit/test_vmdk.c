@@ -229,6 +229,15 @@ static void test_sparse__file_end(void **state)
 	im = opened(&k);
 	expect_bytes(im, 11 * 1024, 512, 12);
 	image_close(im);
+	k.len -= 300;
+	im = opened(&k);
+	expect_extent(im, 11 * 1024, UINT64_MAX, EXTENT_DATA, 212);
+	expect_extent(im, 11 * 1024 + 212, UINT64_MAX, EXTENT_ZERO, 300);
+	expect_extent(im, 11 * 1024 + 500, UINT64_MAX, EXTENT_ZERO, 12);
+	expect_bytes(im, 11 * 1024, 212, 12);
+	expect_bytes(im, 11 * 1024 + 212, 300, 0);
+	image_close(im);
+	k.len += 300;
 	k.len -= 2 * KSECTOR;
 	im = opened(&k);
 	unreadable(im, 11 * 1024, "outside the file");
