@@ -155,7 +155,8 @@ int vmdk_extents_open(struct vmdk *v, const struct image_open_opts *o, struct er
 			return e->code;
 	for (size_t i = 0; i < v->nextents; i++)
 		if (v->extents[i].access == VMDK_NOACCESS && v->extents[i].kind != VMDK_ZERO)
-			return vmdk_note_add(&v->note, "extents marked NOACCESS read as zeros, as the guest can't read them", e);
+			return vmdk_note_add(&v->note, "extents marked NOACCESS, which the guest can't read, are zeros",
+					     e);
 	return 0;
 }
 

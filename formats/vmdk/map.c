@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "base/text.h"
 #include "formats/file.h"
 #include "formats/vmdk/vmdk_internal.h"
 
@@ -111,8 +112,8 @@ static int table_run(struct vmdk *v, struct vmdk_sparse *s, uint64_t table, uint
 	block_cache_put(v->cache, b);
 	if (!bad)
 		return 0;
-	return err_set(e, ERR_CORRUPT, "%s%sgrain table entry at %" PRIu64 ": %s", s->file == v->files ? "" : s->file->path,
-		       s->file == v->files ? "" : ": ", table + in % s->span / s->grain * s->entry_bytes, bad);
+	return err_set(e, ERR_CORRUPT, "grain table entry at %" PRIu64 ": %s",
+		       table + in % s->span / s->grain * s->entry_bytes, bad);
 }
 
 /* The entry of the directory at dir; *ret_zeros is how many entries from it on are 0, as far as the slice shows. */
@@ -164,7 +165,7 @@ static int flat_run(struct vmdk_extent *x, uint64_t in, uint64_t limit, struct v
 			data = true;
 			end = min_u64(end, size);
 		} else if (file_next_data(x->file->fd, at, min_u64(end, size), &data, &end, e) < 0) {
-			return err_ctx(e, "%s", x->file->path);
+			return e->code;
 		}
 	}
 	r->kind = data ? EXTENT_DATA : EXTENT_ZERO;
@@ -188,6 +189,15 @@ static struct vmdk_extent *extent_at(struct vmdk *v, uint64_t off)
 	return &v->extents[lo];
 }
 
+int vmdk_at(const struct vmdk *v, const struct vmdk_extent *x, uint64_t off, struct err *e)
+{
+	char q[300];
+
+	if (x->file && x->file != v->files)
+		(void)err_ctx(e, "extent %s", text_quote(x->file->path, q, sizeof(q)));
+	return err_ctx(e, "guest offset %" PRIu64, off);
+}
+
 int vmdk_run_at(struct vmdk *v, uint64_t off, uint64_t limit, struct vmdk_run *ret, struct err *e)
 {
 	struct vmdk_extent *x = extent_at(v, off);
@@ -205,7 +215,7 @@ int vmdk_run_at(struct vmdk *v, uint64_t off, uint64_t limit, struct vmdk_run *r
 	else
 		err = flat_run(x, in, limit, &r, e);
 	if (err < 0)
-		return err_ctx(e, "guest offset %" PRIu64, off);
+		return vmdk_at(v, x, off, e);
 	*ret = r;
 	return 0;
 }

@@ -187,8 +187,8 @@ static int extent_of_disk(struct vmdk *v, bool force, struct vmdk_sparse **s, st
 {
 	if (!force) {
 		(void)err_set(e, ERR_UNSUPPORTED, "an extent without a descriptor: a part of a disk");
-		return err_hint(e, "name the disk's descriptor, the small file that lists its extents; or, to read this part "
-				   "alone, give --force");
+		return err_hint(e, "name the disk's descriptor, the small file that lists its extents; or, to read this "
+				   "part alone, give --force");
 	}
 	if (!(*s)->capacity)
 		return err_set(e, ERR_CORRUPT, "the sparse header has no capacity");
@@ -208,8 +208,8 @@ static int load_sparse(struct vmdk *v, enum content content, const struct image_
 	if (vmdk_files_take(v, e) < 0)
 		return e->code;
 	s->file = &v->files[0];
-	r = content == CONTENT_COWD ? vmdk_cowd_header(s, e) : content == CONTENT_SESPARSE ? vmdk_sesparse_header(s, e) :
-	    vmdk_sparse_header(s, e);
+	r = content == CONTENT_COWD ? vmdk_cowd_header(s, e) :
+	    content == CONTENT_SESPARSE ? vmdk_sesparse_header(s, e) : vmdk_sparse_header(s, e);
 	if (r < 0 || load_embedded(v, s, &has, e) < 0)
 		return e->code;
 	if (!has)

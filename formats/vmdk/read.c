@@ -76,9 +76,7 @@ static int vmdk_pread(struct image *im, uint32_t state, void *buf, size_t len, u
 		if (vmdk_run_at(v, off, len, &r, e) < 0)
 			return vmdk_damaged(e);
 		if (read_data(v, &r, p, off, e) < 0) {
-			if (r.extent->file != v->files)
-				(void)err_ctx(e, "%s", r.extent->file->path);
-			(void)err_ctx(e, "guest offset %" PRIu64, off);
+			(void)vmdk_at(v, r.extent, off, e);
 			return vmdk_damaged(e);
 		}
 		p += r.len;
@@ -99,9 +97,11 @@ static void vmdk_advise(struct image *im, uint32_t state, uint64_t off, uint64_t
 
 		if (vmdk_run_at(v, off, len, &r, &unheard) < 0)
 			return;
-		if (r.kind == EXTENT_DATA)
-			file_advise(r.extent->file->fd, r.host,
-				    r.compressed ? (r.next ? r.next - r.host : r.extent->sparse->grain) : r.len, will_need);
+		if (r.kind == EXTENT_DATA) {
+			uint64_t packed = !r.compressed ? 0 : r.next ? r.next - r.host : r.extent->sparse->grain;
+
+			file_advise(r.extent->file->fd, r.host, r.compressed ? packed : r.len, will_need);
+		}
 		off += r.len;
 		len -= r.len;
 	}

@@ -89,12 +89,12 @@ static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_
 		return e->code;
 	if (get_le64(in) != f->lba / VMDK_SECTOR)
 		return err_set(e, ERR_CORRUPT,
-			       "compressed grain at %" PRIu64 ": it is of sector %" PRIu64 ", its table has it at %" PRIu64,
-			       host, get_le64(in), f->lba / VMDK_SECTOR);
+			       "compressed grain at %" PRIu64 ": it is of sector %" PRIu64
+			       ", its table has it at %" PRIu64, host, get_le64(in), f->lba / VMDK_SECTOR);
 	size = get_le32(in + 8);
 	if (!size || size > limit || size > room - GRAIN_HEADER_BYTES)
-		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": %" PRIu64 " bytes are too many or none",
-			       host, size);
+		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": %" PRIu64
+			       " bytes are too many or none", host, size);
 	if (size + GRAIN_HEADER_BYTES > first &&
 	    fs_pread_full(s->file->fd, in + first, (size_t)(size + GRAIN_HEADER_BYTES - first), host + first, e) < 0)
 		return e->code;
@@ -134,8 +134,8 @@ static int fill_grain(void *opaque, uint64_t host, void *buf, size_t len, struct
 	if (ok == ERR_NOMEM)
 		return err_set(e, ERR_NOMEM, "decompression of the grain at %" PRIu64, host);
 	if (!ok || made < f->wanted)
-		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": its zlib data don't give %zu bytes", host,
-			       f->wanted);
+		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": its zlib data don't give %zu bytes",
+			       host, f->wanted);
 	memset((uint8_t *)buf + made, 0, len - made);	/* the last one may end with the disk */
 	return 0;
 }

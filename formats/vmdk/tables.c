@@ -302,7 +302,8 @@ static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 		return 0;
 	if (!copy_is_good(c, index)) {	/* its own grains can't be read then; the others can */
 		if (!*c->damage)
-			*c->damage = text_printf(e, "grain table entry at %" PRIu64 ": %s", table + at * s->entry_bytes, bad);
+			*c->damage = text_printf(e, "grain table entry at %" PRIu64 ": %s",
+						 table + at * s->entry_bytes, bad);
 		return *c->damage ? 0 : e->code;
 	}
 	slot = VEC_PUSH(&s->from_copy, e);

@@ -57,7 +57,8 @@ struct vmdk_descriptor {
 	char *encoding;		/* as stored, NULL = none */
 	char *hint;		/* parentFileNameHint, UTF-8; NULL = none */
 	char *adapter;		/* ddb.adapterType; NULL = none */
-	char *uuid_image, *uuid_parent, *uuid_modify, *uuid_parent_modify;	/* ddb.uuid.*, VirtualBox; NULL = none */
+	/* ddb.uuid.*, VirtualBox; NULL = none */
+	char *uuid_image, *uuid_parent, *uuid_modify, *uuid_parent_modify;
 	char *uuid;		/* ddb.uuid, VMware */
 	char *long_content_id;
 	VEC(struct vmdk_line) lines;
@@ -152,8 +153,8 @@ struct vmdk_grain {
 	uint64_t host;		/* file offset of its first byte; COMPRESSED: of what holds it */
 };
 
-/* tables.c.  Checks directory, copy and all tables, and fills from_copy; *note gets a sentence about what is damaged and
- * doesn't hurt, *damage, if it is NULL, one about the first grain that can't be read.  Both malloc'ed or NULL. */
+/* tables.c.  Checks directory, copy and all tables, and fills from_copy; *note gets a sentence about what is damaged
+ * and doesn't hurt, *damage, if it is NULL, one about the first grain that can't be read.  Both malloc'ed or NULL. */
 MUST_CHECK int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct err *e);
 /* Adds text to a note; *note is malloc'ed or NULL. */
 MUST_CHECK int vmdk_note_add(char **note, const char *text, struct err *e);
@@ -210,6 +211,9 @@ struct vmdk {
 
 /* map.c.  The run at guest offset off, at most limit bytes of it, within one extent and table. */
 MUST_CHECK int vmdk_run_at(struct vmdk *v, uint64_t off, uint64_t limit, struct vmdk_run *ret, struct err *e);
+
+/* Adds to an error which extent, if it is another file, and guest offset it is about; returns e->code. */
+int vmdk_at(const struct vmdk *v, const struct vmdk_extent *x, uint64_t off, struct err *e);
 
 /* stream.c.  The decompressed grain that run r (compressed) of the guest offset off begins in, from the cache; put it
  * back with block_cache_put(v->cache). */
