@@ -24,13 +24,13 @@ def versions(kedge, peers):
 
 def main():
     p = argparse.ArgumentParser()
-    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "counter", "only", "rounds", "tools", "vms", "report"):
+    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "counter", "pages", "only", "rounds", "tools", "vms", "report"):
         p.add_argument("--" + name, default="")
     p.add_argument("--add", action="store_true")
     a = p.parse_args()
     os.makedirs(a.work, exist_ok=True)
     os.makedirs(a.results, exist_ok=True)
-    runner = Runner(a.work, a.nosync or None)
+    runner = Runner(a.work, a.nosync or None, a.pages)
     corpus = Corpus(a.corpus, a.work, os.path.join(a.peers, "bin", "qemu-img"))
     programs = {"kedge": a.kedge, "kedge-key": a.kedge, "restic": os.path.join(a.peers, "bin", "restic"),
                 "borg": os.path.join(a.peers, "bin", "borg")}

@@ -62,13 +62,20 @@ def _io(pid):
 
 
 class Runner:
-    """Runs commands; nosync: the program that takes fsync out of all of them alike, or None to leave them as they are."""
+    """Runs commands; nosync: the program that takes fsync out of all of them alike, or None to leave them as they are; pages: the
+    one that touches memory."""
 
-    def __init__(self, work, nosync):
+    def __init__(self, work, nosync, pages):
         self.work = work
         self.nosync = nosync
+        self.pages = pages
         self.out = os.path.join(work, "out")
         self.err = os.path.join(work, "err")
+
+    def touch(self, mib):
+        """What is timed next needs so much memory, of its own and of page cache: lets it find pages that the machine has."""
+        sync_fs(self.work)
+        subprocess.run([self.pages, str(mib)], check=True)
 
     def run(self, argv, env=None, cwd=None, anon=False, stdout=None):
         """Returns {wall, user, sys, sync, rchar, anon_kib}; its output is in self.out.  anon: watch its memory."""

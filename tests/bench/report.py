@@ -245,7 +245,8 @@ def machine(work):
 METHOD = """\
 Made by `make bench CORPUS=DIR` ([tests/bench](../tests/bench/README.md) tells how it measures). Medians, in parentheses the least and the
 most. Every program has the same data in the page cache, writes sparse files, and waits for no disk: fsync and its kin return at once for
-all of them alike, and one syncfs is timed apart. Rounds are interleaved, each in another order. kedge reads the images; restic and borg
+all of them alike, and one syncfs is timed apart. Memory is touched before each run, so that none pays for pages that the host had taken
+back. Rounds are interleaved, each in another order. kedge reads the images; restic and borg
 ({encryption}, zstd,3) get the same guest content as a raw file, converted outside of the timing. Every restored disk was compared with the
 original. Password and key derivation are part of the time of all of them.
 """

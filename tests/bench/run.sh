@@ -18,6 +18,7 @@ apart) gcc -O2 -o "$out/nosync" "$here/nosync.c"; nosync=$out/nosync ;;
 own) nosync= ;;
 *) echo "run.sh: SYNC is apart (default) or own" >&2; exit 2 ;;
 esac
+gcc -O2 -o "$out/pages" "$here/pages.c"
 gcc -D_GNU_SOURCE -O2 -fPIC -shared -o "$out/reads.so" "$here/reads.c" -ldl
 # Figures of different corpora never meet in one table.
 results=$out/results/$(sha256sum <"$corpus/SHA256.tsv" | cut -c1-8)
@@ -25,7 +26,7 @@ results=$out/results/$(sha256sum <"$corpus/SHA256.tsv" | cut -c1-8)
 cp -f "$top/build/kedge" "$out/kedge.$$"
 trap 'rm -f "$out/kedge.$$"' EXIT
 python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
-	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --counter "$out/reads.so" \
+	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --counter "$out/reads.so" --pages "$out/pages" \
 	--only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
 	--tools "${TOOLS:-}" --vms "${VMS:-}" ${ADD:+--add} --report "$out/benchmarks.md"
 exit

@@ -92,6 +92,7 @@ class Context:
     def limits(self, night):
         """kedge bench on the night's content: primitives and the limits that follow."""
         warm(night.raw)
+        self.r.touch(4096)
         self.r.run([self.kedge, "bench", "--json", "--dir", self.work, night.raw])
         with open(self.r.out) as f:
             self.keep(dict(json.load(f), case=night.text, who="limit"))
@@ -108,6 +109,7 @@ def first(c):
                 c.limits(night)
             t.fresh()
             warm(t.input(night))
+            c.r.touch(2048)
             m = t.backup(night)
             c.rec(night.text, t.name, m, i, repo=t.bytes(), data=night.data)
             if i == c.rounds - 1:
@@ -140,6 +142,7 @@ def one_vm(c, list_):
             t.put_back(c.saved(list_[k - 1], t))
             before = t.bytes()
             warm(t.input(night), t.home)
+            c.r.touch(1024)
             m = t.backup(night)
             c.rec(night.text, t.name, m, i, repo=t.bytes(), grown=t.bytes() - before, data=night.data,
                   changed=night.changed, size=night.size, states=k + 1)
@@ -154,6 +157,7 @@ def one_vm(c, list_):
     for i, t in c.turns():
         t.put_back(c.saved(last, t))
         warm(t.input(last), t.home)
+        c.r.touch(512)
         c.rec(f"{last.vm} nothing changed", t.name, t.backup(again), i)
     c.drop(last)
 
@@ -172,14 +176,17 @@ def restore(c):
         if t is c.tools[0]:
             c.limits(night)
         warm(t.home)
+        c.r.touch(6144)
         c.rec(night.text + " to raw", t.name, c.restore_and_compare(t, night, whole=i == 0), i, data=night.data)
     target = os.path.join(c.work, "converted.qcow2")
     kedge = next((t for t in c.tools if t.name == "kedge"), None)
     for i in range(c.rounds):
         if kedge:
             warm(kedge.home)
+            c.r.touch(6144)
             c.rec(night.text + " to qcow2", "kedge", c.restore_and_compare(kedge, night, "qcow2"), i, data=night.data)
         warm(night.raw)
+        c.r.touch(6144)
         m = c.r.run([c.corpus.qemu_img, "convert", "-f", "raw", "-O", "qcow2", night.raw, target])
         c.rec(night.text + " to qcow2", "qemu-img", m, i)
         os.unlink(target)
@@ -204,6 +211,7 @@ def dump(c):
                     ("qemu-img", [c.corpus.qemu_img, "convert", "-n", "-f", "qcow2", "--target-image-opts", image, null])]
             for who, argv in both[i % 2:] + both[:i % 2]:
                 warm(*(os.path.join(c.corpus.folder, n.source) for n in nights_["vm-db"]) if "chain" in case else (image,))
+                c.r.touch(512)
                 c.rec(case, who, c.r.run(argv), i, data=night.data)
 
 
