@@ -8,12 +8,13 @@
 #include "cli/image_args.h"
 #include "cli/open.h"
 #include "formats/machine/libvirt.h"
+#include "formats/machine/machine.h"
 #include "repo/ingest/ingest.h"
 
 struct backup_opts {
 	struct image_args image;
 	const char *vm, *states, *audit, *compression;
-	struct opt_list attach, tags;
+	struct opt_list attach, tags, skip_disks;
 	bool adopt, dry_run, full_read, no_shared_compression;
 };
 
@@ -21,6 +22,7 @@ struct source_disk {
 	char *name, *path;
 	bool format_given;
 	struct chain *chain;
+	VEC(struct ingest_snapshot) snapshots;	/* of the machine; what they point to is its */
 };
 struct source_file {
 	char *name;
@@ -32,7 +34,8 @@ struct source_file {
 /* Everything a backup reads, opened and held. */
 struct sources {
 	char *vm, *vm_name;		/* vm_name NULL unless vm is an alias of it */
-	char *uuid;			/* NULL where no attachment tells */
+	char *uuid;			/* NULL where neither machine nor attachment tells */
+	struct machine *machine;	/* the description that all this came from; NULL: disks were named */
 	char *machine_source;		/* host and path */
 	VEC(struct source_disk) disks;
 	VEC(struct source_file) files;
@@ -44,6 +47,13 @@ struct sources {
 /* Takes the command line apart and opens disks and attachments.  Wrong usage: exit 2. */
 MUST_CHECK int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret, struct err *e);
 void sources_done(struct sources *s);
+/* What sources_open does of a machine's description: its disks with their snapshots, and its files. */
+MUST_CHECK int sources_open_machine(struct cli *c, const struct backup_opts *o, const char *path, struct sources *s,
+				    struct err *e);
+/* How many more bytes of attachments there may be; what a backup holds in memory. */
+size_t sources_files_left(const struct sources *s);
+/* A block device that somebody has is warned of. */
+void sources_warn_busy(const struct cli *c, const struct chain *chain);
 /* Refuses a VM name that belongs to another machine (unless --adopt), and a disk whose format is not last night's
  * (unless given). */
 MUST_CHECK int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s,

@@ -51,6 +51,9 @@ static json_t *states_json(const struct manifest *m)
 		msg_json_set(&o, "state", msg_json_text(selector));
 		msg_json_set(&o, "kind", json_string(kinds[s->kind]));
 		msg_json_set(&o, "name", msg_json_text(s->name));
+		msg_json_set(&o, "machine_id", msg_json_text(s->machine_id));
+		msg_json_set(&o, "parent_id", msg_json_text(s->parent_id));
+		msg_json_set(&o, "description", msg_json_text(s->description));
 		for (size_t k = 0; k < s->disks.n; k++)
 			msg_json_push(&disks, state_disk_json(m, &s->disks.p[k]));
 		msg_json_set(&o, "disks", disks);

@@ -27,7 +27,9 @@ void sources_done(struct sources *s)
 		chain_close(s->disks.p[i].chain);
 		free(s->disks.p[i].name);
 		free(s->disks.p[i].path);
+		VEC_DONE(&s->disks.p[i].snapshots);
 	}
+	machine_free(s->machine);
 	for (size_t i = 0; i < s->files.n; i++) {
 		free(s->files.p[i].name);
 		free(s->files.p[i].p);
@@ -68,7 +70,7 @@ static int set_vm(struct sources *s, const char *name, struct err *e)
 	return s->vm && s->vm_name ? 0 : e->code;
 }
 
-/* The first file's name without its last ending. */
+/* The machine's name, or the first file's without its last ending. */
 static int name_vm(struct cli *c, struct sources *s, const struct backup_opts *o, struct err *e)
 {
 	CLEANUP(free_ptr) char *base = NULL;
@@ -76,7 +78,9 @@ static int name_vm(struct cli *c, struct sources *s, const struct backup_opts *o
 
 	if (o->vm)
 		return *o->vm ? set_vm(s, o->vm, e) : cli_usage(c, e, "--vm: an empty name");
-	base = text_printf(e, "%s", fs_basename(s->disks.p[0].path));
+	if (s->machine && s->machine->name && *s->machine->name)
+		return set_vm(s, s->machine->name, e);
+	base = text_printf(e, "%s", fs_basename(s->machine ? s->machine->path : s->disks.p[0].path));
 	if (!base)
 		return e->code;
 	dot = strrchr(base, '.');
@@ -114,9 +118,9 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 }
 
 /* A block device has no change time: what is written to it while it is read goes unnoticed. Someone has it: say so. */
-static void warn_busy_device(const struct cli *c, const struct chain *chain)
+void sources_warn_busy(const struct cli *c, const struct chain *chain)
 {
-	for (uint32_t i = 0; i < chain->nlayers; i++) {
+	for (uint32_t i = 0; i < chain->nlayers + chain->nextra; i++) {
 		const struct image *im = chain->layers[i];
 		CLEANUP(close_fd) int fd = -1;
 		char q[512];
@@ -151,7 +155,7 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 				    "FORMAT is one of " IMAGE_FORMATS);
 		return e->code;
 	}
-	warn_busy_device(c, d->chain);
+	sources_warn_busy(c, d->chain);
 	image_args_warn(c, d->chain);
 	return 0;
 }
@@ -169,18 +173,25 @@ static int take_uuid(struct sources *s, const struct source_file *f, struct err 
 	return found && !s->uuid ? e->code : 0;
 }
 
+size_t sources_files_left(const struct sources *s)
+{
+	size_t left = ATTACHMENTS_MAX_BYTES;
+
+	for (size_t i = 0; i < s->files.n; i++)
+		left -= s->files.p[i].len;
+	return left;
+}
+
 static int open_file(struct sources *s, const char *path, struct err *e)
 {
+	size_t left = sources_files_left(s);
 	struct source_file *f = VEC_PUSH(&s->files, e);
-	size_t left = ATTACHMENTS_MAX_BYTES;
 	struct stat st;
 
 	if (!f)
 		return e->code;
 	if (stat(path, &st) < 0)
 		return err_sys(e, "attachment %s", path);
-	for (size_t i = 0; i + 1 < s->files.n; i++)
-		left -= s->files.p[i].len;
 	if (st.st_size > (off_t)left)
 		return err_set(e, ERR_INVALID,
 			       "%s: attachments can have %zu MiB together, because they are held in memory", path,
@@ -251,12 +262,30 @@ static int parse_audit(struct cli *c, const char *text, struct sources *s, struc
 
 static int set_machine(struct sources *s, struct err *e)
 {
-	CLEANUP(free_ptr) char *real = realpath(s->disks.p[0].path, NULL);
+	const char *path = s->machine ? s->machine->path : s->disks.p[0].path;
+	CLEANUP(free_ptr) char *real = realpath(path, NULL);
 	char host[HOST_NAME_MAX + 1] = "";
 
 	gethostname(host, sizeof(host) - 1);
-	s->machine_source = text_printf(e, "%s:%s", host, real ? real : s->disks.p[0].path);
+	s->machine_source = text_printf(e, "%s:%s", host, real ? real : path);
 	return s->machine_source ? 0 : e->code;
+}
+
+/* Disks, or one machine. */
+static int open_args(struct cli *c, const struct backup_opts *o, struct sources *s, struct err *e)
+{
+	for (size_t i = 0; i < c->nargs; i++) {
+		if (o->image.format || !machine_is(c->args[i]))
+			continue;
+		return c->nargs == 1 ? sources_open_machine(c, o, c->args[i], s, e)
+				     : cli_usage(c, e, "%s describes a machine: it stands alone, without other disks", c->args[i]);
+	}
+	if (o->skip_disks.n)
+		return cli_usage(c, e, "--skip-disk is for the disks of a machine's description");
+	for (size_t i = 0; i < c->nargs; i++)
+		if (open_disk(c, o, c->args[i], s, e) < 0)
+			return e->code;
+	return 0;
 }
 
 int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret, struct err *e)
@@ -266,8 +295,8 @@ int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret
 
 	if (r == 0)
 		r = parse_audit(c, o->audit, &s, e);
-	for (size_t i = 0; r == 0 && i < c->nargs; i++)
-		r = open_disk(c, o, c->args[i], &s, e);
+	if (r == 0)
+		r = open_args(c, o, &s, e);
 	for (size_t i = 0; r == 0 && i < o->attach.n; i++)
 		r = open_file(&s, o->attach.p[i], e);
 	if (r == 0)
@@ -299,7 +328,7 @@ static bool continues(const struct sources *s, const struct manifest *last)
 		const struct manifest_layer *top = last->disks.p[i].layers.n ? &last->disks.p[i].layers.p[0] : NULL;
 
 		for (size_t k = 0; top && k < s->disks.n; k++)
-			for (uint32_t j = 0; j < s->disks.p[k].chain->nlayers; j++) {
+			for (uint32_t j = 0; j < s->disks.p[k].chain->nlayers + s->disks.p[k].chain->nextra; j++) {
 				const struct image_identity *id = &s->disks.p[k].chain->layers[j]->identity;
 
 				if (id->dev == top->dev && id->ino == top->ino && !id->block_device)

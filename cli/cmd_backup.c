@@ -9,7 +9,8 @@
 #include "cli/msg.h"
 
 static const struct opt backup_options[] = {
-	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME", "the VM's name (default: from the first file's name)"),
+	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME", "the VM's name (default: the machine's, or from the first file's name)"),
+	OPT(struct backup_opts, skip_disks, 0, OPT_LIST, "skip-disk", "DISK", "leave out this disk of the machine (repeatable)"),
 	OPT(struct backup_opts, attach, 0, OPT_LIST, "attach", "FILE",
 	    "store a file with it, such as the VM's description (repeatable)"),
 	OPT(struct backup_opts, states, 0, OPT_TEXT, "states", "SELECTORS",
@@ -73,6 +74,7 @@ static int collect(struct backup_job *j, struct err *e)
 		*d = (struct ingest_disk){
 			.name = j->s.disks.p[i].name, .path = j->s.disks.p[i].path, .chain = j->s.disks.p[i].chain,
 			.states_all = !j->s.states, .states = (const char *const *)j->s.states,
+			.snapshots = j->s.disks.p[i].snapshots.p, .nsnapshots = j->s.disks.p[i].snapshots.n,
 		};
 	}
 	for (size_t i = 0; i < j->s.files.n; i++) {
@@ -96,7 +98,7 @@ static int plan(struct backup_job *j, struct err *e)
 		.vm = j->s.vm,
 		.vm_name = j->s.vm_name,
 		.machine_uuid = j->s.uuid,
-		.machine_kind = j->s.uuid ? "libvirt" : NULL,
+		.machine_kind = j->s.machine ? machine_kind_name(j->s.machine->kind) : j->s.uuid ? "libvirt" : NULL,
 		.machine_source = j->s.machine_source,
 		.disks = j->disks.p,
 		.ndisks = j->disks.n,
@@ -167,10 +169,12 @@ static int run(struct cli *c, void *opts, struct err *e)
 const struct command cmd_backup = {
 	.name = "backup",
 	.summary = "back up the disks of a VM with all their states",
-	.usage = "[DISK=][FORMAT:]PATH...",
+	.usage = "[DISK=][FORMAT:]PATH...|MACHINE",
 	.text = "Stores every state of each disk: its current content, each internal snapshot, each lower layer\n"
 		"of its chain.  What a listed backup holds already is not read again.  An image that a running VM\n"
-		"writes to is refused: take an external snapshot and back up the layer below.",
+		"writes to is refused: take an external snapshot and back up the layer below.\n"
+		"MACHINE is a description: VirtualBox's .vbox, VMware's .vmx, libvirt's .xml. All its disks are\n"
+		"backed up with its files, and each of its snapshots is a state across all disks.",
 	.options = backup_options,
 	.opts_size = sizeof(struct backup_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

@@ -21,7 +21,9 @@ static const char *state_name(const struct manifest *m, size_t at, const char *s
 
 	for (size_t i = 0; s->kind == STATE_SNAPSHOT && !id && i < m->states.n; i++)
 		id = i != at && m->states.p[i].kind == STATE_SNAPSHOT && !strcmp(m->states.p[i].name, s->name);
-	if (s->kind == STATE_SNAPSHOT && id && s->disks.n && s->disks.p[0].snapshot_id)
+	if (s->kind == STATE_SNAPSHOT && id && s->machine_id)
+		snprintf(buf + n, len - n, " (snapid:%s)", text_quote(s->machine_id, quoted, sizeof(quoted)));
+	else if (s->kind == STATE_SNAPSHOT && id && s->disks.n && s->disks.p[0].snapshot_id)
 		snprintf(buf + n, len - n, " (snapid:%s)",
 			 text_quote(s->disks.p[0].snapshot_id, quoted, sizeof(quoted)));
 	return buf;

@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -19,6 +20,9 @@ struct opener {
 	const struct chain_opts *o;
 	struct block_cache *cache;		/* one for all layers */
 	VEC(struct image *) layers;
+	VEC(uint32_t) below;			/* for each of these; CHAIN_NONE: none, or not known yet */
+	size_t branch;				/* first layer of the branch that is being opened; 0 = the chain itself */
+	VEC(uint32_t) tops;			/* of branches */
 	struct search search;			/* parents that have no name, only ids */
 };
 
@@ -27,6 +31,8 @@ static void opener_done(struct opener *b)
 	for (size_t i = 0; i < b->layers.n; i++)
 		image_close(b->layers.p[i]);
 	VEC_DONE(&b->layers);
+	VEC_DONE(&b->below);
+	VEC_DONE(&b->tops);
 	search_done(&b->search);
 	block_cache_unref(b->cache);
 }
@@ -105,10 +111,11 @@ static int open_layer(struct opener *b, const struct format *f, int fd, const ch
 	return 0;
 }
 
-/* Takes im over, whether it succeeds or not. */
+/* Takes im over, whether it succeeds or not.  It is the layer below the last one, unless it is a branch's first. */
 static int push_layer(struct opener *b, struct image *im, struct err *e)
 {
-	struct image **slot = VEC_PUSH(&b->layers, e);
+	uint32_t n = (uint32_t)b->layers.n, *below = VEC_PUSH(&b->below, e);
+	struct image **slot = below ? VEC_PUSH(&b->layers, e) : NULL;
 	char shown[256];
 
 	if (!slot) {
@@ -116,6 +123,9 @@ static int push_layer(struct opener *b, struct image *im, struct err *e)
 		return e->code;
 	}
 	*slot = im;
+	*below = CHAIN_NONE;
+	if (n > b->branch)
+		b->below.p[n - 1] = n;
 	LOG_DEBUG("layer %zu: %s, %s, %" PRIu64 " bytes", b->layers.n - 1, text_quote(im->path, shown, sizeof(shown)),
 		  im->info.format, im->info.virtual_size);
 	return 0;
@@ -146,6 +156,36 @@ static int backing_format(const struct opener *b, const struct image *child, con
 	return 0;
 }
 
+/* Which layer, of those that were there before the branch at hand, the file is; CHAIN_NONE. */
+static uint32_t find_layer(const struct opener *b, const struct image_identity *id)
+{
+	for (size_t i = 0; i < b->branch; i++)
+		if (same_file(&b->layers.p[i]->identity, id))
+			return (uint32_t)i;
+	return CHAIN_NONE;
+}
+
+/* Does the branch meet layers that are open already, in this file?  1: it does, and ends. */
+static int join(struct opener *b, const struct image *child, int fd, const char *path, struct err *e)
+{
+	struct image_identity id;
+	uint32_t found;
+	char q[QUOTE_BYTES];
+
+	if (!b->branch)
+		return 0;
+	if (file_identity(fd, &id, e) < 0)
+		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
+	found = find_layer(b, &id);
+	if (found == CHAIN_NONE)
+		return 0;
+	if (image_check_parent(child, b->layers.p[found], e) < 0 && !(e->code == ERR_CHANGED && b->o->force))
+		return e->code;
+	err_clear(e);
+	b->below.p[b->layers.n - 1] = found;
+	return 1;
+}
+
 /* Opens one place where child's parent may be; f NULL = the child knows the format.  It becomes the next layer. */
 static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f,
 		      struct err *e)
@@ -154,11 +194,15 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 	CLEANUP(close_fd) int fd = -1;
 	char q[QUOTE_BYTES];
 	struct image *im;
-	int take;
+	int take, r;
 
 	text_quote(child->path, q, sizeof(q));
-	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0 ||
-	    check_loop(b, fd, path, e) < 0)
+	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0)
+		return err_ctx(e, "%s", q);
+	r = join(b, child, fd, path, e);
+	if (r)
+		return r < 0 ? r : 0;
+	if (check_loop(b, fd, path, e) < 0)
 		return err_ctx(e, "%s", q);
 	if (!f && backing_format(b, child, &f, e) < 0)
 		return e->code;
@@ -191,9 +235,12 @@ static int add_parent(struct opener *b, struct err *e)
 	struct err now = ERR_INIT;
 	char q[QUOTE_BYTES];
 
-	if (b->layers.n == IMAGE_CHAIN_MAX)
+	if (b->layers.n - b->branch == IMAGE_CHAIN_MAX)
 		return err_set(e, ERR_UNSUPPORTED, "%s: the chain has more than %d layers",
 			       text_quote(child->path, q, sizeof(q)), IMAGE_CHAIN_MAX);
+	if (b->layers.n == CHAIN_LAYERS_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "%s: the disk has more than %d layers",
+			       text_quote(child->path, q, sizeof(q)), CHAIN_LAYERS_MAX);
 	for (size_t i = 0; i < child->parent.refs.n; i++) {
 		int r = try_parent(b, child, child->parent.refs.p[i], NULL, &now);
 
@@ -216,43 +263,126 @@ static int add_parent(struct opener *b, struct err *e)
 	return try_parent(b, child, found, f, e);
 }
 
-static int add_top(struct opener *b, const char *path, struct err *e)
+/* Opens what a description names: *ret_path is malloc'ed. */
+static int open_named(struct opener *b, const struct chain_ref *ref, int *ret_fd, char **ret_path, struct err *e)
 {
-	CLEANUP(close_fd) int fd = -1;
+	CLEANUP(free_ptr) char *found = NULL;
+	/* What search_parent needs of a child: where it is, and what it wants. */
+	struct image child = { .path = (char *)(uintptr_t)b->o->named_by };
+	const struct format *f;
+
+	if (ref->path)
+		return reference_open(b->o->named_by, ref->path, "disk", b->o->allow_paths, ret_fd, ret_path, e);
+	(void)snprintf(child.parent.ids.uuid, sizeof(child.parent.ids.uuid), "%s", ref->uuid);
+	if (search_parent(&b->search, &child, b->o->allow_paths, false, &found, &f, e) < 0)
+		return e->code;
+	return reference_open(b->o->named_by, found, "disk", b->o->allow_paths, ret_fd, ret_path, e);
+}
+
+static int check_uuid(const struct opener *b, const struct image *im, const char *uuid, struct err *e)
+{
+	char q[QUOTE_BYTES];
+
+	if (!uuid || !im->info.ids.uuid[0] || !strcmp(uuid, im->info.ids.uuid) || b->o->force)
+		return 0;
+	(void)err_set(e, ERR_INVALID, "%s calls itself %s, the machine's description says %s: it is another image",
+		      text_quote(im->path, q, sizeof(q)), im->info.ids.uuid, uuid);
+	return err_hint(e, "put the right image there; --force reads this one all the same");
+}
+
+/* The first layer of a chain or branch.  Takes fd over, whether it succeeds or not. */
+static int add_first(struct opener *b, int fd_, const char *format, const char *path, const char *uuid, struct err *e)
+{
+	CLEANUP(close_fd) int fd = fd_;
 	const struct format *f;
 	char q[QUOTE_BYTES];
 	struct image *im;
 	int take;
 
-	if (reference_open_top(path, &fd, e) < 0)
-		return e->code;
-	if (b->o->format) {
-		f = format_find(b->o->format);
+	if (format) {
+		f = format_find(format);
 		if (!f)
 			return err_set(e, ERR_INVALID, "format \"%s\" is unknown",
-				       text_quote(b->o->format, q, sizeof(q)));
+				       text_quote(format, q, sizeof(q)));
 	} else if (format_probe(fd, path, &f, e) < 0) {
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	}
 	take = fd;
 	fd = -1;
-	return open_layer(b, f, take, path, &im, e) < 0 ? e->code : push_layer(b, im, e);
+	if (open_layer(b, f, take, path, &im, e) < 0)
+		return e->code;
+	if (check_uuid(b, im, uuid, e) < 0) {
+		image_close(im);
+		return e->code;
+	}
+	return push_layer(b, im, e);
+}
+
+static int add_top(struct opener *b, const char *path, struct err *e)
+{
+	const struct chain_ref ref = { path, b->o->uuid };
+	CLEANUP(free_ptr) char *named = NULL;
+	int fd;
+
+	if (b->o->named_by ? open_named(b, &ref, &fd, &named, e) < 0 : reference_open_top(path, &fd, e) < 0)
+		return e->code;
+	return add_first(b, fd, b->o->format, named ? named : path, b->o->uuid, e);
+}
+
+static int add_parents(struct opener *b, struct err *e)
+{
+	/* A branch that has met a layer has it below its last one. */
+	while (b->below.p[b->layers.n - 1] == CHAIN_NONE && image_has_parent(b->layers.p[b->layers.n - 1]))
+		if (add_parent(b, e) < 0)
+			return e->code;
+	return 0;
+}
+
+/* An image of the disk that may be a layer already. */
+static int add_branch(struct opener *b, const struct chain_ref *ref, struct err *e)
+{
+	CLEANUP(free_ptr) char *path = NULL;
+	struct image_identity id;
+	uint32_t found, *top;
+	int fd, r;
+
+	if (open_named(b, ref, &fd, &path, e) < 0)
+		return e->code;
+	b->branch = b->layers.n;
+	top = file_identity(fd, &id, e) < 0 ? NULL : VEC_PUSH(&b->tops, e);
+	found = top ? find_layer(b, &id) : CHAIN_NONE;
+	if (!top || found != CHAIN_NONE) {
+		close(fd);
+		if (top)
+			*top = found;
+		return !top ? e->code : check_uuid(b, b->layers.p[found], ref->uuid, e);
+	}
+	*top = (uint32_t)b->layers.n;
+	if (b->layers.n == CHAIN_LAYERS_MAX) {
+		close(fd);
+		return err_set(e, ERR_UNSUPPORTED, "the disk has more than %d layers", CHAIN_LAYERS_MAX);
+	}
+	r = add_first(b, fd, NULL, path, ref->uuid, e);
+	return r < 0 ? r : add_parents(b, e);
 }
 
 /* Hands the layers over to a struct chain. */
-static int finish(struct opener *b, struct chain **ret, struct err *e)
+static int finish(struct opener *b, uint32_t nlayers, struct chain **ret, struct err *e)
 {
 	bool keep_holes = b->o->no_backing && image_has_parent(b->layers.p[0]);
 	struct chain *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return err_set(e, ERR_NOMEM, "chain");
-	if (stack_new(b->layers.p, (uint32_t)b->layers.n, 0, keep_holes, &c->image, e) < 0) {
+	if (stack_new(b->layers.p, nlayers, NULL, keep_holes, &c->image, e) < 0) {
 		free(c);
 		return e->code;
 	}
-	c->nlayers = (uint32_t)b->layers.n;
+	c->nlayers = nlayers;
+	c->nextra = (uint32_t)b->layers.n - nlayers;
 	c->layers = b->layers.p;
+	c->below = STEAL(b->below.p);
+	c->branches = STEAL(b->tops.p);
 	b->layers.p = NULL;
 	b->layers.n = 0;
 	*ret = c;
@@ -262,14 +392,16 @@ static int finish(struct opener *b, struct chain **ret, struct err *e)
 int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e)
 {
 	CLEANUP(opener_done) struct opener b = { .o = o };
+	uint32_t nlayers;
 
 	if (block_cache_new(o->cache_bytes ? o->cache_bytes : BLOCK_CACHE_DEFAULT_BYTES, &b.cache, e) < 0 ||
-	    add_top(&b, path, e) < 0)
+	    add_top(&b, path, e) < 0 || (!o->no_backing && add_parents(&b, e) < 0))
 		return e->code;
-	while (!o->no_backing && image_has_parent(b.layers.p[b.layers.n - 1]))
-		if (add_parent(&b, e) < 0)
+	nlayers = (uint32_t)b.layers.n;
+	for (size_t i = 0; i < o->nbranches; i++)
+		if (add_branch(&b, &o->branches[i], e) < 0)
 			return e->code;
-	return finish(&b, ret, e);
+	return finish(&b, nlayers, ret, e);
 }
 
 void chain_close(struct chain *c)
@@ -277,20 +409,37 @@ void chain_close(struct chain *c)
 	if (!c)
 		return;
 	image_close(c->image);
-	for (uint32_t i = 0; i < c->nlayers; i++)
+	for (uint32_t i = 0; i < c->nlayers + c->nextra; i++)
 		image_close(c->layers[i]);
 	free(c->layers);
+	free(c->below);
+	free(c->branches);
 	free(c);
 }
 
 int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e)
 {
-	if (first >= c->nlayers)
-		return err_set(e, ERR_INVALID, "layer %" PRIu32 " of %" PRIu32, first, c->nlayers);
-	return stack_new(c->layers + first, c->nlayers - first, first, false, ret, e);
+	CLEANUP(free_ptr) struct image **layers = NULL;
+	CLEANUP(free_ptr) uint32_t *numbers = NULL;
+	uint32_t n = c->nlayers + c->nextra, used = 0;
+
+	if (first >= n)
+		return err_set(e, ERR_INVALID, "layer %" PRIu32 " of %" PRIu32, first, n);
+	layers = calloc(n, sizeof(*layers));
+	numbers = calloc(n, sizeof(*numbers));
+	if (!layers || !numbers)
+		return err_set(e, ERR_NOMEM, "chain of %" PRIu32 " layers", n);
+	for (uint32_t i = first; i != CHAIN_NONE; i = chain_below(c, i)) {
+		layers[used] = c->layers[i];
+		numbers[used++] = i;
+	}
+	return stack_new(layers, used, numbers, false, ret, e);
 }
 
 int chain_check_unchanged(struct chain *c, struct err *e)
 {
+	for (uint32_t i = c->nlayers; i < c->nlayers + c->nextra; i++)
+		if (image_check_unchanged(c->layers[i], e) < 0)
+			return e->code;
 	return image_check_unchanged(c->image, e);
 }

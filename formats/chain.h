@@ -12,6 +12,15 @@
 
 #include "formats/image.h"
 
+#define CHAIN_NONE UINT32_MAX
+#define CHAIN_LAYERS_MAX 1000		/* of a chain with its branches */
+
+/* An image that a machine's description names; one of the two may be NULL. */
+struct chain_ref {
+	const char *path;		/* from the description's folder */
+	const char *uuid;		/* what it must call itself, where it has such a name; without path: what is looked for */
+};
+
 struct chain_opts {
 	const char *format;		/* of the top layer; NULL = probe (block devices: raw) */
 	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
@@ -21,6 +30,12 @@ struct chain_opts {
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
 	bool settle;			/* find out whether the files are settled (image_is_settled) */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
+	/* The description that names the top image, which is then opened as any reference is, and what the image must
+	 * call itself (NULL: anything).  chain_open's path may then be NULL: it is looked for by uuid. */
+	const char *named_by, *uuid;
+	/* More images of this disk, which that description names: each with all below it until the chain is reached. */
+	const struct chain_ref *branches;
+	size_t nbranches;
 	/* A consistent lock against writers is held (QEMU's "no WRITE, no RESIZE" bytes) until close unless the top
 	 * layers can't be locked; see docs/formats.md. */
 };
@@ -30,7 +45,16 @@ struct chain {
 					 * top image's (each snapshot over the same lower layers) */
 	struct image **layers;		/* [0] = top; borrowed, valid until chain_close */
 	uint32_t nlayers;
+	/* Behind these, the layers that only branches have, each branch from the top down. */
+	uint32_t nextra;
+	uint32_t *below;		/* for each of all layers the one below it, CHAIN_NONE = none; NULL: nextra is 0 */
+	uint32_t *branches;		/* for each of chain_opts.branches its top layer */
 };
+
+static inline uint32_t chain_below(const struct chain *c, uint32_t layer)
+{
+	return c->below ? c->below[layer] : layer + 1 < c->nlayers ? layer + 1 : CHAIN_NONE;
+}
 
 /*
  * Opens path and everything below it.  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the
@@ -39,7 +63,7 @@ struct chain {
  */
 MUST_CHECK int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e);
 void chain_close(struct chain *c);
-/* A readable stack that starts at layer first (its current state): a lower layer as a disk of its own.  Borrows c.
+/* A readable stack that starts at layer first (its current state), a branch's too: a lower layer as a disk of its own.  Borrows c.
  * Its origins number layers as c->image's do, so that extents of both can be compared. */
 MUST_CHECK int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e);
 /* Where the page cache was looked at last: zeroed at first, then chain_is_cold's. */

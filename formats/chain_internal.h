@@ -24,9 +24,9 @@ MUST_CHECK int reference_open_top(const char *path, int *ret_fd, struct err *e);
  */
 MUST_CHECK int lock_against_writers(int fd, const char *path, bool top, struct err *e);
 
-/* stack.c - layers[0..n) as one image; numbers them in origins from first on.  keep_holes: for a top without its chain.
- * layers are borrowed. */
-MUST_CHECK int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep_holes, struct image **ret,
-			 struct err *e);
+/* stack.c - layers[0..n) as one image; origins number them by numbers (NULL: as they are).  One that starts at another
+ * than number 0 has its current state alone.  keep_holes: for a top without its chain.  layers are borrowed. */
+MUST_CHECK int stack_new(struct image *const *layers, uint32_t n, const uint32_t *numbers, bool keep_holes,
+			 struct image **ret, struct err *e);
 
 #endif

@@ -20,6 +20,8 @@ MUST_CHECK int file_check_unchanged(int fd, const struct image_identity *was, st
  * or can't be known: a block device, another file system, a file of somebody else.  To be asked before file_identity.
  */
 int64_t file_unwritten(int fd);
+/* True when somebody is known to have fd's file open for writing; false where it isn't known. */
+bool file_has_writer(int fd);
 /* Reads len bytes at off of a file that had `size` bytes at open; bytes from there on are zeros.  A file that ends
  * before: ERR_CHANGED. */
 MUST_CHECK int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e);

@@ -49,11 +49,20 @@ static bool has_no_writer(int fd)
 	/* Who opens it for writing in this very moment waits for us, and the kernel sends a signal: one that is ignored
 	 * unless somebody wants it, instead of SIGIO, which would end the process. */
 	if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
-		LOG_DEBUG("no lease: errno %d", errno);
+		int why = errno;
+
+		LOG_DEBUG("no lease: errno %d", why);
+		errno = why;
 		return false;
 	}
 	(void)fcntl(fd, F_SETLEASE, F_UNLCK);	/* it was there, or the kernel took it away meanwhile */
 	return true;
+}
+
+bool file_has_writer(int fd)
+{
+	/* Refused for another reason (somebody else's file, no regular one) it says nothing. */
+	return !has_no_writer(fd) && errno == EAGAIN;
 }
 
 int64_t file_unwritten(int fd)

@@ -23,6 +23,7 @@ struct hint {
 
 struct layer {
 	struct image *im;
+	uint32_t number;		/* in origins */
 	struct hint hints[HINTS];
 	unsigned next;			/* hint to be replaced */
 };
@@ -31,7 +32,7 @@ struct stack {
 	struct image im;		/* states are the top layer's, borrowed */
 	pthread_mutex_t lock;		/* guards the hints */
 	bool keep_holes;
-	uint32_t n, first;
+	uint32_t n;
 	struct layer layers[];
 };
 
@@ -100,7 +101,9 @@ static int layer_extent(struct stack *s, uint32_t i, uint32_t state, uint64_t of
 	return 0;
 }
 
-static int one_extent(struct stack *s, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, struct err *e)
+/* *ret_i: which of s->layers has the data. */
+static int one_extent(struct stack *s, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, uint32_t *ret_i,
+		      struct err *e)
 {
 	struct extent x;
 
@@ -115,7 +118,8 @@ static int one_extent(struct stack *s, uint32_t state, uint64_t off, uint64_t li
 		if (x.kind == EXTENT_HOLE && !s->keep_holes)
 			continue;
 		*ret = x;
-		ret->origin.layer = x.kind == EXTENT_DATA ? s->first + i : 0;
+		*ret_i = i;
+		ret->origin.layer = x.kind == EXTENT_DATA ? s->layers[i].number : 0;
 		return 0;
 	}
 	*ret = (struct extent){ .start = off, .len = limit, .kind = EXTENT_ZERO };
@@ -138,10 +142,11 @@ static int stack_next_extent(struct image *im, uint32_t state, uint64_t off, uin
 	struct stack *s = (struct stack *)im;
 	struct err later = ERR_INIT;	/* of what is behind the first extent: found again in its turn */
 	struct extent x, next;
+	uint32_t i;
 
-	if (one_extent(s, state, off, limit, &x, e) < 0)
+	if (one_extent(s, state, off, limit, &x, &i, e) < 0)
 		return e->code;
-	while (x.len < limit && one_extent(s, state, off + x.len, limit - x.len, &next, &later) == 0 &&
+	while (x.len < limit && one_extent(s, state, off + x.len, limit - x.len, &next, &i, &later) == 0 &&
 	       continues(&x, &next))
 		x.len += next.len;
 	*ret = x;
@@ -157,11 +162,10 @@ static int stack_pread(struct image *im, uint32_t state, void *buf, size_t len, 
 		return image_pread(s->layers[0].im, state, buf, len, off, e);
 	while (len) {
 		struct extent x;
-		uint32_t i;
+		uint32_t i = 0;
 
-		if (one_extent(s, state, off, len, &x, e) < 0)
+		if (one_extent(s, state, off, len, &x, &i, e) < 0)
 			return e->code;
-		i = x.origin.layer - s->first;
 		if (x.kind != EXTENT_DATA)
 			memset(p, 0, (size_t)x.len);
 		else if (image_pread(s->layers[i].im, i ? IMAGE_STATE_CURRENT : state, p, (size_t)x.len, off, e) < 0)
@@ -203,11 +207,10 @@ static void stack_advise(struct image *im, uint32_t state, uint64_t off, uint64_
 
 	while (len) {
 		struct extent x;
-		uint32_t i;
+		uint32_t i = 0;
 
-		if (one_extent(s, state, off, len, &x, &unheard) < 0)
+		if (one_extent(s, state, off, len, &x, &i, &unheard) < 0)
 			return;
-		i = x.origin.layer - s->first;
 		if (x.kind == EXTENT_DATA)
 			image_advise(s->layers[i].im, i ? IMAGE_STATE_CURRENT : state, off, x.len, will_need);
 		off += x.len;
@@ -245,7 +248,7 @@ static const struct image_ops stack_ops = {
 	.check_unchanged = stack_check_unchanged,
 };
 
-int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep_holes, struct image **ret,
+int stack_new(struct image *const *layers, uint32_t n, const uint32_t *numbers, bool keep_holes, struct image **ret,
 	      struct err *e)
 {
 	struct stack *s = calloc(1, sizeof(*s) + n * sizeof(s->layers[0]));
@@ -263,13 +266,14 @@ int stack_new(struct image *const *layers, uint32_t n, uint32_t first, bool keep
 	s->im.info = layers[0]->info;
 	s->im.states = layers[0]->states;
 	s->im.identity = layers[0]->identity;
-	if (first)	/* a lower layer as a disk: its snapshots are not looked at */
+	if (numbers && numbers[0])	/* a lower layer as a disk: its snapshots are not looked at */
 		s->im.info.nstates = 1;
 	s->keep_holes = keep_holes;
 	s->n = n;
-	s->first = first;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
 		s->layers[i].im = layers[i];
+		s->layers[i].number = numbers ? numbers[i] : i;
+	}
 	*ret = &s->im;
 	return 0;
 }

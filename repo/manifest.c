@@ -48,6 +48,9 @@ static void disk_done(struct manifest_disk *d)
 static void state_done(struct manifest_state *s)
 {
 	free(s->name);
+	free(s->machine_id);
+	free(s->parent_id);
+	free(s->description);
 	for (size_t i = 0; i < s->disks.n; i++)
 		free(s->disks.p[i].snapshot_id);
 	VEC_DONE(&s->disks);
@@ -130,6 +133,8 @@ static json_t *layer_json(const struct manifest_layer *l)
 	js_set(&o, "metadata", js_new_hex(l->metadata, sizeof(l->metadata)));
 	js_set(&o, "virtual_size", js_new_uint(l->virtual_size));
 	js_set(&o, "boot", l->has_boot ? js_new_hex(l->boot, sizeof(l->boot)) : json_null());
+	if (l->has_below)
+		js_set(&o, "below", js_new_uint(l->below));
 	return o;
 }
 
@@ -200,6 +205,12 @@ static json_t *state_json(const struct manifest_state *s)
 		js_push(&disks, state_disk_json(&s->disks.p[i]));
 	js_set(&o, "kind", json_string(kind_names[s->kind]));
 	js_set(&o, "name", js_new_text(s->name));
+	if (s->machine_id)
+		js_set(&o, "machine_id", js_new_text(s->machine_id));
+	if (s->parent_id)
+		js_set(&o, "parent_id", js_new_text(s->parent_id));
+	if (s->description)
+		js_set(&o, "description", js_new_text(s->description));
 	js_set(&o, "disks", disks);
 	return o;
 }

@@ -34,6 +34,8 @@ struct manifest_layer {
 	uint8_t metadata[32];
 	bool has_boot;			/* the files were settled when they were opened ... */
 	uint8_t boot[16];		/* ... under this start of their host */
+	bool has_below;			/* else the next one is below it, and nothing below the last */
+	uint32_t below;			/* index of the layer below; its own: none */
 };
 
 struct manifest_disk {
@@ -42,7 +44,7 @@ struct manifest_disk {
 	char *uuid, *modify_uuid, *content_id;	/* struct image_ids of the top layer; NULL = none */
 	VEC(char *) features;
 	VEC(char *) dropped;
-	VEC(struct manifest_layer) layers;	/* top first */
+	VEC(struct manifest_layer) layers;	/* top first; then those of machine snapshots in other branches */
 	enum read_how how;
 	uint64_t bytes_read, bytes_unchanged, bytes_audited, audit_owed;
 };
@@ -51,7 +53,7 @@ struct manifest_state_disk {
 	uint32_t disk;			/* index into disks */
 	struct tree_ref tree;
 	uint32_t layer;			/* index into the disk's layers: its top */
-	char *snapshot_id;		/* NULL unless a snapshot */
+	char *snapshot_id;		/* of the image snapshot; NULL: the layer's own content */
 	int64_t date_ns;
 	uint64_t vm_clock_ns;
 	bool has_digest;
@@ -67,6 +69,8 @@ enum state_kind { STATE_CURRENT, STATE_SNAPSHOT, STATE_LAYER };
 struct manifest_state {
 	enum state_kind kind;
 	char *name;			/* snapshot's name, layer's file name; "current" */
+	char *machine_id;		/* snapshot of the machine: its id; else NULL, as are the next two */
+	char *parent_id, *description;	/* of that; may be NULL */
 	VEC(struct manifest_state_disk) disks;
 };
 
@@ -108,6 +112,14 @@ MUST_CHECK int manifest_encode(const struct manifest *m, char **ret, size_t *ret
 /* Checks everything: indexes, heights against sizes and chunk_size, names, hex.  ERR_CORRUPT names the member. */
 MUST_CHECK int manifest_decode(const void *json, size_t len, uint32_t chunk_size, struct manifest **ret, struct err *e);
 
+#define MANIFEST_NO_LAYER UINT32_MAX
+/* Index of the layer below layer i; MANIFEST_NO_LAYER. */
+static inline uint32_t manifest_layer_below(const struct manifest_disk *d, uint32_t i)
+{
+	if (d->layers.p[i].has_below)
+		return d->layers.p[i].below == i ? MANIFEST_NO_LAYER : d->layers.p[i].below;
+	return i + 1 < d->layers.n ? i + 1 : MANIFEST_NO_LAYER;
+}
 /* "current", "snap:NAME", "layer:FILE" of a state, malloc'ed. */
 MUST_CHECK char *manifest_state_selector(const struct manifest_state *s, struct err *e);
 

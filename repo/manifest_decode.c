@@ -55,6 +55,9 @@ static int layer_decode(const json_t *o, struct manifest_layer *l, struct err *e
 	    js_uint(o, "virtual_size", 0, INT64_MAX, &l->virtual_size, e) < 0 ||
 	    js_hex_opt(o, "boot", l->boot, sizeof(l->boot), &l->has_boot, e) < 0)
 		return e->code;
+	l->has_below = js_has(o, "below");
+	if (l->has_below && js_u32(o, "below", 0, LAYERS_MAX, &l->below, e) < 0)
+		return e->code;
 	l->mtime_ns = (int64_t)modified;	/* files can be older than 1970 */
 	l->ctime_ns = (int64_t)changed;
 	return 0;
@@ -86,6 +89,23 @@ static int disk_read_decode(const json_t *o, struct manifest_disk *d, struct err
 		td_rc; \
 	})
 
+/* What is below a layer is there, and nothing is below itself. */
+static int check_layers(const struct manifest_disk *d, struct err *e)
+{
+	for (uint32_t i = 0; i < d->layers.n; i++)
+		if (d->layers.p[i].has_below && d->layers.p[i].below >= d->layers.n)
+			return err_set(e, ERR_CORRUPT, "member \"below\" is %" PRIu32 ", the disk has %zu layers",
+				       d->layers.p[i].below, d->layers.n);
+	for (uint32_t i = 0; i < d->layers.n; i++) {
+		uint32_t steps = 0;
+
+		for (uint32_t k = i; k != MANIFEST_NO_LAYER; k = manifest_layer_below(d, k))
+			if (++steps > d->layers.n)
+				return err_set(e, ERR_CORRUPT, "layer %" PRIu32 " is below itself", i);
+	}
+	return 0;
+}
+
 static int disk_decode(const json_t *o, struct manifest_disk *d, struct err *e)
 {
 	const json_t *layers;
@@ -107,7 +127,7 @@ static int disk_decode(const json_t *o, struct manifest_disk *d, struct err *e)
 		if (layer_decode(json_array_get(layers, i), l, e) < 0)
 			return err_ctx(e, "layers[%zu]", i);
 	}
-	return 0;
+	return check_layers(d, e);
 }
 
 static int disks_decode(const json_t *o, struct manifest *m, struct err *e)
@@ -170,9 +190,12 @@ static int state_decode(const json_t *o, const struct manifest *m, uint32_t chun
 	size_t kind;
 
 	if (js_choice(o, "kind", kind_names, 3, &kind, e) < 0 || js_text(o, "name", &s->name, e) < 0 ||
-	    js_array(o, "disks", m->disks.n, &a, e) < 0)
+	    js_text_opt(o, "machine_id", &s->machine_id, e) < 0 || js_text_opt(o, "parent_id", &s->parent_id, e) < 0 ||
+	    js_text_opt(o, "description", &s->description, e) < 0 || js_array(o, "disks", m->disks.n, &a, e) < 0)
 		return e->code;
 	s->kind = (enum state_kind)kind;
+	if (s->kind != STATE_SNAPSHOT && (s->machine_id || s->parent_id || s->description))
+		return err_set(e, ERR_CORRUPT, "a machine's snapshot is told in a state that is no snapshot");
 	for (size_t i = 0; i < json_array_size(a); i++) {
 		struct manifest_state_disk *d = VEC_PUSH(&s->disks, e);
 

@@ -225,6 +225,8 @@ const struct manifest_state_disk *point_disk(const struct manifest *m, uint32_t 
 
 static bool has_snapshot_id(const struct manifest_state *s, const struct point *p, const char *id)
 {
+	if (s->machine_id && !strcmp(s->machine_id, id))
+		return true;
 	for (size_t i = 0; i < s->disks.n; i++)
 		if (s->disks.p[i].snapshot_id && (!p->has_disk || s->disks.p[i].disk == p->disk) &&
 		    !strcmp(s->disks.p[i].snapshot_id, id))
@@ -265,6 +267,8 @@ static void choice_state(struct choices *c, const struct manifest *m, const stru
 
 	if (s->kind == STATE_CURRENT)
 		choice_add(c, "current");
+	else if (s->kind == STATE_SNAPSHOT && exactly && s->machine_id)
+		choice_add(c, "snapid:%s", s->machine_id);
 	else if (s->kind == STATE_SNAPSHOT && exactly && d && d->snapshot_id)
 		choice_add(c, "snapid:%s", d->snapshot_id);
 	else if (s->kind == STATE_SNAPSHOT)

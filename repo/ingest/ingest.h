@@ -18,12 +18,23 @@
 #include "repo/backups.h"
 #include "repo/writer.h"
 
+/* A snapshot of the machine that one of the chain's layers holds for this disk. */
+struct ingest_snapshot {
+	const char *id, *name;		/* id is the same for all its disks, and no other's */
+	const char *parent_id, *description;	/* may be NULL */
+	int64_t date_ns;
+	uint32_t layer;			/* of the chain, with its branches */
+};
+
 struct ingest_disk {
 	const char *name;		/* [A-Za-z0-9._-]+ */
 	const char *path;		/* as given, for the manifest */
 	struct chain *chain;		/* open; borrowed */
 	bool states_all;		/* every state; else those selected */
 	const char *const *states;	/* selectors ("current", "snap:X", "layer:F"), NULL-terminated */
+	/* A layer that such a snapshot has goes by the snapshot's name, and not as a state of its own. */
+	const struct ingest_snapshot *snapshots;
+	size_t nsnapshots;
 };
 
 struct ingest_attachment {

@@ -67,6 +67,7 @@ struct plan_state {
 	enum state_kind kind;
 	char *name;			/* snapshot's name, layer's file, "current" */
 	char *selector;
+	const struct ingest_snapshot *machine;	/* it is one of the machine; NULL */
 	bool name_unique;		/* among the snapshots of its disk */
 	struct image *image;		/* the chain's, or view */
 	struct image *view;		/* owned: a lower layer as a disk of its own; else NULL */
@@ -128,6 +129,9 @@ struct ingest_plan {
 
 /* A failure of the machine or of kedge; anything else while reading a source makes that source incomplete. */
 bool ingest_fatal(int code);
+/* The snapshot's id and time: the machine's, else the image's. */
+const char *plan_state_id(const struct plan_state *st);
+int64_t plan_state_date(const struct plan_state *st);
 void plan_state_map(const struct plan_state *st, struct map *ret);
 /* The guest bytes of chunks [from, to) of a state of that size. */
 uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t to);

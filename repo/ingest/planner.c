@@ -21,6 +21,16 @@ bool ingest_fatal(int code)
 	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_INTERNAL;
 }
 
+const char *plan_state_id(const struct plan_state *st)
+{
+	return st->machine ? st->machine->id : image_state(st->image, st->index)->id;
+}
+
+int64_t plan_state_date(const struct plan_state *st)
+{
+	return st->machine ? st->machine->date_ns : image_state(st->image, st->index)->date_ns;
+}
+
 void plan_state_map(const struct plan_state *st, struct map *ret)
 {
 	map_init(ret, st->image, st->index);
@@ -93,31 +103,55 @@ static int state_name(struct plan_state *st, const char *name, struct err *e)
 /* A lower layer goes by its file's name; by its path where another layer of the disk has the same. */
 static const char *layer_name(const struct chain *c, uint32_t k)
 {
-	for (uint32_t i = 1; i < c->nlayers; i++)
+	for (uint32_t i = 1; i < c->nlayers + c->nextra; i++)
 		if (i != k && !strcmp(fs_basename(c->layers[i]->path), fs_basename(c->layers[k]->path)))
 			return c->layers[k]->path;
 	return fs_basename(c->layers[k]->path);
 }
 
+/* Layer k as a disk of its own; s: as the machine's snapshot, NULL: as itself. */
+static int add_view(struct plan_disk *d, uint32_t k, const struct ingest_snapshot *s, struct err *e)
+{
+	struct plan_state *st;
+	struct image *view;
+
+	if (chain_view(d->d->chain, k, &view, e) < 0)
+		return e->code;
+	st = state_add(d, s ? STATE_SNAPSHOT : STATE_LAYER, view, IMAGE_STATE_CURRENT, k, e);
+	if (!st) {
+		image_close(view);
+		return e->code;
+	}
+	st->view = view;
+	st->machine = s;
+	return state_name(st, s ? s->name : layer_name(d->d->chain, k), e);
+}
+
+static int add_layer(struct plan_disk *d, uint32_t k, struct err *e)
+{
+	bool named = false;
+
+	for (size_t i = 0; i < d->d->nsnapshots; i++) {
+		if (d->d->snapshots[i].layer != k)
+			continue;
+		named = true;
+		if (add_view(d, k, &d->d->snapshots[i], e) < 0)
+			return e->code;
+	}
+	return named || !k ? 0 : add_view(d, k, NULL, e);
+}
+
+/* The chain's layers from the deepest up, then the branches made on them.  The top is there only as a snapshot has it. */
 static int add_layers(struct plan_disk *d, struct err *e)
 {
 	struct chain *c = d->d->chain;
 
-	for (uint32_t k = c->nlayers; k-- > 1;) {
-		struct plan_state *st;
-		struct image *view;
-
-		if (chain_view(c, k, &view, e) < 0)
+	for (uint32_t k = c->nlayers; k-- > 0;)
+		if (add_layer(d, k, e) < 0)
 			return e->code;
-		st = state_add(d, STATE_LAYER, view, IMAGE_STATE_CURRENT, k, e);
-		if (!st) {
-			image_close(view);
+	for (uint32_t k = c->nlayers + c->nextra; k-- > c->nlayers;)
+		if (add_layer(d, k, e) < 0)
 			return e->code;
-		}
-		st->view = view;
-		if (state_name(st, layer_name(c, k), e) < 0)
-			return e->code;
-	}
 	return 0;
 }
 
@@ -178,7 +212,7 @@ static int add_snapshots(struct plan_disk *d, struct err *e)
 static bool selector_fits(const char *selector, const struct plan_state *st)
 {
 	if (!strncmp(selector, "snapid:", 7))
-		return st->kind == STATE_SNAPSHOT && !strcmp(selector + 7, image_state(st->image, st->index)->id);
+		return st->kind == STATE_SNAPSHOT && !strcmp(selector + 7, plan_state_id(st));
 	return !strcmp(selector, st->selector);
 }
 
@@ -239,12 +273,21 @@ static int select_all(struct ingest_plan *p, struct err *e)
 struct bases {
 	size_t older;		/* the nearest snapshot before it that will have a tree when it is its turn */
 	size_t newer;		/* the nearest state behind it that is proven */
-	size_t layer;		/* the nearest layer below it: they come deepest first */
+	uint32_t *of_layer;	/* for each layer of the chain a state that has just what it shows; NO_BASE */
 };
+
+/* The state of the nearest layer at or below that one which will have a tree. */
+static size_t nearest_layer(const struct plan_disk *d, uint32_t layer, const struct bases *b)
+{
+	for (; layer != CHAIN_NONE; layer = chain_below(d->d->chain, layer))
+		if (b->of_layer[layer] != NO_BASE)
+			return b->of_layer[layer];
+	return NO_BASE;
+}
 
 static size_t candidates(const struct plan_disk *d, size_t i, struct bases *b, size_t ret[3])
 {
-	size_t n = 0;
+	size_t n = 0, layer = nearest_layer(d, d->states.p[i].layer, b);
 
 	for (b->newer = b->newer > i ? b->newer : i + 1; b->newer < d->states.n && !d->states.p[b->newer].proof; b->newer++)
 		;
@@ -252,8 +295,8 @@ static size_t candidates(const struct plan_disk *d, size_t i, struct bases *b, s
 		ret[n++] = b->older;
 	if (b->newer < d->states.n && d->states.p[i].kind != STATE_LAYER)
 		ret[n++] = b->newer;
-	if (b->layer != NO_BASE)
-		ret[n++] = b->layer;
+	if (layer != NO_BASE)
+		ret[n++] = layer;
 	return n;
 }
 
@@ -264,9 +307,9 @@ static void note_base(const struct plan_disk *d, size_t i, struct bases *b)
 
 	if (!st->proof && (!st->selected || st->failed.code))
 		return;
-	if (st->kind == STATE_LAYER)
-		b->layer = i;
-	else
+	if (st->view)
+		b->of_layer[st->layer] = (uint32_t)i;
+	if (st->kind != STATE_LAYER)
 		b->older = i;
 }
 
@@ -311,7 +354,7 @@ static int prove_states(struct ingest_plan *p, struct plan_disk *d, struct err *
 		struct plan_state *st = &d->states.p[i];
 		int r = proof_find(p, d, st, e);
 
-		if (r == 0 && st->kind == STATE_SNAPSHOT && st->selected && !st->has_digest) {
+		if (r == 0 && st->kind == STATE_SNAPSHOT && !st->machine && st->selected && !st->has_digest) {
 			r = image_state_digest(st->image, st->index, st->digest, e);
 			st->has_digest = r >= 0;
 		}
@@ -328,8 +371,13 @@ static int prove_states(struct ingest_plan *p, struct plan_disk *d, struct err *
 static int plan_disk(struct ingest_plan *p, struct plan_disk *d, struct err *e)
 {
 	const struct manifest *last = proof_last(p);
-	struct bases bases = { .older = NO_BASE, .layer = NO_BASE };
+	const uint32_t nlayers = d->d->chain->nlayers + d->d->chain->nextra;
+	CLEANUP(free_ptr) uint32_t *of_layer = malloc(nlayers * sizeof(*of_layer));
+	struct bases bases = { .older = NO_BASE, .of_layer = of_layer };
 
+	if (!of_layer)
+		return err_set(e, ERR_NOMEM, "no memory for a plan of %" PRIu32 " layers", nlayers);
+	memset(of_layer, 0xff, nlayers * sizeof(*of_layer));	/* NO_BASE */
 	for (size_t i = 0; last && i < last->disks.n; i++)
 		if (!strcmp(last->disks.p[i].name, d->d->name))
 			d->owed = last->disks.p[i].audit_owed;

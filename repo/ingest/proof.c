@@ -72,17 +72,16 @@ static bool is_settled(const struct ingest_plan *p, const struct manifest_layer 
 	return p->has_boot && was->has_boot && !memcmp(was->boot, p->boot, sizeof(was->boot)) && image_is_settled(im);
 }
 
-/* Layers [from, end) of the recorded disk are layers [k, end) of the chain, untouched; settled: and settled. */
+/* The recorded disk's layer `from` and all below it are the chain's layer k and all below it, untouched; settled: and
+ * settled. */
 static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d,
-			  size_t from, const struct chain *c, uint32_t k, bool settled)
+			  uint32_t from, const struct chain *c, uint32_t k, bool settled)
 {
-	if (from > d->layers.n || d->layers.n - from != c->nlayers - k)
-		return false;
-	for (; k < c->nlayers; k++, from++)
+	for (; k != CHAIN_NONE && from != MANIFEST_NO_LAYER; k = chain_below(c, k), from = manifest_layer_below(d, from))
 		if (!is_untouched(p, m, &d->layers.p[from], c->layers[k]) ||
 		    (settled && !is_settled(p, &d->layers.p[from], c->layers[k])))
 			return false;
-	return true;
+	return k == CHAIN_NONE && from == MANIFEST_NO_LAYER;
 }
 
 static int need_digest(struct plan_state *st, struct err *e)
@@ -107,18 +106,20 @@ static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *
 	    row->tree.size != st->size || row->has_vm_state != (is->vm_state_bytes > 0) ||
 	    (row->has_vm_state && row->vm_state.size != is->vm_state_bytes))
 		return 0;
-	if (!same_file(&d->layers.p[0], c->layers[0]) || !all_untouched(p, m, d, 1, c, 1, false))
+	if (!same_file(&d->layers.p[0], c->layers[0]) ||
+	    !all_untouched(p, m, d, manifest_layer_below(d, 0), c, chain_below(c, 0), false))
 		return 0;
 	if (need_digest(st, e) < 0)
 		return e->code;
 	return !memcmp(row->digest, st->digest, sizeof(st->digest));
 }
 
-/* Rule 3.  The layer may have been a disk's top then (its current state), or a lower layer as it is now. */
-static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state *was,
-			  const struct manifest_state_disk *row, const struct chain *c, const struct plan_state *st)
+/* Rule 3.  The layer may have been a disk's top then (its current state), a lower layer as it is now, or a snapshot of
+ * the machine. */
+static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state_disk *row,
+			  const struct chain *c, const struct plan_state *st)
 {
-	return was->kind != STATE_SNAPSHOT && row->tree.size == st->size &&
+	return !row->snapshot_id && row->tree.size == st->size &&
 	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer, st->kind == STATE_CURRENT);
 }
 
@@ -138,8 +139,8 @@ static int proof_in(const struct ingest_plan *p, const struct backup *b, const s
 
 			if (is_tainted(m, &m->disks.p[row->disk]))
 				continue;
-			r = st->kind == STATE_SNAPSHOT ? is_same_snapshot(p, m, was, row, c, st, e)
-						       : is_same_layer(p, m, was, row, c, st);
+			r = st->kind == STATE_SNAPSHOT && !st->machine ? is_same_snapshot(p, m, was, row, c, st, e)
+								       : is_same_layer(p, m, row, c, st);
 			if (r <= 0) {
 				if (r < 0)
 					return r;

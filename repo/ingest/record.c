@@ -2,8 +2,8 @@
  * record.c - what a run found out, as a manifest (docs/format.md, section 9).
  *
  * States of the disks come together where they are one condition of the VM: all current states; snapshots of one
- * name, if that name is unique on each disk; lower layers of one file name.  A snapshot whose name is empty, or not
- * unique on its disk, stays alone.
+ * name, if that name is unique on each disk; lower layers of one file name; what one snapshot of the machine has.  An
+ * image's snapshot whose name is empty, or not unique on its disk, stays alone.
  */
 #include <string.h>
 #include <unistd.h>
@@ -112,9 +112,14 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 ||
 	    add_features(&top->info, md, e) < 0)
 		return e->code;
-	for (uint32_t k = 0; k < d->d->chain->nlayers; k++)
+	for (uint32_t k = 0; k < d->d->chain->nlayers + d->d->chain->nextra; k++) {
+		uint32_t below = chain_below(d->d->chain, k);
+
 		if (add_layer(run->p, d->d->chain->layers[k], md, e) < 0)
 			return e->code;
+		md->layers.p[k].has_below = d->d->chain->nextra > 0;
+		md->layers.p[k].below = below == CHAIN_NONE ? k : below;
+	}
 	return 0;
 }
 
@@ -128,7 +133,7 @@ static int add_row(struct manifest_state *ms, uint32_t disk, const struct plan_s
 	row->disk = disk;
 	row->tree = st->tree;
 	row->layer = st->layer;
-	row->date_ns = is->date_ns;
+	row->date_ns = plan_state_date(st);
 	row->vm_clock_ns = is->vm_clock_ns;
 	row->has_digest = st->has_digest;
 	memcpy(row->digest, st->digest, sizeof(row->digest));
@@ -136,7 +141,7 @@ static int add_row(struct manifest_state *ms, uint32_t disk, const struct plan_s
 	row->vm_state = st->vm_state;
 	row->how = st->did;
 	row->bytes_read = st->bytes_read;
-	return st->kind == STATE_SNAPSHOT ? set_text(&row->snapshot_id, is->id, e) : 0;
+	return st->kind == STATE_SNAPSHOT && !st->machine ? set_text(&row->snapshot_id, is->id, e) : 0;
 }
 
 /* The manifest's states while they are put together. */
@@ -152,15 +157,22 @@ static struct manifest_state *state_for(struct states *s, const struct plan_stat
 	struct manifest_state *ms;
 	bool *shared;
 
-	for (size_t i = 0; st->name_unique && i < others; i++)
+	for (size_t i = 0; st->machine && i < others; i++)
+		if (m->states.p[i].machine_id && !strcmp(m->states.p[i].machine_id, st->machine->id))
+			return &m->states.p[i];
+	for (size_t i = 0; !st->machine && st->name_unique && i < others; i++)
 		if (s->shared.p[i] && m->states.p[i].kind == st->kind && !strcmp(m->states.p[i].name, st->name))
 			return &m->states.p[i];
 	shared = VEC_PUSH(&s->shared, e);
 	ms = shared ? VEC_PUSH(&m->states, e) : NULL;
 	if (!ms)
 		return NULL;
-	*shared = st->name_unique;
+	*shared = st->name_unique && !st->machine;
 	ms->kind = st->kind;
+	if (st->machine && (set_text(&ms->machine_id, st->machine->id, e) < 0 ||
+			    set_text(&ms->parent_id, st->machine->parent_id, e) < 0 ||
+			    set_text(&ms->description, st->machine->description, e) < 0))
+		return NULL;
 	return set_text(&ms->name, st->name, e) < 0 ? NULL : ms;
 }
 

@@ -100,6 +100,8 @@ static void test_manifest__refusals(void **state)
 		{ "\"name\":\"db.xml\"", "\"name\":\"..\"", "attachment" },
 		{ "\"mode\":416", "\"mode\":4096", "\"mode\"" },
 		{ "\"machine\":{", "\"machine\":[],\"x\":{", "\"machine\"" },
+		{ "\"block_device\":", "\"below\":99,\"block_device\":", "\"below\"" },
+		{ "\"kind\":\"current\"", "\"kind\":\"current\",\"machine_id\":\"x\"", "machine's snapshot" },
 		{ "\"statistics\":{", "\"statistics\":{},\"x\":{", "statistics" },
 		{ "\"disks\":[", "\"disks\":7,\"x\":[", "\"disks\"" },
 		{ "\"tags\":[", "\"tags\":[[],", "\"tags\"" },
