@@ -2,13 +2,14 @@
  * references.c - files that a description names: reading them, where images may lie, who has them open.
  */
 #include <dirent.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/text.h"
-#include "formats/chain_internal.h"
 #include "formats/machine/machine_internal.h"
+#include "formats/reference.h"
 
 int machine_read_file(const struct machine *m, const struct machine_file *f, const char *const *allow, size_t max,
 		      uint8_t **ret, size_t *ret_len, uint32_t *ret_mode, struct err *e)
