@@ -93,7 +93,9 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	vmdk:*attack*)	refused 'outside the image' "$path" ;;
 	vmdk:*-flat.vmdk | vmdk:*-f001.vmdk) refused 'no known image format' "$path" ;;	# data files are raw
 	vmdk:*-s00?.vmdk) refused 'a part of a disk' "$path"
-			decodes "" "" --force "$path" ;;
+			"$KEDGE" dump --no-progress -q --force --sink null "$path" 2>"$err" && good=$((good + 1)) || wrong "$path: $(cat "$err")" ;;
+	vmdk:*version3* | vmdk:*split5g.vmdk)	# 16 and 5 GiB of next to nothing
+			"$KEDGE" dump --no-progress -q --sink null "$path" 2>"$err" && good=$((good + 1)) || wrong "$path: $(cat "$err")" ;;
 	vmdk:*)		[[ $digest =~ ^[0-9a-f]+$ ]] || digest=
 			decodes "$digest" "$size" "$path" ;;
 	*)		exercised=$((exercised - 1)) ;;
