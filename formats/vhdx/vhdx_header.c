@@ -47,13 +47,14 @@ static int check_header(const struct vhdx_header *h, uint16_t version, uint64_t 
 int vhdx_header_read(int fd, uint64_t file_size, struct vhdx_header *ret, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *both = calloc(2, VHDX_HEADER_BYTES);
-	uint8_t *first = both, *second = both + VHDX_HEADER_BYTES;
+	uint8_t *first = both, *second;
 	const uint8_t *p;
 	bool valid[2];
 	size_t len;
 
 	if (!both)
 		return err_set(e, ERR_NOMEM, "headers");
+	second = both + VHDX_HEADER_BYTES;
 	if (fs_pread(fd, first, 8, 0, &len, e) < 0)
 		return e->code;
 	if (len < 8 || memcmp(first, "vhdxfile", 8) != 0)
