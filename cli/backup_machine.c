@@ -174,7 +174,8 @@ static int add_disk(struct cli *c, const struct backup_opts *o, uint32_t disk, c
 	char q[300];
 
 	if (md->skipped || is_skipped(o, md->name)) {
-		msg_note(c, "%s is left out: %s", md->name, md->skipped ? text_quote(md->skipped, q, sizeof(q)) : "--skip-disk");
+		msg_note(c, "%s is left out: %s", md->name,
+			 md->skipped ? text_quote(md->skipped, q, sizeof(q)) : "--skip-disk");
 		return 0;
 	}
 	if (md->refused) {
@@ -222,7 +223,8 @@ static int open_all(struct cli *c, const struct backup_opts *o, char *const *fol
 		if (add_disk(c, o, i, folders, s, e) < 0)
 			return e->code;
 	if (!s->disks.n)
-		return err_set(e, ERR_INVALID, "%s: the machine has no disk to back up", text_quote(m->path, q, sizeof(q)));
+		return err_set(e, ERR_INVALID, "%s: the machine has no disk to back up",
+			       text_quote(m->path, q, sizeof(q)));
 	for (size_t i = 0; i < m->files.n; i++)
 		if (m->files.p[i].role != MACHINE_LOADER && add_file(c, o, &m->files.p[i], s, e) < 0)
 			return e->code;

@@ -278,7 +278,8 @@ static int open_args(struct cli *c, const struct backup_opts *o, struct sources 
 		if (o->image.format || !machine_is(c->args[i]))
 			continue;
 		return c->nargs == 1 ? sources_open_machine(c, o, c->args[i], s, e)
-				     : cli_usage(c, e, "%s describes a machine: it stands alone, without other disks", c->args[i]);
+				     : cli_usage(c, e, "%s describes a machine: it stands alone, without other disks",
+						 c->args[i]);
 	}
 	if (o->skip_disks.n)
 		return cli_usage(c, e, "--skip-disk is for the disks of a machine's description");

@@ -10,7 +10,8 @@
 
 static const struct opt backup_options[] = {
 	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME", "the VM's name (default: the machine's, or from the first file's name)"),
-	OPT(struct backup_opts, skip_disks, 0, OPT_LIST, "skip-disk", "DISK", "leave out this disk of the machine (repeatable)"),
+	OPT(struct backup_opts, skip_disks, 0, OPT_LIST, "skip-disk", "DISK",
+	    "leave out this disk of the machine (repeatable)"),
 	OPT(struct backup_opts, attach, 0, OPT_LIST, "attach", "FILE",
 	    "store a file with it, such as the VM's description (repeatable)"),
 	OPT(struct backup_opts, states, 0, OPT_TEXT, "states", "SELECTORS",

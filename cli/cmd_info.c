@@ -315,7 +315,8 @@ static int run_info(struct cli *c, void *opts, struct err *e)
 
 	if (!o->image.format && machine_is(c->args[0])) {
 		if (o->chain || o->image.backing_format)
-			return cli_usage(c, e, "--chain and --backing-format are for images, not for a machine's description");
+			return cli_usage(c, e, "--chain and --backing-format are for images, not for a machine's "
+					       "description");
 		return info_machine(c, c->args[0], o->image.allow_paths.p, e);
 	}
 	if (!o->chain && (o->image.allow_paths.n || o->image.backing_format))

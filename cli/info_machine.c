@@ -36,7 +36,8 @@ static int print_disks(const struct machine *m, struct err *e)
 	for (size_t i = 0; i < m->disks.n; i++) {
 		const struct machine_disk *d = &m->disks.p[i];
 		char image[SHOWN_BYTES], note[SHOWN_BYTES], format[64];
-		const char *why = d->skipped ? d->skipped : d->refused ? d->refused : d->independent ? "not in snapshots" : "";
+		const char *why = d->skipped ? d->skipped : d->refused ? d->refused :
+				  d->independent ? "not in snapshots" : "";
 
 		if (table_row(&t, e, d->name, d->format ? text_quote(d->format, format, sizeof(format)) : NULL,
 			      image_text(&d->image, image, sizeof(image)), text_quote(why, note, sizeof(note))) < 0)

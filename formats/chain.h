@@ -18,7 +18,8 @@
 /* An image that a machine's description names; one of the two may be NULL. */
 struct chain_ref {
 	const char *path;		/* from the description's folder */
-	const char *uuid;		/* what it must call itself, where it has such a name; without path: what is looked for */
+	/* What it must call itself, where it has such a name; without path: what is looked for. */
+	const char *uuid;
 };
 
 struct chain_opts {
@@ -63,8 +64,8 @@ static inline uint32_t chain_below(const struct chain *c, uint32_t layer)
  */
 MUST_CHECK int chain_open(const char *path, const struct chain_opts *o, struct chain **ret, struct err *e);
 void chain_close(struct chain *c);
-/* A readable stack that starts at layer first (its current state), a branch's too: a lower layer as a disk of its own.  Borrows c.
- * Its origins number layers as c->image's do, so that extents of both can be compared. */
+/* A readable stack that starts at layer first (its current state), a branch's too: a lower layer as a disk of its own.
+ * Borrows c.  Its origins number layers as c->image's do, so that extents of both can be compared. */
 MUST_CHECK int chain_view(struct chain *c, uint32_t first, struct image **ret, struct err *e);
 /* Where the page cache was looked at last: zeroed at first, then chain_is_cold's. */
 struct cold_window {

@@ -9,8 +9,8 @@
 
 /*
  * Opens the file that an image names as its backing or data file (what: "backing file").
- * path is that of the naming image (or machine description), as it was opened.  The reference may be relative to the image's folder, or
- * absolute; after all symbolic links it must lie inside that folder or one of allow (NULL-terminated or NULL).  A
+ * path is that of the naming image (or machine description), as it was opened.
+ * The reference may be relative to its folder, or absolute; after all symbolic links it must lie inside that folder or one of allow (NULL-terminated or NULL).  A
  * regular file, or a block device inside an allowed folder.  *ret_path (malloc'ed) is the name in its real folder: a
  * symbolic link is not resolved in it, because names in the file count from the link's folder.
  */

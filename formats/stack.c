@@ -102,8 +102,8 @@ static int layer_extent(struct stack *s, uint32_t i, uint32_t state, uint64_t of
 }
 
 /* *ret_i: which of s->layers has the data. */
-static int one_extent(struct stack *s, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret, uint32_t *ret_i,
-		      struct err *e)
+static int one_extent(struct stack *s, uint32_t state, uint64_t off, uint64_t limit, struct extent *ret,
+		      uint32_t *ret_i, struct err *e)
 {
 	struct extent x;
 

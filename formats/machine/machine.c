@@ -207,7 +207,8 @@ struct machine *machine_new(enum machine_kind kind, const char *path, struct err
 	}
 	m->kind = kind;
 	m->current = MACHINE_NONE;
-	if (machine_text(&m->path, path, e) < 0 || machine_add_file(m, fs_basename(path), MACHINE_CONFIG, false, e) < 0) {
+	if (machine_text(&m->path, path, e) < 0 ||
+	    machine_add_file(m, fs_basename(path), MACHINE_CONFIG, false, e) < 0) {
 		machine_free(m);
 		return NULL;
 	}

@@ -49,7 +49,8 @@ struct machine_image {
 struct machine_disk {
 	char *name;		/* where it is attached, such as sata-0-0, scsi0-0, vda; a disk name of ours, unique */
 	struct machine_image image;	/* of the current state */
-	char *format;		/* kedge's name of it, or what the description says where kedge has none; NULL = to be probed */
+	/* Kedge's name of it, or what the description says where kedge has none; NULL = to be probed. */
+	char *format;
 	char *skipped;		/* why it is none to back up (a CD drive); NULL = it is one */
 	char *refused;		/* why it can't be backed up, although it is a disk; NULL = it can */
 	bool independent;	/* snapshots of the machine leave it alone */

@@ -31,7 +31,8 @@ MUST_CHECK int machine_text(char **ret, const char *s, struct err *e);
 MUST_CHECK int machine_text_n(char **ret, const char *s, size_t len, struct err *e);
 /* A disk at that place; its name is made of `where`, unique. */
 struct machine_disk *machine_add_disk(struct machine *m, const char *where, struct err *e);
-MUST_CHECK int machine_add_file(struct machine *m, const char *path, enum machine_role role, bool optional, struct err *e);
+MUST_CHECK int machine_add_file(struct machine *m, const char *path, enum machine_role role, bool optional,
+				struct err *e);
 MUST_CHECK int machine_add_note(struct machine *m, struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 struct machine_snapshot *machine_add_snapshot(struct machine *m, struct err *e);

@@ -26,7 +26,8 @@ int machine_read_file(const struct machine *m, const struct machine_file *f, con
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, "%s", q);
 	if (st.st_size < 0 || (uint64_t)st.st_size > max)
-		return err_set(e, ERR_INVALID, "%s: %lld bytes, more than the %zu that are kept", q, (long long)st.st_size, max);
+		return err_set(e, ERR_INVALID, "%s: %lld bytes, more than the %zu that are kept", q,
+			       (long long)st.st_size, max);
 	p = malloc((size_t)st.st_size + 1);
 	if (!p)
 		return err_set(e, ERR_NOMEM, "%s: no memory for it", q);
@@ -168,5 +169,6 @@ int machine_check_locked(const struct machine *m, const struct machine_image *im
 		return e->code;
 	text_quote(path, q, sizeof(q));
 	(void)err_set(e, ERR_LOCKED, "%s: in use: VMware's lock is there (%s.lck)", q, q);
-	return err_hint(e, "shut the machine down; if none runs and it is left over from a crash, remove the folder %s.lck", q);
+	return err_hint(e, "shut the machine down; if none runs and it is left over from a crash, remove the folder "
+			   "%s.lck", q);
 }

@@ -82,8 +82,8 @@ static int on_machine(struct vbox *v, const char *const *a, struct err *e)
 	char q[200];
 
 	v->in_machine = true;
-	if (saved && machine_add_note(v->m, e, "it is suspended: its saved memory (%s) is not kept, only what is on its disks",
-				      text_quote(saved, q, sizeof(q))) < 0)
+	if (saved && machine_add_note(v->m, e, "it is suspended: its saved memory (%s) is not kept, only what is on "
+				      "its disks", text_quote(saved, q, sizeof(q))) < 0)
 		return e->code;
 	return machine_text(&v->m->name, xml_attribute(a, "name"), e) < 0 ||
 	       machine_uuid(&v->m->uuid, xml_attribute(a, "uuid"), e) < 0 ||
@@ -101,11 +101,13 @@ static int on_medium(struct vbox *v, const char *const *a, struct err *e)
 	if (!x)
 		return e->code;
 	if (machine_uuid(&x->uuid, xml_attribute(a, "uuid"), e) < 0 ||
-	    machine_text(&x->format, xml_attribute(a, "format"), e) < 0 || (path && machine_path(&x->path, path, e) < 0))
+	    machine_text(&x->format, xml_attribute(a, "format"), e) < 0 ||
+	    (path && machine_path(&x->path, path, e) < 0))
 		return e->code;
 	if (!x->uuid || !x->path)
 		return err_set(e, ERR_CORRUPT, "an image in the registry without %s", x->uuid ? "location" : "a UUID");
-	x->independent = type && (!strcmp(type, "Writethrough") || !strcmp(type, "Shareable") || !strcmp(type, "Readonly"));
+	x->independent = type &&
+			 (!strcmp(type, "Writethrough") || !strcmp(type, "Shareable") || !strcmp(type, "Readonly"));
 	return 0;
 }
 
@@ -128,7 +130,8 @@ static int on_snapshot(struct vbox *v, const char *const *a, struct err *e)
 		return e->code;
 	s->parent = parent;
 	s->time_ns = parse_time(xml_attribute(a, "timeStamp"));
-	if (machine_uuid(&s->id, xml_attribute(a, "uuid"), e) < 0 || machine_text(&s->name, xml_attribute(a, "name"), e) < 0 ||
+	if (machine_uuid(&s->id, xml_attribute(a, "uuid"), e) < 0 ||
+	    machine_text(&s->name, xml_attribute(a, "name"), e) < 0 ||
 	    machine_text(&s->memory, xml_attribute(a, "stateFile"), e) < 0)
 		return e->code;
 	if (!s->id || !s->name)
@@ -166,7 +169,8 @@ static int on_start(void *opaque, unsigned depth, const char *name, const char *
 	}
 	if (depth == 2 && !strcmp(name, "MachineEncrypted")) {
 		(void)err_set(e, ERR_UNSUPPORTED, "the machine's settings are encrypted");
-		return err_hint(e, "decrypt it: VBoxManage encryptvm VM removeencryption; or back up its images by themselves");
+		return err_hint(e, "decrypt it: VBoxManage encryptvm VM removeencryption; or back up its images by "
+				   "themselves");
 	}
 	if (depth == 2 && !strcmp(name, "Machine"))
 		return on_machine(v, a, e);
@@ -302,8 +306,8 @@ static int add_then(struct vbox *v, const struct attachment *a, struct err *e)
 	machine_disk_name(a->where, name);
 	disk = machine_find_disk(v->m, name);
 	if (disk == MACHINE_NONE || v->m->disks.p[disk].skipped)
-		return machine_add_note(v->m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is not kept",
-					s->name, name);
+		return machine_add_note(v->m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is "
+					"not kept", s->name, name);
 	x = find_medium(v, a->uuid);
 	if (v->m->disks.p[disk].independent || (x && x->independent))
 		return 0;
@@ -319,7 +323,8 @@ static int add_then(struct vbox *v, const struct attachment *a, struct err *e)
 
 static int by_disk(const void *a, const void *b)
 {
-	uint32_t x = ((const struct machine_snapshot_disk *)a)->disk, y = ((const struct machine_snapshot_disk *)b)->disk;
+	uint32_t x = ((const struct machine_snapshot_disk *)a)->disk;
+	uint32_t y = ((const struct machine_snapshot_disk *)b)->disk;
 
 	return x < y ? -1 : x > y;
 }

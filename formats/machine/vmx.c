@@ -163,8 +163,8 @@ static int read_vmx(const struct dictionary *d, struct machine *m, struct err *e
 	if (s && machine_add_file(m, s, MACHINE_CONFIG, true, e) < 0)
 		return e->code;
 	s = dictionary_get(d, "checkpoint.vmstate");
-	return s && *s ? machine_add_note(m, e, "it is suspended: its saved memory (%.200s) is not kept, only what is on its disks", s)
-		       : 0;
+	return s && *s ? machine_add_note(m, e, "it is suspended: its saved memory (%.200s) is not kept, only what is on "
+					  "its disks", s) : 0;
 }
 
 int vmx_parse(const void *text, size_t len, struct machine *m, struct err *e)
@@ -234,8 +234,8 @@ static int add_snapshot_disk(struct machine *m, struct machine_snapshot *s, cons
 		*c = (char)tolower((unsigned char)*c);
 	disk = machine_find_disk(m, name);
 	if (disk == MACHINE_NONE || m->disks.p[disk].skipped)
-		return machine_add_note(m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is not kept",
-					s->name, name);
+		return machine_add_note(m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is not "
+					"kept", s->name, name);
 	if (m->disks.p[disk].independent)
 		return 0;
 	for (at = 0; at < s->disks.n && s->disks.p[at].disk < disk; at++)
