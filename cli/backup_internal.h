@@ -38,6 +38,7 @@ struct sources {
 	struct machine *machine;	/* the description that all this came from; NULL: disks were named */
 	char *machine_source;		/* host and path */
 	VEC(struct source_disk) disks;
+	struct image_keys keys;
 	VEC(struct source_file) files;
 	char **states;			/* selectors, NULL-terminated; NULL = all */
 	enum audit_mode audit;

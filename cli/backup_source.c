@@ -38,6 +38,7 @@ void sources_done(struct sources *s)
 		free(*p);
 	free(s->states);
 	VEC_DONE(&s->disks);
+	image_keys_done(&s->keys);
 	VEC_DONE(&s->files);
 	free(s->vm);
 	free(s->vm_name);
@@ -138,6 +139,8 @@ void sources_warn_busy(const struct cli *c, const struct chain *chain)
 static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct err *e)
 {
 	struct source_disk *d = VEC_PUSH(&s->disks, e);
+	struct image_secret buf[IMAGE_KEYS_MAX];
+	struct image_secrets secrets;
 	const struct format *f = NULL;
 	struct chain_opts co = {
 		.allow_paths = o->image.allow_paths.p,
@@ -148,6 +151,8 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
 		return e->code;
+	image_keys_for(&s->keys, d->name, buf, &secrets);
+	co.secrets = &secrets;
 	co.format = f ? f->name : NULL;
 	if (chain_open(d->path, &co, &d->chain, e) < 0) {
 		if (e->code == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
@@ -294,6 +299,8 @@ int sources_open(struct cli *c, const struct backup_opts *o, struct sources *ret
 	struct sources s = { 0 };
 	int r = split_states(c, o->states, &s, e);
 
+	if (r == 0)
+		r = image_keys_load(c, &o->image, &s.keys, e);
 	if (r == 0)
 		r = parse_audit(c, o->audit, &s, e);
 	if (r == 0)

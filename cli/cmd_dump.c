@@ -399,7 +399,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 		return cli_usage(c, e, "--sink and --output exclude each other");
 	if (c->g.json && !o->sink && (!o->output || (o->output[0] == '-' && !o->output[1])))
 		return cli_usage(c, e, "--json needs -o FILE or --sink null: the guest's bytes are on stdout");
-	if (image_args_open(c, &o->image, c->args[0], false, &chain, &path, e) < 0)
+	if (image_args_open(c, &o->image, c->args[0], false, false, &chain, &path, e) < 0)
 		return e->code;
 	image_args_warn(c, chain);
 	d.chain = chain;
@@ -426,6 +426,7 @@ static const struct opt dump_options[] = {
 	OPT(struct dump_opts, sink, 0, OPT_TEXT, "sink", "null", "read everything, write nothing", .choices = "null"),
 	IMAGE_ARGS_FORMAT(struct dump_opts),
 	IMAGE_ARGS_CHAIN(struct dump_opts),
+	IMAGE_ARGS_SECRET(struct dump_opts),
 	OPT(struct dump_opts, image.force, 'f', OPT_FLAG, "force", NULL,
 	    "read an image that is marked corrupt; replace an existing FILE"),
 	{ .name = NULL },

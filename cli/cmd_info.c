@@ -30,6 +30,7 @@ static const struct { uint32_t bit; const char *name; } feature_names[] = {
 	{ IMAGE_EXTENDED_L2, "extended-l2" },
 	{ IMAGE_BITMAPS, "bitmaps" },
 	{ IMAGE_LAZY_REFCOUNTS, "lazy-refcounts" },
+	{ IMAGE_ENCRYPTED, "encrypted" },
 };
 #define NFEATURES (sizeof(feature_names) / sizeof(feature_names[0]))
 
@@ -164,6 +165,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	size_field(c, "file size", in->file_size);
 	if (in->cluster_size)
 		size_field(c, "cluster size", in->cluster_size);
+	if (in->encryption)
+		field("encrypted", text_quote(in->encryption, shown, sizeof(shown)));
 	if (in->compression)
 		field("compression", in->compression);
 	if (in->refcount_bits)
@@ -255,8 +258,8 @@ static json_t *image_json(const struct image *im)
 	const struct image_info *in = image_info(im);
 
 	/* "o" takes a NULL over as failure of the whole, so that nothing is printed by halves */
-	return json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-			 "image", msg_json_text(im->path), "format", in->format, "version", (int)in->version,
+	return json_pack("{s:o, s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+			 "image", msg_json_text(im->path), "encryption", msg_json_text(in->encryption), "format", in->format, "version", (int)in->version,
 			 "virtual_size", msg_json_u64(in->virtual_size), "file_size", msg_json_u64(in->file_size),
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
@@ -290,7 +293,7 @@ static int show_chain(struct cli *c, const struct info_opts *o, struct err *e)
 	int r = 0;
 
 	args.force = true;	/* nothing but metadata is shown */
-	if (image_args_open(c, &args, c->args[0], true, &chain, &path, e) < 0)
+	if (image_args_open(c, &args, c->args[0], true, true, &chain, &path, e) < 0)
 		return e->code;
 	if (c->g.json)
 		list = json_array();

@@ -101,7 +101,7 @@ static int run_map(struct cli *c, void *opts, struct err *e)
 	uint32_t state;
 	int r;
 
-	if (image_args_open(c, &o->image, c->args[0], false, &chain, &path, e) < 0)
+	if (image_args_open(c, &o->image, c->args[0], false, true, &chain, &path, e) < 0)
 		return e->code;
 	r = image_find_state(chain->image, o->state ? o->state : "current", &state, e);
 	if (r == 0)

@@ -22,7 +22,7 @@
 struct restore_cmd_opts {
 	const char *output, *to;
 	struct writer_args writer;
-	bool force, with_snapshots, salvage;
+	bool force, with_snapshots, salvage, plaintext;
 };
 
 static const struct opt restore_options[] = {
@@ -32,6 +32,8 @@ static const struct opt restore_options[] = {
 	WRITER_ARGS(struct restore_cmd_opts, "by the file's name, else as it was"),
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
 	    "qcow2: with all internal snapshots of that backup"),
+	OPT(struct restore_cmd_opts, plaintext, 0, OPT_FLAG, "plaintext", NULL,
+	    "write disks unencrypted whose image was encrypted"),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
 	    "overwrite existing files, or the block device"),
 	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
@@ -117,13 +119,28 @@ static void old_ids(const struct manifest_disk *d, struct image_ids *ret)
 	copy_id(ret->content, sizeof(ret->content), d->content_id);
 }
 
+/* What was encrypted doesn't lie about in the clear unless its owner says so. */
+static int check_plaintext(const struct job *j, const struct manifest_disk *d, struct err *e)
+{
+	for (size_t i = 0; i < d->features.n && !j->o->plaintext; i++) {
+		if (strcmp(d->features.p[i], "encrypted") != 0)
+			continue;
+		(void)err_set(e, ERR_INVALID, "the image of disk %s was encrypted; what is restored would not be", d->name);
+		return err_hint(e, "--plaintext writes it unencrypted; onto an encrypted file system, or encrypt it then: "
+				   "qemu-img convert --object secret,id=s,file=FILE -O qcow2 -o "
+				   "encrypt.format=luks,encrypt.key-secret=s");
+	}
+	return 0;
+}
+
 static int check_target(struct job *j, const struct target *t, struct err *e)
 {
 	struct image_ids ids;
 	struct stat st;
 
 	old_ids(&j->pt.backup->m->disks.p[t->disk], &ids);
-	if (writer_args_fit(j->c, &j->o->writer, t->format, t->path, &ids, e) < 0)
+	if (check_plaintext(j, &j->pt.backup->m->disks.p[t->disk], e) < 0 ||
+	    writer_args_fit(j->c, &j->o->writer, t->format, t->path, &ids, e) < 0)
 		return e->code;
 	if (j->o->with_snapshots && !(t->format->can & FORMAT_SNAPSHOTS))
 		return cli_usage(j->c, e, "--with-snapshots needs -O qcow2: %s becomes %s", t->path, t->format->name);

@@ -1,10 +1,12 @@
 /* image_args.c - naming an image and opening it. */
 #include "cli/image_args.h"
 
+#include <sodium.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "base/text.h"
+#include "cli/password.h"
 #include "cli/msg.h"
 
 #define CACHE_MAX_BYTES (32 * MIB)
@@ -49,18 +51,90 @@ int image_args_name(struct cli *c, const struct image_args *a, const char *arg, 
 	return 0;
 }
 
-int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks, struct chain **ret,
-		    char **ret_path, struct err *e)
+void image_keys_done(struct image_keys *k)
 {
+	for (size_t i = 0; i < k->list.n; i++) {
+		free((char *)(uintptr_t)k->list.p[i].name);
+		sodium_free((uint8_t *)(uintptr_t)k->list.p[i].p);	/* wipes */
+	}
+	VEC_DONE(&k->list);
+}
+
+static int load_key(struct cli *c, const char *arg, struct image_secret *ret, struct err *e)
+{
+	size_t len = strcspn(arg, "=/");
+	const char *file = arg[len] == '=' ? arg + len + 1 : arg;
+	uint8_t *p;
+
+	if (!*file)
+		return cli_usage(c, e, "--image-secret takes [NAME=]FILE");
+	if (file != arg) {
+		ret->name = text_printf(e, "%.*s", (int)len, arg);
+		if (!ret->name)
+			return e->code;
+	}
+	if (password_read_image_secret(c, file, &p, &ret->len, e) < 0)
+		return e->code;
+	ret->p = p;
+	return 0;
+}
+
+int image_keys_load(struct cli *c, const struct image_args *a, struct image_keys *ret, struct err *e)
+{
+	CLEANUP(image_keys_done) struct image_keys k = { 0 };
+
+	if (a->secrets.n > IMAGE_KEYS_MAX)
+		return cli_usage(c, e, "--image-secret: at most %d", IMAGE_KEYS_MAX);
+	for (size_t i = 0; i < a->secrets.n; i++) {
+		struct image_secret *s = VEC_PUSH(&k.list, e);
+
+		if (!s)
+			return e->code;
+		*s = (struct image_secret){ 0 };
+		if (load_key(c, a->secrets.p[i], s, e) < 0)
+			return e->code;
+	}
+	*ret = k;
+	k = (struct image_keys){ 0 };
+	return 0;
+}
+
+void image_keys_for(const struct image_keys *k, const char *disk, struct image_secret *buf, struct image_secrets *ret)
+{
+	bool own = false;
+	size_t n = 0;
+
+	for (size_t i = 0; disk && i < k->list.n; i++)
+		own = own || (k->list.p[i].name && !strcmp(k->list.p[i].name, disk));
+	for (size_t i = 0; i < k->list.n; i++) {
+		struct image_secret s = k->list.p[i];
+
+		if (own && !s.name)
+			continue;
+		if (own && !strcmp(s.name, disk))
+			s.name = NULL;
+		buf[n++] = s;
+	}
+	*ret = (struct image_secrets){ .p = buf, .n = n };
+}
+
+int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks, bool locked_ok,
+		    struct chain **ret, char **ret_path, struct err *e)
+{
+	CLEANUP(image_keys_done) struct image_keys keys = { 0 };
 	CLEANUP(free_ptr) char *path = NULL;
+	struct image_secret buf[IMAGE_KEYS_MAX];
+	struct image_secrets secrets;
 	const struct format *f = NULL;
 	struct chain_opts o = {
 		.allow_paths = a->allow_paths.p, .backing_format = a->backing_format, .force = a->force,
-		.ignore_locks = ignore_locks, .cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
+		.ignore_locks = ignore_locks, .locked_ok = locked_ok, .cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
 	};
 
-	if (image_args_name(c, a, arg, &f, &path, e) < 0)
+	if (image_args_name(c, a, arg, &f, &path, e) < 0 || image_keys_load(c, a, &keys, e) < 0)
 		return e->code;
+	image_keys_for(&keys, NULL, buf, &secrets);
+	o.secrets = &secrets;
 	o.format = f ? f->name : NULL;
 	if (chain_open(path, &o, ret, e) < 0)
 		return e->code;

@@ -4,15 +4,17 @@
 #ifndef KEDGE_CLI_IMAGE_ARGS_H
 #define KEDGE_CLI_IMAGE_ARGS_H
 
+#include "base/vec.h"
 #include "cli/cli.h"
 #include "formats/chain.h"
+#include "formats/crypt/crypt.h"
 #include "formats/formats.h"
 
 #define IMAGE_FORMATS "qcow2, qcow, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
 
 struct image_args {
 	const char *format, *backing_format;
-	struct opt_list allow_paths;
+	struct opt_list allow_paths, secrets;
 	bool force;
 };
 
@@ -25,13 +27,28 @@ struct image_args {
 		OPT(type, image.backing_format, 0, OPT_TEXT, "backing-format", "FORMAT",                               \
 		    "of layers for which the image stores none")
 
+#define IMAGE_ARGS_SECRET(type)                                                                                        \
+	OPT(type, image.secrets, 0, OPT_LIST, "image-secret", "[NAME=]FILE",                                           \
+	    "the password of encrypted images is in FILE (NAME: a layer's file or a disk; repeatable)")
+
+/* The files of --image-secret, in locked memory. */
+struct image_keys {
+	VEC(struct image_secret) list;	/* what they point to is owned */
+};
+MUST_CHECK int image_keys_load(struct cli *c, const struct image_args *a, struct image_keys *ret, struct err *e);
+void image_keys_done(struct image_keys *k);
+/* Those for a disk (NULL: there are no disks): its own, if it has some, else those of no disk.  *ret borrows buf, which takes
+ * IMAGE_KEYS_MAX. */
+#define IMAGE_KEYS_MAX 16
+void image_keys_for(const struct image_keys *k, const char *disk, struct image_secret *buf, struct image_secrets *ret);
+
 /* "[FORMAT:]PATH" and --format taken apart: *ret_format is NULL when it is to be probed; *ret_path is malloc'ed.  Wrong
  * usage sets exit 2. */
 MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const char *arg,
 			       const struct format **ret_format, char **ret_path, struct err *e);
-/* Opens the image and what lies below it.  *ret_path is malloc'ed, for messages. */
+/* Opens the image and what lies below it.  locked_ok: encrypted layers without a secret too.  *ret_path is malloc'ed, for messages. */
 MUST_CHECK int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks,
-			       struct chain **ret, char **ret_path, struct err *e);
+			       bool locked_ok, struct chain **ret, char **ret_path, struct err *e);
 
 /* Tells what the readers of a chain's layers have noted: damage that doesn't hurt. */
 void image_args_warn(const struct cli *c, const struct chain *chain);

@@ -87,17 +87,40 @@ static int check_line(struct typed *s, const char *from, struct err *e)
 	return 0;
 }
 
-static int from_file(const struct cli *c, const char *path, struct typed *ret, struct err *e)
+static int read_file(const struct cli *c, const char *path, const char *what, struct typed *ret, struct err *e)
 {
 	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
-	CLEANUP(typed_done) struct typed s = { 0 };
 	struct stat st;
 
 	if (fd < 0)
-		return err_sys(e, "password file %s", path);
+		return err_sys(e, "%s %s", what, path);
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
-		msg_warn(c, "password file %s: everybody may read it (chmod 600 %s)", path, path);
-	if (read_typed(fd, path, PASSWORD_MAX_BYTES, &s, e) < 0 || check_line(&s, path, e) < 0)
+		msg_warn(c, "%s %s: everybody may read it (chmod 600 %s)", what, path, path);
+	return read_typed(fd, path, PASSWORD_MAX_BYTES, ret, e) < 0 ? err_ctx(e, "%s", what) : 0;
+}
+
+int password_read_image_secret(const struct cli *c, const char *path, uint8_t **ret, size_t *ret_len, struct err *e)
+{
+	struct typed s = { 0 };
+
+	if (read_file(c, path, "image secret", &s, e) < 0)
+		return e->code;
+	if (!s.len) {
+		typed_done(&s);
+		return err_set(e, ERR_INVALID, "image secret %s: it is empty", path);
+	}
+	*ret = s.p;
+	*ret_len = s.len;
+	return 0;
+}
+
+static int from_file(const struct cli *c, const char *path, struct typed *ret, struct err *e)
+{
+	CLEANUP(typed_done) struct typed s = { 0 };
+
+	if (read_file(c, path, "password file", &s, e) < 0)
+		return e->code;
+	if (check_line(&s, path, e) < 0)
 		return err_ctx(e, "password file");
 	*ret = s;
 	s = (struct typed){ 0 };

@@ -27,4 +27,10 @@ MUST_CHECK int password_ask_new(struct cli *c, const char *prompt, struct secret
 /* A key file as a secret: 32 bytes to 1 MiB. */
 MUST_CHECK int password_read_key_file(const char *path, struct secret **ret, struct err *e);
 
+/*
+ * What a file of --image-secret holds, to the byte as QEMU's secret object takes it, in locked memory: *ret is for
+ * sodium_free.  At most PASSWORD_MAX_BYTES; an empty one is refused.
+ */
+MUST_CHECK int password_read_image_secret(const struct cli *c, const char *path, uint8_t **ret, size_t *ret_len, struct err *e);
+
 #endif

@@ -97,7 +97,8 @@ static int open_layer(struct opener *b, const struct format *f, int fd, const ch
 	CLEANUP(close_fd) int own = fd;
 	struct part_opener parts = { .b = b, .path = path };
 	const struct image_opener opener = { open_part, &parts };
-	const struct image_open_opts io = { .force = b->o->force, .opener = &opener, .cache = b->cache };
+	const struct image_open_opts io = { .force = b->o->force, .opener = &opener, .cache = b->cache,
+					     .secrets = b->o->secrets };
 	int64_t unwritten;
 	char q[QUOTE_BYTES];
 
@@ -108,7 +109,13 @@ static int open_layer(struct opener *b, const struct format *f, int fd, const ch
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	(*ret)->unwritten_ns = unwritten;
 	own = -1;
-	return 0;
+	if (!(*ret)->locked || b->o->locked_ok)
+		return 0;
+	(void)err_set(e, ERR_INVALID, "%s: encrypted with %s, and no secret was given for it", text_quote(path, q, sizeof(q)),
+		      !strncmp((*ret)->info.encryption, "luks", 4) ? "LUKS" : "AES");
+	image_close(*ret);
+	return err_hint(e, "--image-secret FILE, with the password in FILE; for several layers or disks "
+			   "--image-secret NAME=FILE, with a layer's file name or a disk's name");
 }
 
 /* Takes im over, whether it succeeds or not.  It is the layer below the last one, unless it is a branch's first. */

@@ -30,6 +30,8 @@ struct chain_opts {
 	bool force;			/* read images marked corrupt, and parents that were written to since */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */
 	bool settle;			/* find out whether the files are settled (image_is_settled) */
+	const struct image_secrets *secrets;	/* for encrypted layers; NULL = none */
+	bool locked_ok;			/* open encrypted layers without a secret too: the map alone is wanted */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
 	/* The description that names the top image, which is then opened as any reference is, and what the image must
 	 * call itself (NULL: anything).  chain_open's path may then be NULL: it is looked for by uuid. */

@@ -74,6 +74,7 @@ enum image_feature {		/* bits of image_info.features */
 	IMAGE_BITMAPS = 1 << 5,		/* has persistent bitmaps */
 	IMAGE_LAZY_REFCOUNTS = 1 << 6,
 	IMAGE_RAW_EXTERNAL = 1 << 7,
+	IMAGE_ENCRYPTED = 1 << 8,
 };
 
 struct image_bitmap {
@@ -103,6 +104,7 @@ struct image_info {
 	const char *backing;		/* reference as stored, NULL if none (a parent may still be: by its ids) */
 	const char *backing_format;	/* as stored, or implied by the format; NULL if neither */
 	const char *data_file;		/* external data file as stored, NULL if none */
+	const char *encryption;		/* "aes", or what a LUKS header says; NULL = none */
 	const char *compression;	/* "deflate", "zstd"; NULL where the format has none */
 	uint32_t refcount_bits;		/* 0 where the format has none */
 	uint32_t nbitmaps;
@@ -177,11 +179,13 @@ struct image {
 	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
 	/* When, before its identity was taken, nobody had the file open for writing; 0: not known (file.h). */
 	int64_t unwritten_ns;
+	bool locked;			/* encrypted and opened without a secret: its data can't be read */
 	VEC(struct image_part) parts;	/* its other files, open; file n of an origin is part n - 1 */
 	struct image_parent parent;
 };
 
 struct block_cache;
+struct image_secrets;
 
 /*
  * Opens files that an image names; the chain provides it.  It follows a reference only where docs/formats.md allows it,
@@ -199,6 +203,9 @@ struct image_open_opts {
 	bool metadata_only;	/* info: content won't be read; identity.metadata_digest stays zero */
 	/* for the image's other files (image_part_open); NULL: leave them, reading from them is an error then */
 	const struct image_opener *opener;
+	/* for encrypted images (formats/crypt/crypt.h), used during open only.  Without one that is for this image it opens
+	 * locked; one that doesn't fit is ERR_AUTH.  NULL = none */
+	const struct image_secrets *secrets;
 	/* shared with other images (a reference is taken); NULL = the image makes its own */
 	struct block_cache *cache;
 };

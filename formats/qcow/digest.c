@@ -5,6 +5,7 @@
  *	"kedge qcow state 1"
  *	header: disk size, cluster bits, L2 bits, encryption
  *	backing reference ("" = none)
+ *	of an encrypted image that was opened: the check value of its key (another password gives other content)
  *	for each L1 entry that names a table, in order: index, entry, then of the L2 table each block of 512 bytes that isn't
  *	    all zero: its place in the table, its bytes; then 2^64 - 1
  * An image has one state: the metadata digest is the state's.
@@ -66,6 +67,12 @@ int qcow_state_digest(struct image *im, uint32_t state, uint8_t digest[32], stru
 	digest_u64(&s.d, q->h.l2_bits);
 	digest_u64(&s.d, q->h.crypt_method);
 	digest_text(&s.d, q->backing);
+	if (q->crypt) {
+		uint8_t check[32];
+
+		imgcrypt_check_value(q->crypt, check);
+		digest_bytes(&s.d, check, sizeof(check));
+	}
 	if (table_scan(im->fd, q->h.l1_offset, q->h.l1_entries, add_l2, &s, e) < 0)
 		return e->code;
 	digest_end(&s.d, digest);

@@ -53,7 +53,8 @@ static int qcow_next_extent(struct image *im, uint32_t state, uint64_t off, uint
 	return 1;
 }
 
-static int read_run(struct qcow *q, const struct qcow_run *r, uint8_t *buf, struct err *e)
+/* A run at guest offset off. */
+static int read_run(struct qcow *q, const struct qcow_run *r, uint8_t *buf, uint64_t off, struct err *e)
 {
 	const struct cache_block *b;
 
@@ -62,6 +63,10 @@ static int read_run(struct qcow *q, const struct qcow_run *r, uint8_t *buf, stru
 		memset(buf, 0, (size_t)r->len);
 		return 0;
 	case QCOW_RUN_DATA:
+		if (q->im.locked)
+			return err_set(e, ERR_INVALID, "encrypted, and no secret was given");
+		if (q->crypt)
+			return imgcrypt_pread(q->crypt, q->im.fd, q->im.identity.size, buf, (size_t)r->len, r->host, off, e);
 		return file_pread_padded(q->im.fd, buf, (size_t)r->len, r->host, q->im.identity.size, e);
 	case QCOW_RUN_COMPRESSED:
 		break;
@@ -84,7 +89,7 @@ static int qcow_pread(struct image *im, uint32_t state, void *buf, size_t len, u
 
 		if (qcow_run_at(q, off, len, &r, e) < 0)
 			return damaged(q, e);
-		if (read_run(q, &r, p, e) < 0) {
+		if (read_run(q, &r, p, off, e) < 0) {
 			(void)err_ctx(e, "guest offset %" PRIu64, off);
 			return damaged(q, e);
 		}
@@ -121,6 +126,7 @@ static void qcow_free(struct qcow *q)
 		block_cache_forget(q->cache, &q->owner_clusters);
 		block_cache_unref(q->cache);
 	}
+	imgcrypt_free(q->crypt);
 	free(q->tables);
 	free(q->backing);
 	image_base_done(&q->im);
@@ -154,28 +160,24 @@ static void take_info(struct qcow *q)
 		.nstates = 1,
 		.backing = q->backing,
 		.compression = "deflate",
+		.encryption = q->h.crypt_method ? "aes" : NULL,
+		.features = q->h.crypt_method ? (uint32_t)IMAGE_ENCRYPTED : 0,
 	};
-}
-
-static int check_crypt(const struct qcow_header *h, struct err *e)
-{
-	if (!h->crypt_method)
-		return 0;
-	(void)err_set(e, ERR_UNSUPPORTED, "encrypted with AES; kedge can't read encrypted images yet");
-	return err_hint(e, "decrypt a copy with qemu-img convert --object secret,id=s,file=PASSWORDFILE --image-opts "
-			   "driver=qcow,encrypt.key-secret=s,file.filename=IMAGE -O qcow2 COPY, and read the copy");
 }
 
 static int load(struct qcow *q, const struct image_open_opts *o, struct err *e)
 {
 	q->force = o->force;
-	if (qcow_header_read(q->im.fd, q->im.identity.size, &q->h, &q->backing, e) < 0 || check_crypt(&q->h, e) < 0)
+	if (qcow_header_read(q->im.fd, q->im.identity.size, &q->h, &q->backing, e) < 0)
 		return e->code;
 	take_info(q);
 	if (q->backing && image_parent_add(&q->im, q->backing, e) < 0)
 		return e->code;
 	if (qcow_scan(q, e) < 0)
 		return e->code;
+	if (q->h.crypt_method && imgcrypt_unlock(q->im.fd, q->im.path, 0, NULL, o->secrets, &q->crypt, e) < 0)
+		return e->code;
+	q->im.locked = q->h.crypt_method && !q->crypt;
 	return o->metadata_only ? 0 : qcow_state_digest(&q->im, 0, q->im.identity.metadata_digest, e);
 }
 

@@ -8,6 +8,7 @@
 #define KEDGE_FORMATS_QCOW_QCOW_INTERNAL_H
 
 #include "formats/cache.h"
+#include "formats/crypt/crypt.h"
 #include "formats/image.h"
 
 #define QCOW_MAGIC 0x514649fbu
@@ -46,6 +47,7 @@ struct qcow {
 	uint64_t *tables;		/* where L2 tables are, sorted */
 	size_t ntables;
 	bool force;
+	struct imgcrypt *crypt;	/* NULL: not encrypted, or locked */
 	char owner_tables, owner_clusters;	/* their addresses name our blocks in the cache */
 };
 

@@ -5,6 +5,7 @@
  *	"kedge qcow2 state 1"
  *	header: version, cluster bits, incompatible features without dirty and corrupt, raw-data bit, compression type
  *	backing reference, backing format, data file name ("" = none)
+ *	of an encrypted image that was opened: the check value of its key (another password can give other content)
  *	data file, if open: device, inode, size, mtime, ctime
  *	the state: disk size, machine state bytes and guest offset, L1 entries
  *	    of a snapshot also: id, name, date in seconds and nanoseconds, guest clock
@@ -89,6 +90,12 @@ static void add_header(struct digest *d, const struct qcow2 *q)
 	digest_text(d, q->im.info.backing);
 	digest_text(d, q->im.info.backing_format);
 	digest_text(d, q->im.info.data_file);
+	if (q->crypt) {
+		uint8_t check[32];
+
+		imgcrypt_check_value(q->crypt, check);
+		digest_bytes(d, check, sizeof(check));
+	}
 	digest_parts(d, &q->im);
 }
 

@@ -21,6 +21,7 @@
 #define EXT_FEATURE_NAMES 0x6803f857u
 #define EXT_BITMAPS 0x23852875u
 #define EXT_DATA_FILE 0x44415441u
+#define EXT_LUKS 0x0537be77u
 #define FEATURE_ROW_BYTES 48
 
 static bool decode_v2(struct rd *r, struct qcow2_header *h)
@@ -128,12 +129,8 @@ static int check_features(const struct qcow2_header *h, bool force, struct err *
 {
 	if (h->crypt_method > 2)
 		return err_set(e, ERR_CORRUPT, "header: encryption method %" PRIu32, h->crypt_method);
-	if (h->crypt_method) {
-		(void)err_set(e, ERR_UNSUPPORTED, "encrypted with %s; kedge can't read encrypted images yet",
-			      h->crypt_method == 1 ? "AES" : "LUKS");
-		return err_hint(e, "decrypt a copy with qemu-img convert --object secret,id=s,file=PASSWORDFILE --image-opts "
-				"driver=qcow2,encrypt.key-secret=s,file.filename=IMAGE -O qcow2 COPY, and read the copy");
-	}
+	if (h->crypt_method && h->incompat & QCOW2_INCOMPAT_DATA_FILE)
+		return err_set(e, ERR_UNSUPPORTED, "encrypted, with an external data file");
 	if (h->compression_type > 1)
 		return err_set(e, ERR_UNSUPPORTED, "header: compression type %u is unknown", h->compression_type);
 	if (!h->compression_type != !(h->incompat & QCOW2_INCOMPAT_COMPRESSION))
@@ -186,7 +183,8 @@ static int refuse_features(uint64_t unknown, struct rd table, struct err *e)
 static int take_extension(struct qcow2_extensions *x, uint32_t type, struct rd data, struct err *e)
 {
 	struct rd *to = type == EXT_BACKING_FORMAT ? &x->backing_format : type == EXT_FEATURE_NAMES ? &x->feature_names :
-			type == EXT_BITMAPS ? &x->bitmaps : type == EXT_DATA_FILE ? &x->data_file : NULL;
+			type == EXT_BITMAPS ? &x->bitmaps : type == EXT_DATA_FILE ? &x->data_file :
+			type == EXT_LUKS ? &x->luks : NULL;
 
 	if (!to)
 		return 0;

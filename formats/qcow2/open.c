@@ -61,6 +61,7 @@ static void qcow2_free(struct qcow2 *q)
 		block_cache_unref(q->cache);
 	}
 	qcow2_decompress_done(q);
+	imgcrypt_free(q->crypt);
 	pthread_mutex_destroy(&q->zstd_lock);
 	qcow2_meta_done(&q->meta);
 	while (q->names) {
@@ -136,7 +137,9 @@ static void take_info(struct qcow2 *q)
 			 (q->extl2 ? (uint32_t)IMAGE_EXTENDED_L2 : 0) |
 			 (info->nbitmaps ? (uint32_t)IMAGE_BITMAPS : 0) |
 			 (h->compat & QCOW2_COMPAT_LAZY_REFCOUNTS ? (uint32_t)IMAGE_LAZY_REFCOUNTS : 0) |
-			 (q->raw_data ? (uint32_t)IMAGE_RAW_EXTERNAL : 0);
+			 (q->raw_data ? (uint32_t)IMAGE_RAW_EXTERNAL : 0) |
+			 (h->crypt_method ? (uint32_t)IMAGE_ENCRYPTED : 0);
+	info->encryption = h->crypt_method ? q->encryption : NULL;
 }
 
 static int add_regions(struct qcow2 *q, struct err *e)
@@ -168,6 +171,33 @@ static void take_geometry(struct qcow2 *q, const struct qcow2_header *h, const s
 	q->unit_bits = h->cluster_bits - (q->extl2 ? 5 : 0);
 }
 
+/* Where the LUKS header is, read and entered among the metadata; what the image is encrypted with; its key. */
+static int open_crypt(struct qcow2 *q, struct rd ext, const struct image_open_opts *o, struct err *e)
+{
+	bool luks = q->h.crypt_method == QCOW2_CRYPT_LUKS;
+	struct luks_header h;
+	uint64_t off = 0, len = 0;
+
+	if (!q->h.crypt_method)
+		return 0;
+	snprintf(q->encryption, sizeof(q->encryption), "aes");
+	if (luks) {
+		if (!rd_be64(&ext, &off) || !rd_be64(&ext, &len))
+			return err_set(e, ERR_CORRUPT, "header: encrypted with LUKS, and no extension says where its header is");
+		if (off & (q->cluster_size - 1))
+			return err_set(e, ERR_CORRUPT, "header: LUKS header at %" PRIu64 " is not aligned", off);
+		if (luks_read(q->im.fd, q->im.identity.size, off, len, &h, e) < 0 ||
+		    qcow2_meta_add_region(&q->meta, off, len, q->cluster_size, "LUKS header", QCOW2_NO_INDEX, e) < 0)
+			return e->code;
+		(void)luks_text(&h, q->encryption, sizeof(q->encryption));
+		q->crypt_by_host = true;
+	}
+	if (imgcrypt_unlock(q->im.fd, q->im.path, off, luks ? &h : NULL, o->secrets, &q->crypt, e) < 0)
+		return e->code;
+	q->im.locked = !q->crypt;
+	return 0;
+}
+
 static int load(struct qcow2 *q, const struct image_open_opts *o, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *cluster = NULL;
@@ -183,7 +213,7 @@ static int load(struct qcow2 *q, const struct image_open_opts *o, struct err *e)
 	if (q->data_file && o->opener &&
 	    image_part_open(&q->im, o, q->im.info.data_file, "data file", &data_file, e) < 0)
 		return e->code;
-	if (add_regions(q, e) < 0 || qcow2_snapshots_read(q, e) < 0 ||
+	if (add_regions(q, e) < 0 || open_crypt(q, ext.luks, o, e) < 0 || qcow2_snapshots_read(q, e) < 0 ||
 	    qcow2_bitmaps_read(q, ext.bitmaps, e) < 0 || qcow2_meta_seal(&q->meta, e) < 0 ||
 	    qcow2_scan_image(q, e) < 0 || qcow2_bitmaps_scan(q, e) < 0)
 		return e->code;

@@ -20,6 +20,7 @@
 #include "base/bytes.h"
 #include "base/vec.h"
 #include "formats/cache.h"
+#include "formats/crypt/crypt.h"
 #include "formats/image.h"
 
 #define QCOW2_MAGIC 0x514649fbu
@@ -43,6 +44,8 @@
 #define QCOW2_INCOMPAT_EXTL2 ((uint64_t)1 << 4)
 #define QCOW2_INCOMPAT_KNOWN ((uint64_t)0x1f)
 #define QCOW2_COMPAT_LAZY_REFCOUNTS ((uint64_t)1 << 0)
+#define QCOW2_CRYPT_AES 1
+#define QCOW2_CRYPT_LUKS 2
 #define QCOW2_AUTOCLEAR_BITMAPS ((uint64_t)1 << 0)
 #define QCOW2_AUTOCLEAR_RAW_DATA ((uint64_t)1 << 1)
 
@@ -72,7 +75,7 @@ struct qcow2_header {
 
 /* Extensions, borrowed from the header cluster; .p NULL = absent. */
 struct qcow2_extensions {
-	struct rd backing_format, feature_names, bitmaps, data_file;
+	struct rd backing_format, feature_names, bitmaps, data_file, luks;
 };
 
 /* Host places that hold metadata: whole regions, and single clusters (L2 tables, refcount blocks, bitmap data). */
@@ -121,6 +124,9 @@ struct qcow2 {
 	unsigned l1_shift;		/* log2 of the guest bytes of one L1 entry */
 	unsigned unit_bits;		/* log2 of what one mapping decision covers: cluster or subcluster */
 	bool extl2, data_file, raw_data;
+	struct imgcrypt *crypt;		/* NULL: not encrypted, or locked */
+	bool crypt_by_host;		/* the vector counts places in the file, not the guest's */
+	char encryption[160];
 	bool force;
 	struct qcow2_name *names;	/* snapshot ids and names, backing reference...: what im.info points to */
 	struct image_bitmap *bitmaps;

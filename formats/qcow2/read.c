@@ -77,8 +77,14 @@ static int read_compressed(struct qcow2 *q, const struct qcow2_run *r, void *buf
 	return 0;
 }
 
-static int read_data(struct qcow2 *q, const struct qcow2_run *r, void *buf, struct err *e)
+/* A run at guest offset off. */
+static int read_data(struct qcow2 *q, const struct qcow2_run *r, void *buf, uint64_t off, struct err *e)
 {
+	if (q->im.locked)
+		return err_set(e, ERR_INVALID, "encrypted, and no secret was given");
+	if (q->crypt)
+		return imgcrypt_pread(q->crypt, q->im.fd, q->im.identity.size, buf, (size_t)r->len, r->host,
+				   q->crypt_by_host ? r->host : off, e);
 	if (!q->data_file)
 		return file_pread_padded(q->im.fd, buf, (size_t)r->len, r->host, q->im.identity.size, e);
 	if (!q->im.parts.n)
@@ -99,7 +105,7 @@ static int read_at(struct qcow2 *q, uint32_t state, uint8_t *buf, size_t len, ui
 		if (run_at(q, state, off, len, &r, e) < 0)
 			return e->code;
 		if (r.kind == QCOW2_RUN_DATA)
-			err = read_data(q, &r, buf, e);
+			err = read_data(q, &r, buf, off, e);
 		else if (r.kind == QCOW2_RUN_COMPRESSED)
 			err = read_compressed(q, &r, buf, e);
 		else

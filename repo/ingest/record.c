@@ -39,6 +39,7 @@ static int add_features(const struct image_info *info, struct manifest_disk *md,
 		{ IMAGE_DIRTY, "dirty" }, { IMAGE_CORRUPT, "corrupt" }, { IMAGE_EXTERNAL_DATA, "external-data" },
 		{ IMAGE_COMPRESSED_ZSTD, "zstd" }, { IMAGE_EXTENDED_L2, "extended-l2" }, { IMAGE_BITMAPS, "bitmaps" },
 		{ IMAGE_LAZY_REFCOUNTS, "lazy-refcounts" }, { IMAGE_RAW_EXTERNAL, "raw-external" },
+		{ IMAGE_ENCRYPTED, "encrypted" },
 	};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
@@ -94,9 +95,12 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 {
 	struct manifest_disk *md = VEC_PUSH(&run->m->disks, e);
 	const struct image *top = d->d->chain->layers[0];
+	struct image_info info = top->info;
 
 	if (!md)
 		return e->code;
+	for (uint32_t k = 1; k < d->d->chain->nlayers; k++)	/* its content is this disk's too */
+		info.features |= d->d->chain->layers[k]->info.features & IMAGE_ENCRYPTED;
 	md->cluster_size = top->info.cluster_size;
 	md->how = disk_how(d);
 	md->bytes_read = d->bytes_read;
@@ -110,7 +114,7 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 		return e->code;
 	if (set_text(&md->name, d->d->name, e) < 0 || set_text(&md->format, top->info.format, e) < 0 ||
 	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 ||
-	    add_features(&top->info, md, e) < 0)
+	    add_features(&info, md, e) < 0)
 		return e->code;
 	for (uint32_t k = 0; k < d->d->chain->nlayers + d->d->chain->nextra; k++) {
 		uint32_t below = chain_below(d->d->chain, k);

@@ -1,0 +1,39 @@
+/*
+ * fuzz_luks.c - any bytes as a LUKS header: read, described and, where that takes few rounds, tried with a password.
+ */
+#include "formats/crypt/crypt.h"
+#include "tests/fuzz/walk.h"
+
+#define ROUNDS_MAX 20000u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool is_quick(const struct luks_header *h)
+{
+	uint64_t n = h->digest_iterations;
+
+	for (unsigned i = 0; i < LUKS_SLOTS; i++)
+		n += h->slots[i].iterations;
+	return n <= ROUNDS_MAX;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const struct image_secret pw = { .p = (const uint8_t *)"secret\n", .len = 7 }, *const list[] = { &pw };
+	int fd = file_of(data, size);
+	struct imgcrypt *c = NULL;
+	struct err e = ERR_INIT;
+	struct luks_header h;
+	char text[160];
+
+	if (luks_read(fd, size, 0, size, &h, &e) < 0) {
+		check(e.code < 0 && e.cause[0]);
+	} else {
+		check(strlen(luks_text(&h, text, sizeof(text))) < sizeof(text));
+		if (is_quick(&h) && luks_open(fd, 0, &h, list, 1, &c, &e) < 0)
+			check(e.code < 0 && e.cause[0]);
+		imgcrypt_free(c);
+	}
+	close(fd);
+	return 0;
+}

@@ -1,0 +1,183 @@
+/* The header of LUKS version 1: each field right and wrong, and how much work it may ask for.  What QEMU writes is read in
+ * tests/e2e/34-encrypted.sh. */
+#include "tests/test.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/fs.h"
+#include "formats/crypt/crypt.h"
+
+#define LEN ((size_t)2 << 20)
+#define SLOT(n) (208 + 48 * (size_t)(n))
+#define MATERIAL 8u		/* sector of slot 0 */
+
+/* AES-256-XTS with one slot, whose material is zeros: nothing opens it. */
+static void header(uint8_t *p)
+{
+	memset(p, 0, LEN);
+	memcpy(p, "LUKS\xba\xbe\0\1", 8);
+	memcpy(p + 8, "aes", 3);
+	memcpy(p + 40, "xts-plain64", 11);
+	memcpy(p + 72, "sha256", 6);
+	put_be32(p + 108, 64);
+	put_be32(p + 164, 10);
+	for (unsigned i = 0; i < LUKS_SLOTS; i++)
+		put_be32(p + SLOT(i), 0xdead);
+	put_be32(p + SLOT(0), 0x00ac71f3);
+	put_be32(p + SLOT(0) + 4, 10);
+	put_be32(p + SLOT(0) + 40, MATERIAL);
+	put_be32(p + SLOT(0) + 44, 4000);
+}
+
+static int file(const uint8_t *p)
+{
+	int fd = memfd_create("luks", MFD_CLOEXEC);
+	struct err e = ERR_INIT;
+
+	assert_true(fd >= 0);
+	assert_ok(fs_pwrite_full(fd, p, LEN, 0, &e), &e);
+	return fd;
+}
+
+struct field {
+	size_t at;
+	unsigned width;		/* 0: text */
+	uint32_t value;
+	const char *text;
+	int code;
+	const char *cause;
+};
+
+static const struct field fields[] = {
+	{ 0, 4, 0x4c554b54, NULL, ERR_CORRUPT, "doesn't begin" },
+	{ 6, 2, 2, NULL, ERR_UNSUPPORTED, "Argon2" },
+	{ 6, 2, 0, NULL, ERR_UNSUPPORTED, "version 0" },
+	{ 8, 0, 0, "des", ERR_UNSUPPORTED, "des-xts-plain64" },
+	{ 8, 0, 0, "serpent", 0, "" },
+	{ 8, 0, 0, "twofish", 0, "" },
+	{ 8, 0, 0, "cast5", ERR_UNSUPPORTED, "cast5-xts" },
+	{ 40, 0, 0, "xts-plain", 0, "" },
+	{ 40, 0, 0, "xts-random", ERR_UNSUPPORTED, "xts-random" },
+	{ 40, 0, 0, "lrw-plain64", ERR_UNSUPPORTED, "lrw" },
+	{ 40, 0, 0, "cbc-plain64", ERR_UNSUPPORTED, "key of 64 bytes" },	/* a key for XTS */
+	{ 40, 0, 0, "xts-essiv:sha256", 0, "" },
+	{ 40, 0, 0, "xts-essiv:sha1", ERR_UNSUPPORTED, "essiv:sha1" },
+	{ 40, 0, 0, "xts-essiv:none", ERR_UNSUPPORTED, "essiv:none" },
+	{ 72, 0, 0, "sha512", 0, "" },
+	{ 72, 0, 0, "crc32", ERR_UNSUPPORTED, "hash \"crc32\"" },
+	{ 108, 4, 0, NULL, ERR_CORRUPT, "key of 0 bytes" },
+	{ 108, 4, 65, NULL, ERR_CORRUPT, "key of 65 bytes" },
+	{ 108, 4, 33, NULL, ERR_UNSUPPORTED, "key of 33 bytes" },
+	{ 108, 4, 32, NULL, 0, "" },
+	{ 108, 4, UINT32_MAX, NULL, ERR_CORRUPT, "key of 4294967295 bytes" },
+	{ 164, 4, 0, NULL, ERR_CORRUPT, "digest has no iterations" },
+	{ SLOT(0), 4, 1, NULL, ERR_CORRUPT, "key slot 0 is neither" },
+	{ SLOT(0), 4, 0xdead, NULL, ERR_CORRUPT, "no key slot is active" },
+	{ SLOT(0) + 4, 4, 0, NULL, ERR_CORRUPT, "key slot 0 has no iterations" },
+	{ SLOT(0) + 40, 4, 1, NULL, ERR_CORRUPT, "key slot 0 lies at 512" },
+	{ SLOT(0) + 40, 4, (uint32_t)(LEN / 512) - 500, NULL, 0, "" },
+	{ SLOT(0) + 40, 4, (uint32_t)(LEN / 512) - 499, NULL, ERR_CORRUPT, "outside" },
+	{ SLOT(0) + 40, 4, UINT32_MAX, NULL, ERR_CORRUPT, "outside" },
+	{ SLOT(0) + 44, 4, 3999, NULL, ERR_CORRUPT, "3999 stripes" },
+	{ SLOT(7), 4, 0x00ac71f3, NULL, ERR_CORRUPT, "key slot 7 has 0 stripes" },
+};
+
+static void test_luks__fields(void **state)
+{
+	uint8_t *p = malloc(LEN);
+
+	(void)state;
+	assert_non_null(p);
+	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+		const struct field *f = &fields[i];
+		struct err e = ERR_INIT;
+		struct luks_header h;
+		int fd, r;
+
+		header(p);
+		if (f->text) {
+			memset(p + f->at, 0, 32);
+			memcpy(p + f->at, f->text, strlen(f->text));
+		} else if (f->width == 4) {
+			put_be32(p + f->at, f->value);
+		} else {
+			put_be16(p + f->at, (uint16_t)f->value);
+		}
+		fd = file(p);
+		r = luks_read(fd, LEN, 0, LEN, &h, &e);
+		close(fd);
+		if (r != f->code || !strstr(e.cause, f->cause))
+			fail_msg("row %zu: %s: %s; wanted %s: %s", i, err_code_name(r), e.cause, err_code_name(f->code),
+				 f->cause);
+	}
+	free(p);
+}
+
+static void test_luks__places(void **state)
+{
+	uint8_t *p = malloc(LEN);
+	struct err e = ERR_INIT;
+	struct luks_header h;
+	char text[160];
+	int fd;
+
+	(void)state;
+	assert_non_null(p);
+	header(p);
+	fd = file(p);
+	assert_int_equal(luks_read(fd, LEN, 0, 591, &h, &e), ERR_CORRUPT);
+	assert_int_equal(luks_read(fd, LEN, LEN - 591, 592, &h, &e), ERR_CORRUPT);
+	assert_int_equal(luks_read(fd, LEN, UINT64_MAX, UINT64_MAX, &h, &e), ERR_CORRUPT);
+	assert_ok(luks_read(fd, LEN, 0, LEN, &h, &e), &e);
+	assert_string_equal(luks_text(&h, text, sizeof(text)), "luks, aes-256-xts-plain64, sha256, 1 of 8 key slots");
+	close(fd);
+	free(p);
+}
+
+static int open_with(const uint8_t *p, const struct image_secret *s, struct err *e)
+{
+	struct luks_header h;
+	struct imgcrypt *c;
+	int fd = file(p), r = luks_read(fd, LEN, 0, LEN, &h, e);
+
+	assert_ok(r, e);
+	r = luks_open(fd, 0, &h, &s, 1, &c, e);
+	close(fd);
+	return r;
+}
+
+/* A wrong password is told from a header that wants to keep us busy: 2^32 iterations would be half an hour. */
+static void test_luks__work(void **state)
+{
+	const struct image_secret s = { .p = (const uint8_t *)"wrong\n", .len = 6 };
+	uint8_t *p = malloc(LEN);
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_non_null(p);
+	header(p);
+	assert_int_equal(open_with(p, &s, &e), ERR_AUTH);
+	assert_has(e.cause, "doesn't open any of its 1 key slots");
+	assert_has(e.hint, "--image-secret");
+	put_be32(p + SLOT(0) + 4, UINT32_MAX);
+	assert_int_equal(open_with(p, &s, &e), ERR_UNSUPPORTED);
+	assert_has(e.cause, "key slot 0 asks for 4294967295 iterations of sha256");
+	put_be32(p + SLOT(0) + 4, 10);
+	put_be32(p + 164, UINT32_MAX);
+	assert_int_equal(open_with(p, &s, &e), ERR_UNSUPPORTED);
+	assert_has(e.cause, "digest asks for 4294967295 iterations");
+	free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_luks__fields),
+		cmocka_unit_test(test_luks__places),
+		cmocka_unit_test(test_luks__work),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
