@@ -101,7 +101,7 @@ has out "format         raw"
 exits 2 "$KEDGE" info --format qcow2 raw:disk.raw
 has err "contradicts"
 exits 2 "$KEDGE" info --format nonsense disk.raw
-has err 'no format "nonsense" (there are: qcow2, raw'
+has err 'no format "nonsense" (there are: qcow2, qcow, raw'
 exits 2 "$KEDGE" info vda=disk.raw
 has err "no disk name" "./vda=disk.raw"
 exits 1 "$KEDGE" info --format qcow2 disk.raw
