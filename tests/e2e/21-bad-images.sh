@@ -149,7 +149,7 @@ done
 expect 1 k backup --vm vm nowhere.qcow2
 says "nowhere.qcow2: No such file"
 expect 1 k backup --vm vm qed:good.qcow2
-says "DISK=" "one of qcow2, raw"
+says "DISK=" "one of qcow2, qcow, raw"
 expect 2 k backup --vm vm vda=
 : >empty
 expect 1 k backup --vm vm empty
