@@ -30,7 +30,7 @@ expect 0 k backup --vm chain l200.qcow2 --json --audit off
 [ "$(field out .bytes_read)" -le 65536 ] || die "the second night read $(field out .bytes_read) of $first bytes"
 equal "$(field out '[.states[] | select(.kind == "layer" and .disks[0].how == "same")] | length')" 199 "layers that cost nothing"
 expect 0 k backup --vm chain l200.qcow2
-says "and 199 that are stored already"
+says "and 200 that are stored already"	# nobody touched the top layer either
 qemu-img create -q -u -f qcow2 -b l200.qcow2 -F qcow2 l201.qcow2 1M
 expect 1 k backup --vm chain l201.qcow2
 says "200"
@@ -55,7 +55,8 @@ done
 expect 0 k backup many.qcow2 --json --audit off
 equal "$(field out '[.states[] | select(.kind == "snapshot" and .disks[0].how == "same")] | length')" 300 "snapshots that cost nothing"
 expect 0 k backup many.qcow2
-says "and 300 that are stored already"
+says "that are stored already"
+grep -Eq "and 30[01] that" err || die "$(tail -1 err)"	# the current state, too, if its file is old enough
 expect 0 k restore many -o again.qcow2 --with-snapshots
 qemu-img check -q again.qcow2
 equal "$(qemu-img snapshot -l again.qcow2 | grep -c night-)" 300 "snapshots restored"

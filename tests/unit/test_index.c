@@ -345,8 +345,9 @@ static void test_index__cache_folder(void **state)
 		assert_true(round == 0 || round == 3 ? warm >= 2 && warm < 6 : warm == 0 || round == 2);
 		if (round == 1) {	/* a bit of the copy rots */
 			snprintf(cmd, sizeof(cmd),
-				 "f=$(find '%s' -type f) && printf x | dd of=\"$f\" bs=1 seek=70000 conv=notrunc "
-				 "status=none",
+				 "f=$(find '%s' -type f) && b=$(od -An -tu1 -j70000 -N1 \"$f\") && "
+				 "printf \"\\\\$(printf %%o $((b ^ 1)))\" | "
+				 "dd of=\"$f\" bs=1 seek=70000 conv=notrunc status=none",
 				 dir);
 			assert_int_equal(system(cmd), 0);
 		}
