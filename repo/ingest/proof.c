@@ -119,8 +119,9 @@ static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *
 static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state_disk *row,
 			  const struct chain *c, const struct plan_state *st)
 {
+	/* the top layer is what a machine writes to, also where a snapshot of the machine names it */
 	return !row->snapshot_id && row->tree.size == st->size &&
-	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer, st->kind == STATE_CURRENT);
+	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer, st->layer == 0);
 }
 
 static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st,
