@@ -68,15 +68,14 @@ static void XMLCALL on_text(void *opaque, const XML_Char *s, int len)
 	}
 }
 
-/* A description has no use for entities of its own: they are how XML bombs and file disclosures are made. */
-static void XMLCALL on_entity(void *opaque, const XML_Char *name, int is_parameter, const XML_Char *value,
-			      int value_len, const XML_Char *base, const XML_Char *system_id, const XML_Char *public_id,
-			      const XML_Char *notation)
+/* A description has no use for a DTD: its entities and default attributes are how XML bombs and file disclosures are
+ * made. */
+static void XMLCALL on_dtd(void *opaque, const XML_Char *name, const XML_Char *system_id, const XML_Char *public_id,
+			   int has_internal)
 {
 	struct walk *w = opaque;
 
-	(void)name, (void)is_parameter, (void)value, (void)value_len, (void)base, (void)system_id, (void)public_id,
-		(void)notation;
+	(void)name, (void)system_id, (void)public_id, (void)has_internal;
 	w->found = false;
 	XML_StopParser(w->parser, XML_FALSE);
 }
@@ -91,7 +90,7 @@ int libvirt_uuid(const void *text, size_t len, char uuid[static MACHINE_UUID_BYT
 	XML_SetUserData(w.parser, &w);
 	XML_SetElementHandler(w.parser, on_start, on_end);
 	XML_SetCharacterDataHandler(w.parser, on_text);
-	XML_SetEntityDeclHandler(w.parser, on_entity);
+	XML_SetStartDoctypeDeclHandler(w.parser, on_dtd);
 	ok = XML_Parse(w.parser, text, (int)len, XML_TRUE) == XML_STATUS_OK && w.found;
 	starved = XML_GetErrorCode(w.parser) == XML_ERROR_NO_MEMORY;
 	XML_ParserFree(w.parser);

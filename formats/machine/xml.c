@@ -60,17 +60,16 @@ static void XMLCALL on_text(void *opaque, const XML_Char *s, int len)
 		stop(w);
 }
 
-/* A description has no use for entities of its own: they are how XML bombs and file disclosures are made. */
-static void XMLCALL on_entity(void *opaque, const XML_Char *name, int is_parameter, const XML_Char *value,
-			      int value_len, const XML_Char *base, const XML_Char *system_id, const XML_Char *public_id,
-			      const XML_Char *notation)
+/* A description has no use for a DTD: its entities and default attributes are how XML bombs and file disclosures are
+ * made. */
+static void XMLCALL on_dtd(void *opaque, const XML_Char *name, const XML_Char *system_id, const XML_Char *public_id,
+			   int has_internal)
 {
 	struct walk *w = opaque;
 
-	(void)name, (void)is_parameter, (void)value, (void)value_len, (void)base, (void)system_id, (void)public_id,
-		(void)notation;
+	(void)name, (void)system_id, (void)public_id, (void)has_internal;
 	if (!w->e->code)
-		(void)err_set(w->e, ERR_CORRUPT, "it declares entities, which no hypervisor does");
+		(void)err_set(w->e, ERR_CORRUPT, "it has a DTD (entities, default attributes), which no hypervisor writes");
 	stop(w);
 }
 
@@ -89,7 +88,7 @@ int xml_parse(const void *text, size_t len, const struct xml_ops *ops, void *opa
 	XML_SetUserData(w.parser, &w);
 	XML_SetElementHandler(w.parser, on_start, on_end);
 	XML_SetCharacterDataHandler(w.parser, on_text);
-	XML_SetEntityDeclHandler(w.parser, on_entity);
+	XML_SetStartDoctypeDeclHandler(w.parser, on_dtd);
 	r = XML_Parse(w.parser, text, (int)len, XML_TRUE);
 	line = XML_GetCurrentLineNumber(w.parser);
 	if (r != XML_STATUS_OK && !e->code) {
@@ -120,6 +119,15 @@ static void XMLCALL on_root(void *opaque, const XML_Char *name, const XML_Char *
 	(void)XML_StopParser(r->parser, XML_FALSE);
 }
 
+static void XMLCALL on_root_dtd(void *opaque, const XML_Char *name, const XML_Char *system_id, const XML_Char *public_id,
+				int has_internal)
+{
+	struct root *r = opaque;
+
+	(void)name, (void)system_id, (void)public_id, (void)has_internal;
+	(void)XML_StopParser(r->parser, XML_FALSE);
+}
+
 bool xml_root(const void *text, size_t len, char ret[static 64])
 {
 	struct root r = { .parser = len <= MACHINE_FILE_MAX ? XML_ParserCreate(NULL) : NULL, .ret = ret };
@@ -128,6 +136,7 @@ bool xml_root(const void *text, size_t len, char ret[static 64])
 		return false;
 	XML_SetUserData(r.parser, &r);
 	XML_SetElementHandler(r.parser, on_root, NULL);
+	XML_SetStartDoctypeDeclHandler(r.parser, on_root_dtd);
 	(void)XML_Parse(r.parser, text, (int)len, XML_FALSE);	/* it is stopped, or there is no root */
 	XML_ParserFree(r.parser);
 	return r.found;

@@ -137,6 +137,7 @@ static void test_vbox__hostile(void **state)
 	refused(vbox_parse, "<x/>", ERR_CORRUPT, "root element");
 	refused(vbox_parse, VBOX("1.19", "<MachineEncrypted/>"), ERR_UNSUPPORTED, "encrypted");
 	refused(vbox_parse, "<!DOCTYPE x [<!ENTITY a \"b\">]><VirtualBox>&a;</VirtualBox>", ERR_CORRUPT, "entities");
+	refused(vbox_parse, "<!DOCTYPE x [<!ATTLIST V a CDATA \"b\">]><VirtualBox><V/></VirtualBox>", ERR_CORRUPT, "DTD");
 	refused(vbox_parse, "<!DOCTYPE x [<!ENTITY a SYSTEM \"/etc/passwd\">]><VirtualBox>&a;</VirtualBox>", ERR_CORRUPT, "entities");
 	refused(vbox_parse, VBOX("1", MACHINE("<MediaRegistry><HardDisks><HardDisk uuid=\"{" A "}\" location=\"a\"/><HardDisk uuid=\"{" A "}\" location=\"b\"/></HardDisks></MediaRegistry>")),
 		ERR_CORRUPT, "two images");
