@@ -4,43 +4,16 @@
 Every other image is QEMU's: converted, compressed or not, or a chain written to by qemu-io.  The rest are made here, from
 the format's description and from nothing of kedge: any cluster and L2 size, plain and compressed clusters in any order,
 tables anywhere, backing files that are qcow, qcow2 or raw.  What each must read as is computed, not read.  Each is then
-written anew by kedge, which must compare equal in QEMU, and in libqcow where pyqcow is installed.
+written anew by kedge, which must compare equal in QEMU and libqcow.
 """
-import collections
-import hashlib
 import os
-import random
-import shutil
 import struct
 import subprocess
-import sys
 import zlib
 
-try:
-    import pyqcow
-except ImportError:
-    pyqcow = None
+import pyqcow
 
-KEDGE, IMAGES, SEED, PART = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-part, parts = (int(x) for x in PART.split('/'))
-KIB, MIB = 1 << 10, 1 << 20
-seen = collections.Counter()
-
-
-class Failed(Exception):
-    pass
-
-
-def run(log, cwd, *args):
-    log.append(' '.join(args))
-    p = subprocess.run(args, cwd=cwd, capture_output=True)
-    if p.returncode:
-        raise Failed(f'exit {p.returncode}: {p.stderr.decode(errors="replace").strip()}')
-    return p.stdout
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
+from differential import KEDGE, MIB, KIB, Failed, change, each, qemu_reads, qemu_writes, run, same, save, seen
 
 
 def make_qcow(r, path, content, below, backing):
@@ -84,16 +57,6 @@ def make_qcow(r, path, content, below, backing):
     with open(path, 'wb') as out:
         out.write(f)
     seen[f'cluster size {cluster}'] += 1
-
-
-def change(r, content, size):
-    """Another state of the disk, of size bytes."""
-    out = bytearray(content[:size].ljust(size, b'\0'))
-    for _ in range(r.randrange(1, 8)):
-        off = r.randrange(0, size)
-        n = min(size - off, r.choice([1, 512, 4096, 70000, MIB, 3 * MIB]))
-        out[off:off + n] = bytes(n) if r.random() < 0.3 else r.randbytes(min(n, 5000)).ljust(n, bytes([r.randrange(256)]))
-    return bytes(out)
 
 
 def model_chain(r, where, log):
@@ -143,56 +106,32 @@ def qemu_image(r, where, log):
             run(log, where, 'qemu-img', 'create', '-q', '-f', 'qcow', '-F', 'qcow', '-b', name, f'o{i}.qcow')
             name, options = f'o{i}.qcow', ['--backing-format', 'qcow']
             seen['QEMU overlays'] += 1
-        commands = []
-        for _ in range(r.randrange(1, 6)):
-            off = r.randrange(0, size, 512)
-            n = min(size - off, r.choice([512, 4096, 65536, MIB, 3 * MIB]))
-            commands += ['-c', f'write {"-z" if r.random() < 0.2 else "-P " + str(r.randrange(1, 256))} {off} {n}']
-        run(log, where, 'qemu-io', '-f', 'qcow', *commands, name)
-    run(log, where, 'qemu-img', 'convert', '-f', 'qcow', '-O', 'raw', name, 'q.raw')
-    with open(f'{where}/q.raw', 'rb') as f:
-        return name, f.read(), options
+        qemu_writes(r, log, where, 'qcow', name, size, r.randrange(1, 6))
+    return name, qemu_reads(log, where, 'qcow', name), options
 
 
 def libqcow(path, content, how):
-    if not pyqcow or '--cluster-size' in how:        # it refuses some of those, QEMU's too
+    if '--cluster-size' in how:        # it refuses some of those, QEMU's too
         return
     f = pyqcow.file()
     f.open(path)
     got = f.read_buffer(len(content))
     f.close()
-    if got != content:
-        raise Failed('libqcow reads other bytes')
+    same('libqcow', got, content)
     seen['read by libqcow'] += 1
 
 
-def one(number):
-    r = random.Random(f'{SEED}-{number}')
-    where, log = f'image-{number}', []
-    os.mkdir(where)
-    try:
-        name, content, options = qemu_image(r, where, log) if number % 2 else model_chain(r, where, log)
-        got = run(log, where, KEDGE, 'dump', '--no-progress', *options, name)
-        if len(got) != len(content) or sha(got) != sha(content):
-            raise Failed(f'{name}: {len(got)} bytes read, other ones than the {len(content)} that it holds')
-        content = content.ljust(-(-len(content) // 512) * 512, b'\0')
-        with open(f'{where}/want.raw', 'wb') as f:
-            f.write(content)
-        how = r.choice([[], ['--compress'], ['--seed-ids', 'x'], ['--cluster-size', '512'], ['--cluster-size', '64K'],
-                        ['--cluster-size', '16K', '--compress'], ['--cluster-size', '512', '--compress']])
-        run(log, where, KEDGE, 'dump', '-q', '--no-progress', *options, name, '-O', 'qcow', *how, '-o', 'new.qcow')
-        run(log, where, 'qemu-img', 'compare', '-q', '-f', 'qcow', '-F', 'raw', 'new.qcow', 'want.raw')
-        libqcow(f'{where}/new.qcow', content, how)
-        seen[f'written {" ".join(how) or "by default"}'] += 1
-    except Failed as e:
-        print(f'FAILED: image {number} of seed {SEED}: {e}')
-        print('\n'.join('    ' + line for line in log))
-        return False
-    shutil.rmtree(where)
-    return True
+def check(r, where, log, number):
+    name, content, options = qemu_image(r, where, log) if number % 2 else model_chain(r, where, log)
+    same(name, run(log, where, KEDGE, 'dump', '--no-progress', *options, name), content)
+    content = content.ljust(-(-len(content) // 512) * 512, b'\0')
+    save(where, content)
+    how = r.choice([[], ['--compress'], ['--seed-ids', 'x'], ['--cluster-size', '512'], ['--cluster-size', '64K'],
+                    ['--cluster-size', '16K', '--compress'], ['--cluster-size', '512', '--compress']])
+    run(log, where, KEDGE, 'dump', '-q', '--no-progress', *options, name, '-O', 'qcow', *how, '-o', 'new.qcow')
+    run(log, where, 'qemu-img', 'compare', '-q', '-f', 'qcow', '-F', 'raw', 'new.qcow', 'want.raw')
+    libqcow(f'{where}/new.qcow', content, how)
+    seen[f'written {" ".join(how) or "by default"}'] += 1
 
 
-numbers = range(part, IMAGES + 1, parts)
-good = sum(one(n) for n in numbers)
-print(f'{good} of {len(numbers)} images good; ' + ', '.join(f'{k} {v}' for k, v in sorted(seen.items())))
-sys.exit(0 if good == len(numbers) and good else 1)
+each(check)

@@ -4,40 +4,14 @@
 Every other image is QEMU's: created dynamic or static, written to by qemu-io.  The rest are made here, from the format's
 description and from nothing of kedge: any block size, extra bytes before blocks, header versions, blocks in any order,
 free and zero ones, differencing chains whose files lie together or apart.  What each must read as is computed, not read.
-Each is then written anew by kedge, dynamic or fixed, which must pass qemu-img check and compare equal (7-Zip too, where
-it is installed).
+Each is then written anew by kedge, dynamic or fixed, which must pass qemu-img check and compare equal and so in 7-Zip.
 """
-import collections
-import hashlib
 import os
-import random
-import shutil
 import struct
-import subprocess
-import sys
 
-KEDGE, IMAGES, SEED, PART = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-part, parts = (int(x) for x in PART.split('/'))
-KIB, MIB = 1 << 10, 1 << 20
+from differential import KEDGE, KIB, MIB, change, each, qemu_reads, qemu_writes, run, same, save, seen, seven_zip
+
 FREE, ZERO = 0xffffffff, 0xfffffffe
-seen = collections.Counter()
-SEVEN_ZIP = shutil.which('7zz')
-
-
-class Failed(Exception):
-    pass
-
-
-def run(log, cwd, *args):
-    log.append(' '.join(args))
-    p = subprocess.run(args, cwd=cwd, capture_output=True)
-    if p.returncode:
-        raise Failed(f'exit {p.returncode}: {p.stderr.decode(errors="replace").strip()}')
-    return p.stdout
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 def guid(r):
@@ -103,16 +77,6 @@ def make_vdi(r, path, content, below, parent):
     return v['uuid'], v['modify']
 
 
-def change(r, content, size):
-    """Another state of the disk, of size bytes."""
-    out = bytearray(content[:size].ljust(size, b'\0'))
-    for _ in range(r.randrange(1, 8)):
-        off = r.randrange(0, size, 512)
-        n = min(size - off, r.choice([512, 4096, 70000, MIB, 3 * MIB]))
-        out[off:off + n] = bytes(n) if r.random() < 0.3 else r.randbytes(min(n, 5000)).ljust(n, bytes([r.randrange(256)]))
-    return bytes(out)
-
-
 def model_chain(r, where, log):
     """A chain by the model; returns the top's name, its content and the options that find its parents."""
     content, parent, options = b'', None, []
@@ -137,50 +101,23 @@ def qemu_image(r, where, log):
     size = r.randrange(1, 8 * MIB // 512) * 512
     static = r.random() < 0.4
     run(log, where, 'qemu-img', 'create', '-q', '-f', 'vdi', '-o', f'static={"on" if static else "off"}', 'q.vdi', str(size))
-    commands = []
-    for _ in range(r.randrange(0, 8)):
-        off = r.randrange(0, size, 512)
-        n = min(size - off, r.choice([512, 4096, 65536, MIB, 3 * MIB]))
-        kind = '-z' if r.random() < 0.2 else f'-P {r.randrange(1, 256)}'
-        commands += ['-c', f'write {kind} {off} {n}']
-    if commands:
-        run(log, where, 'qemu-io', '-f', 'vdi', *commands, 'q.vdi')
-    run(log, where, 'qemu-img', 'convert', '-f', 'vdi', '-O', 'raw', 'q.vdi', 'q.raw')
+    qemu_writes(r, log, where, 'vdi', 'q.vdi', size, r.randrange(0, 8))
     seen['QEMU static' if static else 'QEMU dynamic'] += 1
-    with open(f'{where}/q.raw', 'rb') as f:
-        return 'q.vdi', f.read(), []
+    return 'q.vdi', qemu_reads(log, where, 'vdi', 'q.vdi'), []
 
 
-def one(number):
-    r = random.Random(f'{SEED}-{number}')
-    where, log = f'image-{number}', []
-    os.mkdir(where)
-    try:
-        name, content, options = qemu_image(r, where, log) if number % 2 else model_chain(r, where, log)
-        with open(f'{where}/want.raw', 'wb') as f:
-            f.write(content)
-        got = run(log, where, KEDGE, 'dump', '--no-progress', *options, name)
-        if len(got) != len(content) or sha(got) != sha(content):
-            raise Failed(f'{name}: {len(got)} bytes read, other ones than the {len(content)} that it holds')
-        how = r.choice([[], ['--subformat', 'dynamic'], ['--subformat', 'fixed'], ['--preallocation', 'metadata'],
-                        ['--preallocation', 'falloc'], ['--seed-ids', 'x']])
-        run(log, where, KEDGE, 'dump', '-q', '--no-progress', *options, name, '-O', 'vdi', *how, '-o', 'new.vdi')
-        run(log, where, 'qemu-img', 'check', '-q', '-f', 'vdi', 'new.vdi')
-        run(log, where, 'qemu-img', 'compare', '-q', '-f', 'vdi', '-F', 'raw', 'new.vdi', 'want.raw')
-        if SEVEN_ZIP and number % 4 < 2:
-            if sha(run(log, where, SEVEN_ZIP, 'e', '-so', 'new.vdi')) != sha(content):
-                raise Failed('7-Zip reads other bytes')
-            seen['read by 7-Zip'] += 1
-        seen[f'written {" ".join(how) or "by default"}'] += 1
-    except Failed as e:
-        print(f'FAILED: image {number} of seed {SEED}: {e}')
-        print('\n'.join('    ' + line for line in log))
-        return False
-    shutil.rmtree(where)
-    return True
+def check(r, where, log, number):
+    name, content, options = qemu_image(r, where, log) if number % 2 else model_chain(r, where, log)
+    save(where, content)
+    same(name, run(log, where, KEDGE, 'dump', '--no-progress', *options, name), content)
+    how = r.choice([[], ['--subformat', 'dynamic'], ['--subformat', 'fixed'], ['--preallocation', 'metadata'],
+                    ['--preallocation', 'falloc'], ['--seed-ids', 'x']])
+    run(log, where, KEDGE, 'dump', '-q', '--no-progress', *options, name, '-O', 'vdi', *how, '-o', 'new.vdi')
+    run(log, where, 'qemu-img', 'check', '-q', '-f', 'vdi', 'new.vdi')
+    run(log, where, 'qemu-img', 'compare', '-q', '-f', 'vdi', '-F', 'raw', 'new.vdi', 'want.raw')
+    if number % 4 < 2:
+        seven_zip(log, where, 'new.vdi', content)
+    seen[f'written {" ".join(how) or "by default"}'] += 1
 
 
-numbers = range(part, IMAGES + 1, parts)
-good = sum(one(n) for n in numbers)
-print(f'{good} of {len(numbers)} images good; ' + ', '.join(f'{k} {v}' for k, v in sorted(seen.items())))
-sys.exit(0 if good == len(numbers) and good else 1)
+each(check)

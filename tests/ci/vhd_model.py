@@ -3,22 +3,11 @@
 make_vhd and make_vhdx write an image that turns the content below (the parent's, or nothing) into the content given: with
 blocks in any order, gaps, sector bitmaps, all block states, and writes that are only in the log, as r chooses.
 """
-import collections
 import struct
 import uuid
 
-KIB, MIB = 1 << 10, 1 << 20
-seen = collections.Counter()
+from differential import KIB, MIB, seen
 
-
-def change(r, content, size, unit):
-    """Another state of the disk, of size bytes."""
-    out = bytearray(content[:size].ljust(size, b'\0'))
-    for _ in range(r.randrange(1, 8)):
-        off = r.randrange(0, size, unit)
-        n = min(size - off, r.choice([512, 4096, 70000, MIB, 3 * MIB]))
-        out[off:off + n] = bytes(n) if r.random() < 0.3 else r.randbytes(min(n, 5000)).ljust(n, bytes([r.randrange(256)]))
-    return bytes(out)
 
 
 def sectors_of(data, size):
