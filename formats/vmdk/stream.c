@@ -19,6 +19,8 @@
 #define FOOTER_SEARCH ((uint64_t)64 << 10)
 #define MARKER_FOOTER 3
 #define GRAIN_HEADER_BYTES 12
+/* Behind a cached grain: which sector it says it is of, and how many bytes its data gave.  Any entry may name it. */
+#define SAYS_BYTES 16
 
 /* Is p a footer's marker, and a header behind it? */
 static bool is_footer(const uint8_t p[static 1024])
@@ -61,8 +63,8 @@ int vmdk_footer_find(const struct vmdk_file *f, const struct vmdk_header *h, uin
 
 struct fill {
 	const struct vmdk_sparse *s;
-	uint64_t lba;		/* bytes into the extent */
-	size_t wanted;		/* bytes that the disk has of this grain */
+	uint64_t start;		/* of the grain, in the extent */
+	uint64_t wanted;	/* bytes that the disk has of it */
 	uint64_t next;		/* as in struct vmdk_run */
 };
 
@@ -87,10 +89,6 @@ static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_
 		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": the file ends inside it", host);
 	if (fs_pread_full(s->file->fd, in, (size_t)first, host, e) < 0)
 		return e->code;
-	if (get_le64(in) != f->lba / VMDK_SECTOR)
-		return err_set(e, ERR_CORRUPT,
-			       "compressed grain at %" PRIu64 ": it is of sector %" PRIu64
-			       ", its table has it at %" PRIu64, host, get_le64(in), f->lba / VMDK_SECTOR);
 	size = get_le32(in + 8);
 	if (!size || size > limit || size > room - GRAIN_HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": %" PRIu64
@@ -120,24 +118,43 @@ static int read_bare(const struct fill *f, uint64_t host, uint8_t **ret, size_t 
 	return 0;
 }
 
+static int too_little(const struct fill *f, uint64_t host, struct err *e)
+{
+	return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": its zlib data don't give %" PRIu64 " bytes",
+		       host, f->wanted);
+}
+
 static int fill_grain(void *opaque, uint64_t host, void *buf, size_t len, struct err *e)
 {
 	const struct fill *f = opaque;
 	bool marked = f->s->markers;
 	CLEANUP(free_ptr) uint8_t *in = NULL;
+	uint8_t *says = (uint8_t *)buf + len - SAYS_BYTES;
 	size_t in_len = 0, made = 0;
 	int ok;
 
 	if ((marked ? read_marked(f, host, &in, &in_len, e) : read_bare(f, host, &in, &in_len, e)) < 0)
 		return e->code;
+	len -= SAYS_BYTES;
 	ok = inflate_zlib(buf, len, in + (marked ? GRAIN_HEADER_BYTES : 0), in_len, &made);
 	if (ok == ERR_NOMEM)
 		return err_set(e, ERR_NOMEM, "decompression of the grain at %" PRIu64, host);
-	if (!ok || made < f->wanted)
-		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": its zlib data don't give %zu bytes",
-			       host, f->wanted);
+	if (!ok)
+		return too_little(f, host, e);
 	memset((uint8_t *)buf + made, 0, len - made);	/* the last one may end with the disk */
+	put_le64(says, marked ? get_le64(in) : 0);
+	put_le64(says + 8, made);
 	return 0;
+}
+
+/* Is the grain the one that the table means?  Asked at each use: another entry may have brought it into the cache. */
+static int check_grain(const struct fill *f, uint64_t host, const uint8_t *says, struct err *e)
+{
+	if (f->s->markers && get_le64(says) != f->start / VMDK_SECTOR)
+		return err_set(e, ERR_CORRUPT,
+			       "compressed grain at %" PRIu64 ": it is of sector %" PRIu64
+			       ", its table has it at %" PRIu64, host, get_le64(says), f->start / VMDK_SECTOR);
+	return get_le64(says + 8) < f->wanted ? too_little(f, host, e) : 0;
 }
 
 int vmdk_grain_get(struct vmdk *v, const struct vmdk_run *r, uint64_t off, const struct cache_block **ret,
@@ -146,7 +163,16 @@ int vmdk_grain_get(struct vmdk *v, const struct vmdk_run *r, uint64_t off, const
 	const struct vmdk_extent *x = r->extent;
 	struct vmdk_sparse *s = x->sparse;
 	uint64_t start = off - x->start - r->inner;
-	struct fill f = { s, start, (size_t)min_u64(s->grain, x->len - start), r->next };
+	struct fill f = { s, start, min_u64(s->grain, x->len - start), r->next };
+	const struct cache_block *b;
 
-	return block_cache_get(v->cache, &s->file->owner_grains, r->host, (size_t)s->grain, fill_grain, &f, ret, e);
+	if (block_cache_get(v->cache, &s->file->owner_grains, r->host, (size_t)s->grain + SAYS_BYTES, fill_grain, &f,
+			    &b, e) < 0)
+		return e->code;
+	if (check_grain(&f, r->host, b->data + s->grain, e) < 0) {
+		block_cache_put(v->cache, b);
+		return e->code;
+	}
+	*ret = b;
+	return 0;
 }

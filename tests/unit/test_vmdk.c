@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include <inttypes.h>
+#include <zlib.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -326,7 +327,69 @@ static void test_stream__damage(void **state)
 	refused(&k, ERR_CORRUPT, "cut off");
 }
 
+/* Tables of kimage_stream lie in a row, each behind its marker, in front of directory, footer and end. */
+static uint64_t stream_entry(const struct kimage *k, uint32_t n)
+{
+	return k->len - (5 + 2 * (3 - n / 4)) * KSECTOR + KSECTOR + 4 * (n % 4);
+}
+
+/* Two entries name one grain: it is in the cache when the wrong one is read, or it isn't. */
+static void test_stream__one_grain_twice(void **state)
+{
+	struct image *im;
+	struct kimage k;
+	uint64_t at[12];
+
+	(void)state;
+	kimage_stream(&k, GRAINS, at);
+	assert_int_equal(get_le32(k.p + stream_entry(&k, 0)), at[0]);
+	assert_int_equal(get_le32(k.p + stream_entry(&k, 5)), at[5]);
+	kimage_le32(&k, stream_entry(&k, 1), (uint32_t)at[0]);
+	for (int cached = 0; cached < 2; cached++) {
+		im = opened(&k);
+		if (cached)
+			expect_bytes(im, 0, 1024, 1);
+		unreadable(im, 1024, "it is of sector 0, its table has it at 2");
+		expect_bytes(im, 0, 1024, 1);
+		image_close(im);
+	}
+	kimage_done(&k);
+}
+
 /* The zlib data themselves, without a header in front of them: the flag for markers is clear. */
+static void make_bare(struct kimage *k, const uint64_t at[12])
+{
+	kimage_le32(k, 8, 0x10001);
+	kimage_le32(k, k->len - 2 * KSECTOR + 8, 0x10001);
+	for (uint32_t n = 0; n < 12; n++)
+		if (GRAINS >> n & 1)
+			memmove(k->p + at[n] * KSECTOR, k->p + at[n] * KSECTOR + 12, KSECTOR - 12);
+}
+
+/* Bare data may be of several grains, but the disk's last one is too short for a whole one. */
+static void test_stream__bare_last_grain_twice(void **state)
+{
+	struct image *im;
+	uint8_t data[KSECTOR];
+	uLongf len = KSECTOR;
+	struct kimage k;
+	uint64_t at[12];
+
+	(void)state;
+	kimage_stream(&k, GRAINS, at);
+	make_bare(&k, at);
+	memset(data, 12, sizeof(data));
+	assert_int_equal(compress(k.p + at[11] * KSECTOR, &len, data, sizeof(data)), Z_OK);
+	kimage_le32(&k, stream_entry(&k, 1), (uint32_t)at[0]);
+	kimage_le32(&k, stream_entry(&k, 5), (uint32_t)at[11]);
+	im = opened(&k);
+	expect_bytes(im, 0, 2048, 1);
+	expect_bytes(im, 11 * 1024, 512, 12);
+	unreadable(im, 5 * 1024, "its zlib data don't give 1024 bytes");
+	image_close(im);
+	kimage_done(&k);
+}
+
 static void test_stream__without_markers(void **state)
 {
 	struct image *im;
@@ -335,11 +398,7 @@ static void test_stream__without_markers(void **state)
 
 	(void)state;
 	kimage_stream(&k, GRAINS, at);
-	kimage_le32(&k, 8, 0x10001);
-	kimage_le32(&k, k.len - 2 * KSECTOR + 8, 0x10001);
-	for (uint32_t n = 0; n < 12; n++)
-		if (GRAINS >> n & 1)
-			memmove(k.p + at[n] * KSECTOR, k.p + at[n] * KSECTOR + 12, KSECTOR - 12);
+	make_bare(&k, at);
 	im = opened(&k);
 	expect_bytes(im, 0, 1024, 1);
 	expect_bytes(im, 5 * 1024, 1024, 6);
@@ -522,6 +581,8 @@ int main(void)
 		cmocka_unit_test(test_sparse__digest),
 		cmocka_unit_test(test_stream__grains),
 		cmocka_unit_test(test_stream__damage),
+		cmocka_unit_test(test_stream__one_grain_twice),
+		cmocka_unit_test(test_stream__bare_last_grain_twice),
 		cmocka_unit_test(test_stream__without_markers),
 		cmocka_unit_test(test_cowd),
 		cmocka_unit_test(test_sesparse),
