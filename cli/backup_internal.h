@@ -53,8 +53,10 @@ MUST_CHECK int sources_open_machine(struct cli *c, const struct backup_opts *o, 
 				    struct err *e);
 /* How many more bytes of attachments there may be; what a backup holds in memory. */
 size_t sources_files_left(const struct sources *s);
-/* A block device that somebody has is warned of. */
-void sources_warn_busy(const struct cli *c, const struct chain *chain);
+/* chain_open of a disk of that name, by the command's options and secrets; co has what is the disk's own: allow_paths,
+ * format and what a description says.  Warns of damage that doesn't hurt, and of block devices that somebody has. */
+MUST_CHECK int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct sources *s, const char *path,
+				  const char *disk, struct chain_opts co, struct chain **ret, struct err *e);
 /* Refuses a VM name that belongs to another machine (unless --adopt), and a disk whose format is not last night's
  * (unless given). */
 MUST_CHECK int sources_check_last(struct cli *c, const struct backup_opts *o, const struct sources *s,

@@ -142,22 +142,23 @@ static int check_in_use(const struct machine *m, const struct chain *c, struct e
 			   "until then, which is not written to any more");
 }
 
-static int open_chain(const struct backup_opts *o, const struct machine *m, uint32_t disk, char *const *folders,
-		      struct source_disk *d, struct err *e)
+static int open_chain(struct cli *c, const struct backup_opts *o, const struct sources *s, uint32_t disk,
+		      char *const *folders, struct source_disk *d, struct err *e)
 {
+	const struct machine *m = s->machine;
 	const struct machine_disk *md = &m->disks.p[disk];
 	ref_list refs = { 0 };
 	index_list of = { 0 };
 	struct chain_opts co = {
-		.allow_paths = (const char *const *)folders, .backing_format = o->image.backing_format,
-		.force = o->image.force, .settle = true, .format = md->format, .named_by = m->path, .uuid = md->image.uuid,
+		.allow_paths = (const char *const *)folders, .format = md->format, .named_by = m->path,
+		.uuid = md->image.uuid,
 	};
 	int r = collect_images(m, disk, &refs, &of, e);
 
 	co.branches = refs.p;
 	co.nbranches = refs.n;
 	if (r == 0)
-		r = chain_open(md->image.path, &co, &d->chain, e);
+		r = sources_open_chain(c, o, s, md->image.path, md->name, co, &d->chain, e);
 	if (r == 0)
 		r = add_snapshots(m, &of, d, e);
 	VEC_DONE(&refs);
@@ -191,13 +192,12 @@ static int add_disk(struct cli *c, const struct backup_opts *o, uint32_t disk, c
 	d->name = text_printf(e, "%s", md->name);
 	if (!d->name)
 		return e->code;
-	if (open_chain(o, m, disk, folders, d, e) < 0) {
+	if (open_chain(c, o, s, disk, folders, d, e) < 0) {
 		if (e->code != ERR_LOCKED && e->code != ERR_NOMEM)
 			(void)err_hint(e, "without this disk: --skip-disk %s", md->name);
 		return err_ctx(e, "disk %s", md->name);
 	}
 	d->path = text_printf(e, "%s", d->chain->layers[0]->path);
-	sources_warn_busy(c, d->chain);
 	return d->path ? 0 : e->code;
 }
 

@@ -119,7 +119,7 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 }
 
 /* A block device has no change time: what is written to it while it is read goes unnoticed. Someone has it: say so. */
-void sources_warn_busy(const struct cli *c, const struct chain *chain)
+static void warn_busy(const struct cli *c, const struct chain *chain)
 {
 	for (uint32_t i = 0; i < chain->nlayers + chain->nextra; i++) {
 		const struct image *im = chain->layers[i];
@@ -136,32 +136,39 @@ void sources_warn_busy(const struct cli *c, const struct chain *chain)
 	}
 }
 
+int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct sources *s, const char *path,
+		       const char *disk, struct chain_opts co, struct chain **ret, struct err *e)
+{
+	struct image_secret buf[IMAGE_KEYS_MAX];
+	struct image_secrets secrets;
+
+	image_keys_for(&s->keys, disk, buf, &secrets);
+	co.backing_format = o->image.backing_format;
+	co.force = o->image.force;
+	co.settle = true;
+	co.secrets = &secrets;
+	if (chain_open(path, &co, ret, e) < 0)
+		return e->code;
+	warn_busy(c, *ret);
+	image_args_warn(c, *ret);
+	return 0;
+}
+
 static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg, struct sources *s, struct err *e)
 {
 	struct source_disk *d = VEC_PUSH(&s->disks, e);
-	struct image_secret buf[IMAGE_KEYS_MAX];
-	struct image_secrets secrets;
+	struct chain_opts co = { .allow_paths = o->image.allow_paths.p };
 	const struct format *f = NULL;
-	struct chain_opts co = {
-		.allow_paths = o->image.allow_paths.p,
-		.backing_format = o->image.backing_format,
-		.force = o->image.force,
-		.settle = true,
-	};
 
 	if (!d || parse_disk(c, o, arg, s, d, &f, e) < 0)
 		return e->code;
-	image_keys_for(&s->keys, d->name, buf, &secrets);
-	co.secrets = &secrets;
 	co.format = f ? f->name : NULL;
-	if (chain_open(d->path, &co, &d->chain, e) < 0) {
+	if (sources_open_chain(c, o, s, d->path, d->name, co, &d->chain, e) < 0) {
 		if (e->code == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
 			err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
 				    "FORMAT is one of " IMAGE_FORMATS);
 		return e->code;
 	}
-	sources_warn_busy(c, d->chain);
-	image_args_warn(c, d->chain);
 	return 0;
 }
 

@@ -146,7 +146,7 @@ void image_args_warn(const struct cli *c, const struct chain *chain)
 {
 	char path[512], note[512];
 
-	for (uint32_t i = 0; i < chain->nlayers; i++) {
+	for (uint32_t i = 0; i < chain->nlayers + chain->nextra; i++) {
 		const struct image *im = chain->layers[i];
 
 		if (im->info.note)

@@ -196,4 +196,28 @@ expect 0 k backup --skip-disk vdc --allow-path nv lv/web.xml
 equal "$(point_digest lv:vda/snap:night)" "$(digest < a.1.raw)" "libvirt, snapshot"
 equal "$(point_digest lv:vdb)" "$(digest < b.1.raw)" "libvirt, current"
 k show --json lv | jq -e '[.attachments[].name] == ["web.xml", "web.fd"]' >/dev/null || die "libvirt's files are not there"
+
+# --- encrypted disks: the secret of each by its name, or one that is tried for all ------------------------------------
+( umask 077; printf one >pw1; printf two >pw2 )
+for i in 1 2; do
+	for _ in $(seq 30); do	# QEMU measures how fast it is, which can fail on a busy machine
+		qemu-img create -q -f qcow2 --object secret,id=s,file=pw$i -o encrypt.format=luks,encrypt.iter-time=100,encrypt.key-secret=s lv/e$i.qcow2 8M && break
+		sleep 0.2
+	done
+done
+for i in 1:a 2:b; do
+	qemu-img convert -n --object secret,id=s,file=pw${i%:*} -f raw --target-image-opts ${i#*:}.1.raw "driver=qcow2,encrypt.key-secret=s,file.filename=lv/e${i%:*}.qcow2"
+done
+cat > lv/enc.xml <<E
+<domain type='kvm'><name>enc</name><devices>
+<disk type='file' device='disk'><driver type='qcow2'/><source file='$PWD/lv/e1.qcow2'/><target dev='vda'/></disk>
+<disk type='file' device='disk'><driver type='qcow2'/><source file='$PWD/lv/e2.qcow2'/><target dev='vdb'/></disk></devices></domain>
+E
+expect 1 k backup lv/enc.xml
+says "disk vda" "no secret was given"
+expect 12 k backup --image-secret vda=pw2 --image-secret vdb=pw1 lv/enc.xml
+expect 0 k backup --image-secret vda=pw1 --image-secret vdb=pw2 lv/enc.xml
+equal "$(point_digest enc:vda)" "$(digest < a.1.raw)" "an encrypted disk"
+equal "$(point_digest enc:vdb)" "$(digest < b.1.raw)" "another, by another secret"
+expect 0 k backup --vm enc-any --image-secret pw1 --image-secret pw2 lv/enc.xml
 expect 0 k check --read-data
