@@ -20,6 +20,7 @@
 
 #include "base/num.h"
 #include "base/text.h"
+#include "formats/ids.h"
 #include "formats/vmdk/vmdk_internal.h"
 
 struct span {
@@ -323,6 +324,42 @@ static int check_type(const struct vmdk_descriptor *d, struct err *e)
 	return err_set(e, ERR_UNSUPPORTED, "descriptor: createType \"%s\" is not known", q);
 }
 
+bool vmdk_uuid_take(const char *text, char ret[static 40])
+{
+	uint8_t uuid[16];
+
+	ret[0] = '\0';
+	if (!text || !text[0])
+		return true;
+	if (!uuid_parse(text, uuid))
+		return false;
+	if (!uuid_is_null(uuid))
+		(void)uuid_text(uuid, ret);
+	return true;
+}
+
+/* Is there a parent or isn't there?  Whoever errs here reads a delta as a whole disk: what isn't understood is
+ * refused. */
+static int check_parent(const struct vmdk_descriptor *d, struct err *e)
+{
+	bool named = d->hint && d->hint[0];
+	char uuid[40], modify[40], q[80];
+
+	if (!vmdk_uuid_take(d->uuid_parent, uuid))
+		return err_set(e, ERR_CORRUPT, "descriptor: ddb.uuid.parent \"%s\" is no UUID",
+			       text_quote(d->uuid_parent, q, sizeof(q)));
+	if (!vmdk_uuid_take(d->uuid_parent_modify, modify))
+		return err_set(e, ERR_CORRUPT, "descriptor: ddb.uuid.parentmodification \"%s\" is no UUID",
+			       text_quote(d->uuid_parent_modify, q, sizeof(q)));
+	if (d->parent_cid == VMDK_CID_NONE && named)
+		return err_set(e, ERR_CORRUPT,
+			       "descriptor: it names a parent (parentFileNameHint) and has none (parentCID=ffffffff)");
+	if (d->parent_cid != VMDK_CID_NONE && !named && !uuid[0])
+		return err_set(e, ERR_CORRUPT, "descriptor: it has a parent (parentCID=%08" PRIx32
+			       ") and doesn't name it: no parentFileNameHint", d->parent_cid);
+	return 0;
+}
+
 static int check_all(const struct vmdk_descriptor *d, const bool *seen, struct err *e)
 {
 	if (!seen[0])
@@ -333,10 +370,7 @@ static int check_all(const struct vmdk_descriptor *d, const bool *seen, struct e
 		return e->code;
 	if (!d->lines.n)
 		return err_set(e, ERR_CORRUPT, "descriptor: it names no extents");
-	if (d->parent_cid == VMDK_CID_NONE && d->hint && d->hint[0])
-		return err_set(e, ERR_CORRUPT,
-			       "descriptor: it names a parent (parentFileNameHint) and has none (parentCID=ffffffff)");
-	return 0;
+	return check_parent(d, e);
 }
 
 /* Names become UTF-8 when all is read: the encoding's line may stand anywhere. */

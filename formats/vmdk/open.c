@@ -1,7 +1,6 @@
 /*
  * open.c - opening a VMDK: the descriptor, wherever it is, then the extents, then their tables.
  */
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -80,44 +79,27 @@ static void drop_unopened(struct vmdk **v)
 
 /* ---- ids ---- */
 
-/* A UUID that isn't null in the form in which ids are compared; "" otherwise. */
-static void take_uuid(const char *text, char ret[static 40])
-{
-	size_t n = 0;
-	bool any = false;
-
-	ret[0] = '\0';
-	if (!text || strlen(text) != 36)
-		return;
-	for (; text[n]; n++) {
-		if (text[n] != '-' && !isxdigit((unsigned char)text[n]))
-			return;
-		any |= text[n] != '-' && text[n] != '0';
-	}
-	for (n = 0; any && n <= 36; n++)
-		ret[n] = (char)tolower((unsigned char)text[n]);
-}
-
 static void take_cid(uint32_t cid, char ret[static 40])
 {
 	ret[0] = '\0';
-	if (cid != VMDK_CID_NONE)
+	if (cid != VMDK_CID_NONE && cid != VMDK_CID_LONG)
 		snprintf(ret, 40, "%08" PRIx32, cid);
 }
 
 static void take_ids(const struct vmdk_descriptor *d, struct image_ids *own, struct image_ids *parent)
 {
-	take_uuid(d->uuid_image, own->uuid);
-	take_uuid(d->uuid_modify, own->modify);
+	/* An own id that is none is as one that is missing: no child's record fits it. */
+	(void)vmdk_uuid_take(d->uuid_image, own->uuid);
+	(void)vmdk_uuid_take(d->uuid_modify, own->modify);
 	take_cid(d->cid, own->content);
 	take_cid(d->parent_cid, parent->content);
-	take_uuid(d->uuid_parent, parent->uuid);
+	(void)vmdk_uuid_take(d->uuid_parent, parent->uuid);	/* these two are checked */
 	if (parent->uuid[0])	/* without a parent its modification means nothing */
-		take_uuid(d->uuid_parent_modify, parent->modify);
+		(void)vmdk_uuid_take(d->uuid_parent_modify, parent->modify);
 }
 
-/* Where the parent may be: the name as it is, as Windows would mean it, and beside the child: it may have come from
- * another host, from any folder there. */
+/* Where the parent may be: the name as it is, as Windows would mean it, and, if it can be known there, beside the child:
+ * it may have come from another host, from any folder there. */
 static int take_parent(struct vmdk *v, struct err *e)
 {
 	const char *hint = v->d.hint;
@@ -131,6 +113,9 @@ static int take_parent(struct vmdk *v, struct err *e)
 		return e->code;
 	if ((strchr(hint, '\\') || (hint[0] && hint[1] == ':')) && image_parent_add_windows(&v->im, hint, e) < 0)
 		return e->code;
+	if (!v->im.parent.ids.content[0] && !v->im.parent.ids.uuid[0])
+		return vmdk_note_add(&v->note, "the image below is taken by its name alone: parentCID=fffffffe says nothing "
+				     "of it", e);
 	hint = fs_basename(v->im.parent.refs.p[v->im.parent.refs.n - 1]);
 	return hint[0] ? image_parent_add(&v->im, hint, e) : 0;
 }

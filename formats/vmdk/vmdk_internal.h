@@ -35,6 +35,7 @@
 #define VMDK_COMPRESSED_GRAIN_MAX ((uint64_t)2 << 20)	/* bytes: it is decompressed as a whole */
 #define VMDK_SLICE_BYTES 65536			/* tables are read and cached in pieces of at most this */
 #define VMDK_CID_NONE 0xffffffffu
+#define VMDK_CID_LONG 0xfffffffeu	/* "see longContentID": any number of images have it, so it is no id */
 
 /* ---- the descriptor ---- */
 
@@ -70,6 +71,8 @@ MUST_CHECK int vmdk_descriptor_parse(const void *text, size_t len, struct vmdk_d
 void vmdk_descriptor_done(struct vmdk_descriptor *d);
 /* Does text look like a descriptor: "# Disk DescriptorFile" as its first line that isn't blank? */
 bool vmdk_descriptor_looks(const void *text, size_t len);
+/* A ddb.uuid.* in the form in which ids are compared; "" for none (NULL, empty, null).  false: it is no UUID; "". */
+bool vmdk_uuid_take(const char *text, char ret[static 40]);
 
 /* ---- sparse extents ---- */
 

@@ -202,6 +202,42 @@ static void test_parents__alone(void **state)
 	chain_close(c);
 }
 
+static void make_vmdk(const char *path, const char *cid, const char *parent_cid, const char *hint)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_true(fprintf(f, "# Disk DescriptorFile\nversion=1\nCID=%s\nparentCID=%s\ncreateType=\"custom\"\nRW 8 ZERO\n",
+			    cid, parent_cid) > 0);
+	assert_true(!hint || fprintf(f, "parentFileNameHint=\"%s\"\n", hint) > 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* By its CID a parent is found under another name; "see longContentID" is none that an image could be known by. */
+static void test_parents__vmdk_content(void **state)
+{
+	struct chain_opts o = { 0 };
+	struct err e = ERR_INIT;
+	struct chain *c;
+
+	(void)state;
+	make_vmdk("t/d/other.vmdk", "0badcafe", "ffffffff", NULL);
+	make_vmdk("t/d/child.vmdk", "00000002", "0badcafe", "disk.vmdk");
+	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
+	assert_has(c->layers[1]->path, "other.vmdk");
+	chain_close(c);
+	make_vmdk("t/d/other.vmdk", "fffffffe", "ffffffff", NULL);
+	refused("t/d/child.vmdk", &o, ERR_NOTFOUND, "disk.vmdk", "");
+	make_vmdk("t/d/child.vmdk", "00000002", "fffffffe", "disk.vmdk");
+	refused("t/d/child.vmdk", &o, ERR_NOTFOUND, "disk.vmdk", "");
+	make_vmdk("t/d/child.vmdk", "00000002", "fffffffe", "/nowhere/other.vmdk");
+	refused("t/d/child.vmdk", &o, ERR_NOTFOUND, "/nowhere/other.vmdk", "");
+	make_vmdk("t/d/child.vmdk", "00000002", "fffffffe", "other.vmdk");
+	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
+	assert_has(c->layers[1]->path, "other.vmdk");
+	chain_close(c);
+}
+
 static void test_parents__windows_names(void **state)
 {
 	static const struct { const char *in, *out; } rows[] = {
@@ -401,6 +437,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_parents__changed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__loops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__raw_is_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__vmdk_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__random, setup, teardown),
 		cmocka_unit_test(test_parents__windows_names),

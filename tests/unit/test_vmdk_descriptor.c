@@ -304,12 +304,62 @@ static void test_parents__by_uuid(void **state)
 	assert_string_equal(im->parent.ids.content, "");
 	assert_int_equal(im->parent.refs.n, 0);
 	image_close(im);
+	assert_ok(open_lines("custom", UUIDS "ddb.uuid.parent=\"{21BC9620-13de-4425-a32a-f6c1ef630541}\"", NULL, false, &im,
+			     &e), &e);
+	assert_string_equal(im->parent.ids.uuid, "21bc9620-13de-4425-a32a-f6c1ef630541");
+	image_close(im);
 	fd = kimage_fd(&k);
 	assert_int_equal(vmdk_read_ids(fd, k.len, &ids, &e), 1);
 	assert_string_equal(ids.uuid, "0d00d660-2611-439c-9471-5236e3733bc5");
 	assert_string_equal(ids.modify, "133882ab-2864-4609-971f-99bc49732f3b");
 	assert_string_equal(ids.content, "12345678");
 	close(fd);
+}
+
+/* A delta whose link is damaged must not become a whole disk. */
+static void test_parents__damaged_link(void **state)
+{
+	static const struct { const char *lines, *words; } rows[] = {
+		{ "ddb.uuid.parent=\"1bc9620-13de-4425-a32a-f6c1ef630541\"", "ddb.uuid.parent \"1bc9620-" },
+		{ "ddb.uuid.parent=\"21bc9620-13de-4425-a32a-f6c1ef63054g\"", "is no UUID" },
+		{ "ddb.uuid.parent=\"21bc9620013de-4425-a32a-f6c1ef630541\"", "is no UUID" },
+		{ "ddb.uuid.parent=none", "is no UUID" },
+		{ "ddb.uuid.parentmodification=\"x\"", "ddb.uuid.parentmodification" },
+		{ "parentCID=deadbeef", "parentCID=deadbeef) and doesn't name it" },
+		{ "parentCID=deadbeef\nparentFileNameHint=\"\"", "doesn't name it" },
+		{ "parentCID=fffffffe", "parentCID=fffffffe) and doesn't name it" },
+		{ "parentCID=fffffffe\nddb.uuid.parent=\"00000000-0000-0000-0000-000000000000\"", "doesn't name it" },
+		{ "parentFileNameHint=\"a\"", "has none" },
+	};
+	struct image *im;
+	char lines[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct err e = ERR_INIT;
+
+		snprintf(lines, sizeof(lines), "RW 1 ZERO\n%s", rows[i].lines);
+		if (open_lines("custom", lines, NULL, true, &im, &e) != ERR_CORRUPT)
+			fail_msg("%s is taken", rows[i].lines);
+		assert_has(e.cause, rows[i].words);
+	}
+}
+
+/* fffffffe is what many images have: nothing is found or proven by it. */
+static void test_parents__no_content_id(void **state)
+{
+	struct err e = ERR_INIT;
+	struct image *im;
+
+	(void)state;
+	assert_ok(open_lines("custom", "parentCID=fffffffe\nRW 1 ZERO\nparentFileNameHint=\"/vmfs/base.vmdk\"", NULL,
+			     false, &im, &e), &e);
+	assert_true(image_has_parent(im));
+	assert_string_equal(im->parent.ids.content, "");
+	assert_int_equal(im->parent.refs.n, 1);
+	assert_string_equal(im->parent.refs.p[0], "/vmfs/base.vmdk");
+	assert_has(im->info.note, "by its name alone");
+	image_close(im);
 }
 
 static void test_ids__embedded(void **state)
@@ -362,6 +412,8 @@ int main(void)
 		cmocka_unit_test(test_extents__refused),
 		cmocka_unit_test(test_parents__by_name),
 		cmocka_unit_test(test_parents__by_uuid),
+		cmocka_unit_test(test_parents__damaged_link),
+		cmocka_unit_test(test_parents__no_content_id),
 		cmocka_unit_test(test_ids__embedded),
 		cmocka_unit_test(test_embedded__other_extents),
 	};
