@@ -16,12 +16,14 @@
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "cli/points.h"
+#include "cli/restore_size.h"
 #include "cli/writer_args.h"
 #include "restore/restore.h"
 
 struct restore_cmd_opts {
 	const char *output, *to;
 	struct writer_args writer;
+	struct opt_list sizes;
 	bool force, with_snapshots, salvage, plaintext;
 };
 
@@ -30,6 +32,8 @@ static const struct opt restore_options[] = {
 	    "write one disk to this file or block device"),
 	OPT(struct restore_cmd_opts, to, 0, OPT_TEXT, "to", "DIR", "write all disks and attachments into this folder"),
 	WRITER_ARGS(struct restore_cmd_opts, "by the file's name, else as it was"),
+	OPT(struct restore_cmd_opts, sizes, 0, OPT_LIST, "size", "[DISK=]SIZE",
+	    "grow the disk to this size: zeros behind its end (repeatable)"),
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
 	    "qcow2: with all internal snapshots of that backup"),
 	OPT(struct restore_cmd_opts, plaintext, 0, OPT_FLAG, "plaintext", NULL,
@@ -46,6 +50,7 @@ struct target {
 	uint32_t disk;
 	const struct manifest_state_disk *sd;
 	const struct format *format;
+	uint64_t size;		/* that the disk gets: at least that of sd's tree */
 	char *path;
 };
 struct job {
@@ -172,6 +177,7 @@ static int add_target(struct job *j, uint32_t disk, char *path, struct err *e)
 	t->disk = disk;
 	t->path = path;
 	t->sd = point_disk(m, j->pt.state, disk);
+	t->size = t->sd->tree.size;
 	t->format = target_format(j->o, j->o->output, &m->disks.p[disk]);
 	return check_target(j, t, e);
 }
@@ -241,14 +247,49 @@ static int plan(struct job *j, struct err *e)
 	return path ? add_target(j, j->pt.disk, path, e) : e->code;
 }
 
+/* The disk that a --size is for. */
+static struct target *sized_target(struct job *j, const char *disk, size_t len)
+{
+	for (size_t i = 0; i < j->targets.n; i++) {
+		const char *name = j->pt.backup->m->disks.p[j->targets.p[i].disk].name;
+
+		if (len ? strlen(name) == len && !memcmp(name, disk, len) : j->targets.n == 1)
+			return &j->targets.p[i];
+	}
+	return NULL;
+}
+
+static int plan_sizes(struct job *j, struct err *e)
+{
+	for (size_t i = 0; i < j->o->sizes.n; i++) {
+		const char *arg = j->o->sizes.p[i];
+		struct target *t;
+		uint64_t size;
+		char q[128];
+		size_t len;
+
+		if (restore_size_parse(j->c, arg, &len, &size, e) < 0)
+			return e->code;
+		t = sized_target(j, arg, len);
+		if (!t)
+			return cli_usage(j->c, e, len ? "--size %s: no disk of that name is restored"
+						      : "--size %s: several disks are restored; DISK=SIZE says which",
+					 text_quote(arg, q, sizeof(q)));
+		if (restore_size_check(j->c, j->pt.backup->m->disks.p[t->disk].name, t->sd->tree.size, size, e) < 0)
+			return e->code;
+		t->size = size;
+	}
+	return 0;
+}
+
 static int write_content(struct job *j, struct restore *rs, const struct target *t, struct image_writer *w,
 			 struct err *e)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
-	const struct writer_state_opts so = { .size = t->sd->tree.size };
+	const struct writer_state_opts so = { .size = t->size };
 
 	if (j->o->with_snapshots)
-		return restore_with_snapshots(rs, t->disk, w, &j->result, e);
+		return restore_with_snapshots(rs, t->disk, t->size, w, &j->result, e);
 	if (writer_begin_state(w, &so, e) < 0)
 		return e->code;
 	return restore_tree(rs, d->domain, &t->sd->tree, w, &j->result, e);
@@ -268,8 +309,8 @@ static int restore_disk(struct job *j, struct restore *rs, const struct target *
 	if (writer_args_opts(j->c, &j->o->writer, d->name, &ids, m->end_ns, &wo, &seed, e) < 0)
 		return e->code;
 	wo.path = t->path;
-	wo.size = t->sd->tree.size;
-	wo.max_size = j->o->with_snapshots ? restore_max_size(m, t->disk) : 0;
+	wo.size = t->size;
+	wo.max_size = j->o->with_snapshots ? max_u64(restore_max_size(m, t->disk), t->size) : 0;
 	wo.replace = j->o->force;
 	r = t->format->create(&wo, &w, e);
 	if (r < 0)
@@ -282,23 +323,38 @@ static int restore_disk(struct job *j, struct restore *rs, const struct target *
 	return writer_finish(w, e);
 }
 
-static void note_disk(struct job *j, const struct target *t, double seconds)
+static void note_growth(struct job *j, struct restore *rs, const struct target *t, json_t **row)
+{
+	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
+	enum partitions p;
+
+	if (t->size == t->sd->tree.size)
+		return;
+	p = restore_size_partitions(rs, d->domain, &t->sd->tree);
+	restore_size_note(j->c, d->name, t->path, t->format->name, p, t->sd->tree.size, t->size);
+	if (*row) {
+		msg_json_set(row, "grown_from", msg_json_u64(t->sd->tree.size));
+		msg_json_set(row, "partition_table", json_string(restore_size_partitions_name(p)));
+	}
+}
+
+static void note_disk(struct job *j, struct restore *rs, const struct target *t, double seconds)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	char size[MSG_SIZE_BYTES], q[512];
+	json_t *row = j->c->g.json ? json_object() : NULL;
 
 	msg_note(j->c, "disk %s: %s, %s, %s in %.1f s, every chunk verified%s", d->name,
-		 text_quote(t->path, q, sizeof(q)), t->format->name, msg_size(j->c, t->sd->tree.size, size), seconds,
+		 text_quote(t->path, q, sizeof(q)), t->format->name, msg_size(j->c, t->size, size), seconds,
 		 j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
-	if (j->c->g.json) {
-		json_t *row = json_object();
-
+	note_growth(j, rs, t, &row);
+	if (row) {
 		msg_json_set(&row, "disk", msg_json_text(d->name));
 		msg_json_set(&row, "path", msg_json_text(t->path));
 		msg_json_set(&row, "format", json_string(t->format->name));
-		msg_json_set(&row, "size", msg_json_u64(t->sd->tree.size));
+		msg_json_set(&row, "size", msg_json_u64(t->size));
 		msg_json_push(&j->written, row);
 	}
 }
@@ -417,7 +473,7 @@ static int restore_all(struct job *j, struct err *e)
 
 		r = restore_disk(j, rs, &j->targets.p[i], e);
 		if (r == 0)
-			note_disk(j, &j->targets.p[i], clock_mono() - start);
+			note_disk(j, rs, &j->targets.p[i], clock_mono() - start);
 		else
 			err_ctx(e, "disk %s", j->pt.backup->m->disks.p[j->targets.p[i].disk].name);
 	}
@@ -459,6 +515,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 		r = open_listed(c, &j.open, NULL, e);
 	if (r == 0)
 		r = plan(&j, e);
+	if (r == 0)
+		r = plan_sizes(&j, e);
 	if (r == 0)
 		r = restore_all(&j, e);
 	if (r == 0)

@@ -294,6 +294,8 @@ int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *
 		r = tree_walk_new(&nodes, t, rs->chunk_size, 0, &walk, e);
 	if (r == 0)
 		r = run_windows(&j, domain, walk, &p, e);
+	if (r == 0 && w->size > t->size && w->ops->zero)
+		r = writer_zero(w, t->size, w->size - t->size, e);
 	tree_walk_free(walk);
 	plan_done(&p);
 	pthread_mutex_destroy(&j.lock);

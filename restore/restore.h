@@ -56,7 +56,8 @@ void restore_free(struct restore *rs);	/* NULL is fine */
 DEFINE_CLEANUP(struct restore, restore_free)
 
 /*
- * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size; does not finish w.
+ * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size or a larger one: what lies
+ * behind the tree's end is zero.  Does not finish w.
  * Without salvage the first chunk that can't be had is an error (ERR_CORRUPT or ERR_NOTFOUND, naming the guest range),
  * and ret->ndamage is not 0.  *ret accumulates; zero it before first use, also valid on failure.
  */
@@ -65,9 +66,10 @@ MUST_CHECK int restore_tree(struct restore *rs, const char *domain, const struct
 
 /*
  * Writes disk as it is in the current state together with all its internal snapshots in that backup, oldest first, VM
- * states included, sharing what is equal.  w was created for the current state's size with max_size; does not finish w.
+ * states included, sharing what is equal.  The current state gets size bytes, its own or more.  w was created for that size
+ * with max_size; does not finish w.
  */
-MUST_CHECK int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w,
+MUST_CHECK int restore_with_snapshots(struct restore *rs, uint32_t disk, uint64_t size, struct image_writer *w,
 				      struct restore_result *ret, struct err *e);
 /* The largest size of the disk in the states that restore_with_snapshots writes; for writer_opts.max_size. */
 uint64_t restore_max_size(const struct manifest *m, uint32_t disk);

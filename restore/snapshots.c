@@ -330,12 +330,13 @@ static int write_vm_state(struct restore *rs, const struct tree_ref *t, struct i
 	return restore_stream(rs, "default", t, 0, t->size, &out, res, e);
 }
 
-static int begin(struct image_writer *w, const struct snapshot_row *row, struct err *e)
+static int begin(struct image_writer *w, const struct snapshot_row *row, uint64_t current_size, struct err *e)
 {
+	bool current = row->state->kind == STATE_CURRENT;
 	const struct writer_state_opts so = {
-		.name = row->state->kind == STATE_CURRENT ? NULL : row->state->name,
+		.name = current ? NULL : row->state->name,
 		.id = row->sd->snapshot_id,
-		.size = row->sd->tree.size,
+		.size = current ? current_size : row->sd->tree.size,
 		.date_ns = row->sd->date_ns,
 		.vm_clock_ns = row->sd->vm_clock_ns,
 		.vm_state_bytes = row->sd->has_vm_state ? row->sd->vm_state.size : 0,
@@ -344,8 +345,8 @@ static int begin(struct image_writer *w, const struct snapshot_row *row, struct 
 	return writer_begin_state(w, &so, e);
 }
 
-int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_writer *w, struct restore_result *ret,
-			   struct err *e)
+int restore_with_snapshots(struct restore *rs, uint32_t disk, uint64_t size, struct image_writer *w,
+			   struct restore_result *ret, struct err *e)
 {
 	const struct manifest *m = rs->backup->m;
 	const char *domain = m->disks.p[disk].domain;
@@ -355,7 +356,7 @@ int restore_with_snapshots(struct restore *rs, uint32_t disk, struct image_write
 	for (uint32_t i = 0; r == 0 && i < rows.n; i++) {
 		const struct snapshot_row *row = &rows.p[i];
 
-		r = begin(w, row, e);
+		r = begin(w, row, size, e);
 		if (r == 0 && i == 0)
 			r = restore_tree(rs, domain, &row->sd->tree, w, ret, e);
 		else if (r == 0)
