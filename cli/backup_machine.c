@@ -101,19 +101,29 @@ static int collect_images(const struct machine *m, uint32_t disk, ref_list *refs
 			slot = ref ? VEC_PUSH(of, e) : NULL;
 			if (!slot)
 				return e->code;
-			*ref = (struct chain_ref){ ms->disks.p[k].image.path, ms->disks.p[k].image.uuid };
+			*ref = (struct chain_ref){ ms->disks.p[k].image.path, ms->disks.p[k].image.uuid,
+						   ms->disks.p[k].format };
 			*slot = i;
 		}
 	}
 	return 0;
 }
 
-static int add_snapshots(const struct machine *m, const index_list *of, struct source_disk *d, struct err *e)
+static int add_snapshots(struct cli *c, const struct machine *m, const index_list *of, struct source_disk *d,
+			 struct err *e)
 {
+	char q[300];
+
 	for (size_t i = 0; i < of->n; i++) {
 		const struct machine_snapshot *ms = &m->snapshots.p[of->p[i]];
-		struct ingest_snapshot *s = VEC_PUSH(&d->snapshots, e);
+		struct ingest_snapshot *s;
 
+		if (!d->chain->branches[i]) {	/* by another name than the disk's: descriptions are compared before */
+			msg_note(c, "snapshot %s has for disk %s an image that is written to since: what was in it then "
+				 "is gone, and not kept", text_quote(ms->name, q, sizeof(q)), d->name);
+			continue;
+		}
+		s = VEC_PUSH(&d->snapshots, e);
 		if (!s)
 			return e->code;
 		*s = (struct ingest_snapshot){
@@ -160,7 +170,7 @@ static int open_chain(struct cli *c, const struct backup_opts *o, const struct s
 	if (r == 0)
 		r = sources_open_chain(c, o, s, md->image.path, md->name, co, &d->chain, e);
 	if (r == 0)
-		r = add_snapshots(m, &of, d, e);
+		r = add_snapshots(c, m, &of, d, e);
 	VEC_DONE(&refs);
 	VEC_DONE(&of);
 	return r < 0 ? r : check_in_use(m, d->chain, e);

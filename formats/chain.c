@@ -172,6 +172,17 @@ static uint32_t find_layer(const struct opener *b, const struct image_identity *
 	return CHAIN_NONE;
 }
 
+/* A file that is a layer already, by another name of its format: one of the two reads what isn't there. */
+static int check_format(const struct image *im, const char *format, const char *who, struct err *e)
+{
+	char q[QUOTE_BYTES], qw[QUOTE_BYTES], qf[64];
+
+	if (!format || format_find(format) == format_find(im->info.format))
+		return 0;
+	return err_set(e, ERR_INVALID, "%s is a layer as %s already, and %s for %s", text_quote(im->path, q, sizeof(q)),
+		       im->info.format, text_quote(format, qf, sizeof(qf)), text_quote(who, qw, sizeof(qw)));
+}
+
 /* Does the branch meet layers that are open already, in this file?  1: it does, and ends. */
 static int join(struct opener *b, const struct image *child, int fd, const char *path, struct err *e)
 {
@@ -186,6 +197,8 @@ static int join(struct opener *b, const struct image *child, int fd, const char 
 	found = find_layer(b, &id);
 	if (found == CHAIN_NONE)
 		return 0;
+	if (check_format(b->layers.p[found], child->info.backing_format, child->path, e) < 0)
+		return e->code;
 	if (image_check_parent(child, b->layers.p[found], e) < 0 && !(e->code == ERR_CHANGED && b->o->force))
 		return e->code;
 	err_clear(e);
@@ -327,7 +340,7 @@ static int add_first(struct opener *b, int fd_, const char *format, const char *
 
 static int add_top(struct opener *b, const char *path, struct err *e)
 {
-	const struct chain_ref ref = { path, b->o->uuid };
+	const struct chain_ref ref = { .path = path, .uuid = b->o->uuid };
 	CLEANUP(free_ptr) char *named = NULL;
 	int fd;
 
@@ -362,14 +375,15 @@ static int add_branch(struct opener *b, const struct chain_ref *ref, struct err 
 		close(fd);
 		if (top)
 			*top = found;
-		return !top ? e->code : check_uuid(b, b->layers.p[found], ref->uuid, e);
+		return !top || check_format(b->layers.p[found], ref->format, b->o->named_by, e) < 0
+		       ? e->code : check_uuid(b, b->layers.p[found], ref->uuid, e);
 	}
 	*top = (uint32_t)b->layers.n;
 	if (b->layers.n == CHAIN_LAYERS_MAX) {
 		close(fd);
 		return err_set(e, ERR_UNSUPPORTED, "the disk has more than %d layers", CHAIN_LAYERS_MAX);
 	}
-	r = add_first(b, fd, NULL, path, ref->uuid, e);
+	r = add_first(b, fd, ref->format, path, ref->uuid, e);
 	return r < 0 ? r : add_parents(b, e);
 }
 

@@ -20,6 +20,7 @@ struct chain_ref {
 	const char *path;		/* from the description's folder */
 	/* What it must call itself, where it has such a name; without path: what is looked for. */
 	const char *uuid;
+	const char *format;		/* NULL = to be probed */
 };
 
 struct chain_opts {

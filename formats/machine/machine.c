@@ -185,6 +185,53 @@ struct machine_snapshot *machine_add_snapshot(struct machine *m, struct err *e)
 	return s;
 }
 
+struct machine_snapshot_disk *machine_add_snapshot_disk(struct machine *m, struct machine_snapshot *s, uint32_t disk,
+							struct err *e)
+{
+	struct machine_snapshot_disk *row;
+	size_t at = s->disks.n;
+
+	while (at && s->disks.p[at - 1].disk > disk)
+		at--;
+	if (at && s->disks.p[at - 1].disk == disk) {
+		(void)err_set(e, ERR_CORRUPT, "snapshot %.60s has two disks at %s", s->id, m->disks.p[disk].name);
+		return NULL;
+	}
+	if (!VEC_PUSH(&s->disks, e))
+		return NULL;
+	row = &s->disks.p[at];
+	memmove(row + 1, row, (s->disks.n - 1 - at) * sizeof(*row));
+	*row = (struct machine_snapshot_disk){ .disk = disk };
+	return row;
+}
+
+bool machine_is_written(const struct machine *m, const struct machine_image *image)
+{
+	for (size_t i = 0; i < m->disks.n; i++) {
+		const struct machine_image *now = &m->disks.p[i].image;
+
+		if (image->uuid && now->uuid ? !strcmp(image->uuid, now->uuid)
+					     : image->path && now->path && !strcmp(image->path, now->path))
+			return true;
+	}
+	return false;
+}
+
+int machine_note_written(struct machine *m, const struct machine_snapshot *s, uint32_t disk, struct err *e)
+{
+	return machine_add_note(m, e, "snapshot %.200s has for disk %s an image that is written to since: what was in it "
+				"then is gone, and not kept", s->name, m->disks.p[disk].name);
+}
+
+int machine_note_gone(struct machine *m, const struct machine_snapshot *s, const char *where, struct err *e)
+{
+	char name[NAME_MAX_CHARS + 1];
+
+	machine_disk_name(where, name);
+	return machine_add_note(m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is not kept",
+				s->name, name);
+}
+
 bool machine_tree_is_sound(const struct machine *m)
 {
 	for (uint32_t i = 0; i < m->snapshots.n; i++) {
@@ -223,8 +270,10 @@ static void image_done(struct machine_image *im)
 
 static void snapshot_done(struct machine_snapshot *s)
 {
-	for (size_t i = 0; i < s->disks.n; i++)
+	for (size_t i = 0; i < s->disks.n; i++) {
 		image_done(&s->disks.p[i].image);
+		free(s->disks.p[i].format);
+	}
 	VEC_DONE(&s->disks);
 	free(s->id);
 	free(s->name);

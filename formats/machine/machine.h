@@ -60,6 +60,7 @@ struct machine_disk {
 struct machine_snapshot_disk {
 	uint32_t disk;		/* index into disks */
 	struct machine_image image;
+	char *format;		/* as in a disk */
 };
 
 struct machine_snapshot {

@@ -41,6 +41,18 @@ struct machine_snapshot *machine_add_snapshot(struct machine *m, struct err *e);
 MUST_CHECK int machine_path(char **ret, const char *path, struct err *e);
 /* "{1234...}" or without braces, as lower-case text; anything else: NULL stays. */
 MUST_CHECK int machine_uuid(char **ret, const char *text, struct err *e);
+/*
+ * What a snapshot has of a disk.  Its row, in order, for the caller to fill at once; NULL: it has the disk already
+ * (ERR_CORRUPT), or no memory.
+ */
+struct machine_snapshot_disk *machine_add_snapshot_disk(struct machine *m, struct machine_snapshot *s, uint32_t disk,
+							struct err *e);
+/* Is it the image of a current disk, whoever's?  What was in it at a snapshot has been written over then.  By UUID where
+ * it has one, else by path. */
+bool machine_is_written(const struct machine *m, const struct machine_image *image);
+/* Why there is no row: the image is written to; the machine has no disk there any more. */
+MUST_CHECK int machine_note_written(struct machine *m, const struct machine_snapshot *s, uint32_t disk, struct err *e);
+MUST_CHECK int machine_note_gone(struct machine *m, const struct machine_snapshot *s, const char *where, struct err *e);
 /* Are there no loops of parents? */
 bool machine_tree_is_sound(const struct machine *m);
 /* The disk of that name; MACHINE_NONE. */

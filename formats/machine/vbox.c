@@ -16,26 +16,33 @@
  *
  * A snapshot's images are never written to again: what the machine writes goes to differencing images made on them.
  * Images of type Writethrough, Shareable and Readonly take no part in it.  Settings before 1.11 have no registry: then
- * images are known by UUID alone, and looked for (docs/machines.md).
+ * images are known by UUID alone, and looked for (docs/machines.md).  The key of an encrypted image stands at the first
+ * of a chain alone; those made on it are encrypted with it, too.
  */
 #include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/num.h"
 #include "base/text.h"
 #include "formats/machine/machine_internal.h"
+
+#define CONTROLLER_BYTES_MAX 255u
 
 /* What the registry says of an image, while it is read. */
 struct medium {
 	char *uuid, *path, *format;
+	uint32_t parent;	/* the one it stands in, while they are in the order of the file; MACHINE_NONE */
 	bool independent, encrypted;
 };
 
 /* An image that is attached somewhere. */
 struct attachment {
 	uint32_t owner;		/* snapshot; MACHINE_NONE = the current state */
-	char *where, *uuid;
+	char *controller;
+	uint32_t port, device;
+	char *uuid;
 	char *type;		/* "HardDisk", "DVD", "Floppy" */
 	bool host_drive;
 };
@@ -44,7 +51,9 @@ struct vbox {
 	struct machine *m;
 	VEC(struct medium) media;
 	VEC(struct attachment) attached;
+	VEC(uint32_t) now;		/* attachments of the current state, as the machine's disks are */
 	VEC(uint32_t) open;		/* snapshots whose elements are open, innermost last */
+	uint32_t medium;		/* the innermost open image of the registry; MACHINE_NONE */
 	char *controller;
 	char *current;			/* UUID of the current snapshot */
 	bool in_machine, in_registry, in_device, has_root;
@@ -58,12 +67,13 @@ static void vbox_done(struct vbox *v)
 		free(v->media.p[i].format);
 	}
 	for (size_t i = 0; i < v->attached.n; i++) {
-		free(v->attached.p[i].where);
+		free(v->attached.p[i].controller);
 		free(v->attached.p[i].uuid);
 		free(v->attached.p[i].type);
 	}
 	VEC_DONE(&v->media);
 	VEC_DONE(&v->attached);
+	VEC_DONE(&v->now);
 	VEC_DONE(&v->open);
 	free(v->controller);
 	free(v->current);
@@ -100,6 +110,8 @@ static int on_medium(struct vbox *v, const char *const *a, struct err *e)
 	x = VEC_PUSH(&v->media, e);
 	if (!x)
 		return e->code;
+	x->parent = v->medium;
+	v->medium = (uint32_t)(v->media.n - 1);
 	if (machine_uuid(&x->uuid, xml_attribute(a, "uuid"), e) < 0 ||
 	    machine_text(&x->format, xml_attribute(a, "format"), e) < 0 ||
 	    (path && machine_path(&x->path, path, e) < 0))
@@ -143,9 +155,33 @@ static int on_snapshot(struct vbox *v, const char *const *a, struct err *e)
 	return 0;
 }
 
+static int on_controller(struct vbox *v, const char *const *a, struct err *e)
+{
+	const char *name = xml_attribute(a, "name");
+
+	/* each device has a copy of it */
+	if (name && strlen(name) > CONTROLLER_BYTES_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "a storage controller's name has %zu bytes, more than %u",
+			       strlen(name), CONTROLLER_BYTES_MAX);
+	return machine_text(&v->controller, name ? name : "disk", e);
+}
+
+/* Absent: 0. */
+static int number(const char *const *a, const char *name, uint32_t *ret, struct err *e)
+{
+	const char *text = xml_attribute(a, name);
+	uint64_t n = 0;
+	char q[40];
+
+	if (text && !parse_u64(text, 0, UINT32_MAX, &n))
+		return err_set(e, ERR_CORRUPT, "a drive's %s is \"%s\", which is no number", name,
+			       text_quote(text, q, sizeof(q)));
+	*ret = (uint32_t)n;
+	return 0;
+}
+
 static int on_device(struct vbox *v, const char *const *a, struct err *e)
 {
-	const char *port = xml_attribute(a, "port"), *device = xml_attribute(a, "device");
 	struct attachment *x = VEC_PUSH(&v->attached, e);
 	const char *type = xml_attribute(a, "type");
 
@@ -153,9 +189,16 @@ static int on_device(struct vbox *v, const char *const *a, struct err *e)
 		return e->code;
 	v->in_device = true;
 	x->owner = owner(v);
-	x->where = text_printf(e, "%.40s-%.8s-%.8s", v->controller ? v->controller : "disk", port ? port : "0",
-			       device ? device : "0");
-	return !x->where || machine_text(&x->type, type ? type : "HardDisk", e) < 0 ? e->code : 0;
+	return number(a, "port", &x->port, e) < 0 || number(a, "device", &x->device, e) < 0 ||
+	       machine_text(&x->controller, v->controller ? v->controller : "disk", e) < 0 ||
+	       machine_text(&x->type, type ? type : "HardDisk", e) < 0 ? e->code : 0;
+}
+
+/* Of an image of the registry. */
+static void on_property(struct vbox *v, const char *key)
+{
+	if (key && !strncmp(key, "CRYPT/", 6) && v->medium != MACHINE_NONE)
+		v->media.p[v->medium].encrypted = true;
 }
 
 static int on_start(void *opaque, unsigned depth, const char *name, const char *const *a, struct err *e)
@@ -180,15 +223,12 @@ static int on_start(void *opaque, unsigned depth, const char *name, const char *
 		v->in_registry = true;
 	else if (v->in_registry && !strcmp(name, "HardDisk"))
 		return on_medium(v, a, e);
-	else if (v->in_registry && !strcmp(name, "Property") && v->media.n) {
-		const char *key = xml_attribute(a, "name");
-
-		if (key && !strncmp(key, "CRYPT/", 6))	/* stands before the images made on this one */
-			v->media.p[v->media.n - 1].encrypted = true;
-	} else if (!strcmp(name, "Snapshot"))
+	else if (v->in_registry && !strcmp(name, "Property"))
+		on_property(v, xml_attribute(a, "name"));
+	else if (!strcmp(name, "Snapshot"))
 		return on_snapshot(v, a, e);
 	else if (!strcmp(name, "StorageController"))
-		return machine_text(&v->controller, xml_attribute(a, "name"), e);
+		return on_controller(v, a, e);
 	else if (!strcmp(name, "AttachedDevice"))
 		return on_device(v, a, e);
 	else if (v->in_device && !strcmp(name, "Image"))
@@ -208,6 +248,8 @@ static int on_end(void *opaque, unsigned depth, const char *name, const char *te
 		v->in_machine = false;
 	else if (!strcmp(name, "HardDisks"))
 		v->in_registry = false;
+	else if (v->medium != MACHINE_NONE && v->in_registry && !strcmp(name, "HardDisk"))
+		v->medium = v->media.p[v->medium].parent;
 	else if (!strcmp(name, "AttachedDevice"))
 		v->in_device = false;
 	else if (v->open.n && !strcmp(name, "Snapshot") && v->in_machine)
@@ -237,6 +279,11 @@ static const struct medium *find_medium(const struct vbox *v, char *uuid)
 
 static int sort_media(struct vbox *v, struct err *e)
 {
+	for (size_t i = 0; i < v->media.n; i++) {	/* a parent stands before those in it */
+		struct medium *x = &v->media.p[i];
+
+		x->encrypted = x->encrypted || (x->parent != MACHINE_NONE && v->media.p[x->parent].encrypted);
+	}
 	if (v->media.n)
 		qsort(v->media.p, v->media.n, sizeof(*v->media.p), by_uuid);
 	for (size_t i = 0; i < v->media.n; i++) {
@@ -258,26 +305,64 @@ static int set_image(struct machine_image *im, const char *uuid, const struct me
 }
 
 /* VirtualBox's names of formats: VDI, VMDK, VHD, VHDX, Parallels, RAW, QCOW, QED, iSCSI. */
-static int set_format(struct machine_disk *d, const char *format, struct err *e)
+static int set_format(char **ret, const struct medium *x, struct err *e)
 {
-	if (!strcasecmp(format, "QCOW"))	/* of either version: found out */
+	if (!x || !x->format || !strcasecmp(x->format, "QCOW"))	/* of either version: found out */
 		return 0;
-	if (!strcasecmp(format, "iSCSI"))
-		return machine_text(&d->refused, "is on iSCSI, which VirtualBox itself reads over the network", e);
-	if (machine_text(&d->format, format, e) < 0)
+	if (machine_text(ret, x->format, e) < 0)
 		return e->code;
-	for (char *p = d->format; *p; p++)
+	for (char *p = *ret; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	return 0;
 }
 
-static int add_current(struct vbox *v, const struct attachment *a, struct err *e)
+/* What can't be read of a disk, now or at a snapshot, can't be read at all: a backup of the rest wouldn't be one. */
+static int refuse_medium(struct machine_disk *d, const struct medium *x, struct err *e)
 {
-	struct machine_disk *d = machine_add_disk(v->m, a->where, e);
-	const struct medium *x;
+	if (!x || d->refused)
+		return 0;
+	if (x->encrypted)
+		return machine_text(&d->refused, "is encrypted by VirtualBox (VBoxManage encryptmedium removes that)", e);
+	return x->format && !strcasecmp(x->format, "iSCSI")
+		? machine_text(&d->refused, "is on iSCSI, which VirtualBox itself reads over the network", e) : 0;
+}
 
-	if (!d)
+static bool same_place(const struct attachment *a, const struct attachment *b)
+{
+	return a->port == b->port && a->device == b->device && !strcmp(a->controller, b->controller);
+}
+
+/* The disk that is there now; names won't do: two places may have got one. */
+static uint32_t find_place(const struct vbox *v, const struct attachment *a)
+{
+	for (uint32_t i = 0; i < v->now.n; i++)
+		if (same_place(&v->attached.p[v->now.p[i]], a))
+			return i;
+	return MACHINE_NONE;
+}
+
+static char *place_text(const struct attachment *a, struct err *e)
+{
+	return text_printf(e, "%.40s-%" PRIu32 "-%" PRIu32, a->controller, a->port, a->device);
+}
+
+static int add_current(struct vbox *v, uint32_t at, struct err *e)
+{
+	const struct attachment *a = &v->attached.p[at];
+	CLEANUP(free_ptr) char *where = place_text(a, e);
+	struct machine_disk *d;
+	const struct medium *x;
+	uint32_t *slot;
+
+	if (!where)
 		return e->code;
+	if (find_place(v, a) != MACHINE_NONE)
+		return err_set(e, ERR_CORRUPT, "two drives are at %s", where);
+	d = machine_add_disk(v->m, where, e);
+	slot = d ? VEC_PUSH(&v->now, e) : NULL;
+	if (!slot)
+		return e->code;
+	*slot = at;
 	if (strcmp(a->type, "HardDisk") || a->host_drive)
 		return text_is_name(a->type) ? ((d->skipped = text_printf(e, "%s drive", a->type)) ? 0 : e->code)
 					     : machine_text(&d->skipped, "no disk", e);
@@ -287,75 +372,86 @@ static int add_current(struct vbox *v, const struct attachment *a, struct err *e
 	if (set_image(&d->image, a->uuid, x, e) < 0)
 		return e->code;
 	d->independent = x && x->independent;
-	if (x && x->encrypted)
-		return machine_text(&d->refused, "is encrypted by VirtualBox (VBoxManage encryptmedium removes that)", e);
-	return x && x->format ? set_format(d, x->format, e) : 0;
+	return set_format(&d->format, x, e) < 0 ? e->code : refuse_medium(d, x, e);
 }
 
 /* An attachment of a snapshot; the disk may be gone by now, or have come since. */
 static int add_then(struct vbox *v, const struct attachment *a, struct err *e)
 {
 	struct machine_snapshot *s = &v->m->snapshots.p[a->owner];
+	CLEANUP(free_ptr) char *where = NULL;
+	struct machine_image image = { 0 };
 	struct machine_snapshot_disk *row;
-	char name[65];
 	const struct medium *x;
 	uint32_t disk;
 
 	if (strcmp(a->type, "HardDisk") || a->host_drive || !a->uuid)
 		return 0;
-	machine_disk_name(a->where, name);
-	disk = machine_find_disk(v->m, name);
-	if (disk == MACHINE_NONE || v->m->disks.p[disk].skipped)
-		return machine_add_note(v->m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is "
-					"not kept", s->name, name);
+	disk = find_place(v, a);
+	if (disk == MACHINE_NONE || v->m->disks.p[disk].skipped) {
+		where = place_text(a, e);
+		return where ? machine_note_gone(v->m, s, where, e) : e->code;
+	}
 	x = find_medium(v, a->uuid);
 	if (v->m->disks.p[disk].independent || (x && x->independent))
 		return 0;
-	for (size_t i = 0; i < s->disks.n; i++)
-		if (s->disks.p[i].disk == disk)
-			return err_set(e, ERR_CORRUPT, "snapshot %s has two disks at %s", s->id, name);
-	row = VEC_PUSH(&s->disks, e);
-	if (!row)
-		return e->code;
-	row->disk = disk;
-	return set_image(&row->image, a->uuid, x, e);
+	image.uuid = a->uuid;
+	if (machine_is_written(v->m, &image))
+		return machine_note_written(v->m, s, disk, e);
+	row = machine_add_snapshot_disk(v->m, s, disk, e);
+	return !row || set_image(&row->image, a->uuid, x, e) < 0 || set_format(&row->format, x, e) < 0 ||
+	       refuse_medium(&v->m->disks.p[disk], x, e) < 0 ? e->code : 0;
 }
 
-static int by_disk(const void *a, const void *b)
+static int by_text(const void *a, const void *b)
 {
-	uint32_t x = ((const struct machine_snapshot_disk *)a)->disk;
-	uint32_t y = ((const struct machine_snapshot_disk *)b)->disk;
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
-	return x < y ? -1 : x > y;
+/* Backups tell snapshots by their UUIDs. */
+static int check_snapshots(const struct machine *m, struct err *e)
+{
+	VEC(const char *) ids = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->snapshots.n; i++) {
+		const char **slot = VEC_PUSH(&ids, e);
+
+		if (slot)
+			*slot = m->snapshots.p[i].id;
+		r = slot ? 0 : e->code;
+	}
+	if (ids.n)
+		qsort(ids.p, ids.n, sizeof(*ids.p), by_text);
+	for (size_t i = 1; r == 0 && i < ids.n; i++)
+		if (!strcmp(ids.p[i - 1], ids.p[i]))
+			r = err_set(e, ERR_CORRUPT, "two snapshots have the UUID %s", ids.p[i]);
+	VEC_DONE(&ids);
+	return r;
 }
 
 static int put_together(struct vbox *v, struct err *e)
 {
 	struct machine *m = v->m;
 
-	if (sort_media(v, e) < 0)
+	if (sort_media(v, e) < 0 || check_snapshots(m, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < v->attached.n; i++)
-		if (v->attached.p[i].owner == MACHINE_NONE && add_current(v, &v->attached.p[i], e) < 0)
+	for (uint32_t i = 0; i < v->attached.n; i++)
+		if (v->attached.p[i].owner == MACHINE_NONE && add_current(v, i, e) < 0)
 			return e->code;
-	for (size_t i = 0; i < v->attached.n; i++)
+	for (uint32_t i = 0; i < v->attached.n; i++)
 		if (v->attached.p[i].owner != MACHINE_NONE && add_then(v, &v->attached.p[i], e) < 0)
 			return e->code;
-	for (uint32_t i = 0; i < m->snapshots.n; i++) {
-		struct machine_snapshot *s = &m->snapshots.p[i];
-
-		if (s->disks.n)
-			qsort(s->disks.p, s->disks.n, sizeof(*s->disks.p), by_disk);
-		if (v->current && !strcmp(v->current, s->id))
+	for (uint32_t i = 0; v->current && i < m->snapshots.n; i++)
+		if (!strcmp(v->current, m->snapshots.p[i].id))
 			m->current = i;
-	}
 	return 0;
 }
 
 int vbox_parse(const void *text, size_t len, struct machine *m, struct err *e)
 {
 	static const struct xml_ops ops = { on_start, on_end };
-	CLEANUP(vbox_done) struct vbox v = { .m = m };
+	CLEANUP(vbox_done) struct vbox v = { .m = m, .medium = MACHINE_NONE };
 
 	if (xml_parse(text, len, &ops, &v, e) < 0)
 		return e->code;

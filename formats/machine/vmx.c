@@ -224,31 +224,28 @@ static int64_t time_of(const struct dictionary *d, uint32_t n)
 static int add_snapshot_disk(struct machine *m, struct machine_snapshot *s, const char *node, const char *file,
 			     struct err *e)
 {
+	CLEANUP(free_ptr) char *path = NULL;
 	struct machine_snapshot_disk *row;
 	char name[65];
 	uint32_t disk;
-	size_t at;
 
 	machine_disk_name(node, name);
 	for (char *c = name; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
 	disk = machine_find_disk(m, name);
 	if (disk == MACHINE_NONE || m->disks.p[disk].skipped)
-		return machine_add_note(m, e, "snapshot %.200s has a disk %s, which the machine has no longer: it is not "
-					"kept", s->name, name);
+		return machine_note_gone(m, s, name, e);
 	if (m->disks.p[disk].independent)
 		return 0;
-	for (at = 0; at < s->disks.n && s->disks.p[at].disk < disk; at++)
-		;
-	if (at < s->disks.n && s->disks.p[at].disk == disk)
-		return err_set(e, ERR_CORRUPT, "snapshot %s has two disks at %s", s->id, name);
-	row = VEC_PUSH(&s->disks, e);
+	if (machine_path(&path, file, e) < 0)
+		return e->code;
+	if (machine_is_written(m, &(struct machine_image){ .path = path }))
+		return machine_note_written(m, s, disk, e);
+	row = machine_add_snapshot_disk(m, s, disk, e);
 	if (!row)
 		return e->code;
-	memmove(s->disks.p + at + 1, s->disks.p + at, (s->disks.n - 1 - at) * sizeof(*s->disks.p));
-	row = &s->disks.p[at];
-	*row = (struct machine_snapshot_disk){ .disk = disk };
-	return machine_path(&row->image.path, file, e);
+	row->image.path = STEAL(path);
+	return 0;
 }
 
 static int add_snapshot(struct machine *m, const struct dictionary *d, uint32_t n, const char *uid, struct err *e)
@@ -310,7 +307,8 @@ static int read_vmsd(const struct dictionary *d, struct machine *m, struct err *
 	VEC_DONE(&numbers);
 	if (r == 0 && !machine_tree_is_sound(m))
 		r = err_set(e, ERR_CORRUPT, "snapshots are each other's parents");
-	m->current = find_uid(m, dictionary_get(d, "snapshot.current"));
+	if (r == 0)	/* else the last snapshot may have no id */
+		m->current = find_uid(m, dictionary_get(d, "snapshot.current"));
 	return r;
 }
 

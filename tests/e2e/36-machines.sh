@@ -110,6 +110,21 @@ expect 11 k backup --allow-path away vb/web.vbox
 says "in use"
 exec 9>&-
 
+# A snapshot's raw image is what it is, though the guest made it look like a qcow2 image with a backing file.
+mkdir look
+qemu-img create -q -f qcow2 -b "$PWD/a.1.raw" -F raw look/then.img
+truncate -s 8M look/then.img
+cp vb/a.vdi look/now.vdi
+cat > look/like.vbox <<E
+<VirtualBox version="1.19-linux"><Machine uuid="{$M}" name="like">
+<MediaRegistry><HardDisks><HardDisk uuid="{${S}8}" location="then.img" format="RAW"/><HardDisk uuid="{$(uuid look/now.vdi)}" location="now.vdi" format="VDI"/></HardDisks></MediaRegistry>
+<Snapshot uuid="{${S}9}" name="then"><Hardware><StorageControllers><StorageController name="SATA"><AttachedDevice><Image uuid="{${S}8}"/></AttachedDevice></StorageController></StorageControllers></Hardware></Snapshot>
+<Hardware><StorageControllers><StorageController name="SATA">$(device 0 a.vdi)</StorageController></StorageControllers></Hardware></Machine></VirtualBox>
+E
+expect 0 k backup --vm like look/like.vbox
+equal "$(point_digest like:SATA-0-0/snap:then)" "$(digest < look/then.img)" "a snapshot's raw image"
+equal "$(point_digest like:SATA-0-0)" "$(digest < a.1.raw)" "the disk it was replaced by"
+
 # --- VMware -----------------------------------------------------------------------------------------------------------
 mkdir vm
 for d in sys data; do
@@ -154,8 +169,16 @@ snapshot1.disk0.fileName = "sys-000001.vmdk"
 snapshot1.disk0.node = "scsi0:0"
 snapshot1.disk1.fileName = "data-000001.vmdk"
 snapshot1.disk1.node = "scsi0:1"
+snapshot2.uid = "3"
+snapshot2.parent = "2"
+snapshot2.displayName = "late"
+snapshot2.disk0.fileName = "sys-000002.vmdk"
+snapshot2.disk0.node = "scsi0:0"
+snapshot2.disk1.fileName = "./data-000002.vmdk"
+snapshot2.disk1.node = "scsi0:1"
 E
 expect 0 k backup vm/db.vmx
+says "snapshot late has for disk scsi0-0 an image that is written to" "snapshot late has for disk scsi0-1 an image that is written to"
 vm=$(k list --json | jq -r '.[].vm' | grep '^db_server')
 i=0
 for d in sys data; do
@@ -164,6 +187,7 @@ for d in sys data; do
 	done
 	i=$((i + 1))
 done
+k show --json $vm | jq -e '[.states[].name] | index("late") == null' >/dev/null || die "what is there now counts as what was there at a snapshot"
 mkdir vm/data-000002.vmdk.lck
 touch vm/data-000002.vmdk.lck/M1.lck
 expect 11 k backup vm/db.vmx

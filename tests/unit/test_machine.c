@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/text.h"
 #include "formats/machine/machine_internal.h"
 #include "tests/support/folder.h"
 
@@ -129,6 +130,82 @@ static void test_vbox__refused_disks(void **state)
 	machine_free(m);
 }
 
+#define XBOX(body) VBOX("1.19", "<Machine uuid=\"{" M "}\" name=\"x\">" body "</Machine>")
+#define MEDIA(body) "<MediaRegistry><HardDisks>" body "</HardDisks></MediaRegistry>"
+#define IMAGE(uuid, in) "<HardDisk uuid=\"{" uuid "}\" location=\"" uuid ".vdi\" format=\"VDI\">" in "</HardDisk>"
+#define CRYPT "<Property name=\"CRYPT/KeyId\" value=\"x\"/>"
+#define SNAPSHOT(uuid, body) "<Snapshot uuid=\"{" uuid "}\" name=\"s\"><Hardware>" body "</Hardware></Snapshot>"
+
+/* The key is the first image's; what was made on it is encrypted, wherever the property stands.  Its neighbour isn't. */
+static void test_vbox__encrypted_chain(void **state)
+{
+	static const char *const media[] = { IMAGE(A, CRYPT IMAGE(B, "")) IMAGE(C, ""), IMAGE(A, IMAGE(B, "") CRYPT) IMAGE(C, "") };
+	static const char *const then[] = { A, B };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct err e = ERR_INIT;
+		CLEANUP(free_ptr) char *now = text_printf(&e, XBOX(MEDIA("%s") SATA(DEVICE("0", B) DEVICE("1", C))), media[i]);
+		CLEANUP(free_ptr) char *was = text_printf(&e, XBOX(MEDIA("%s") SNAPSHOT(S1, SATA("<AttachedDevice type=\"HardDisk\" port=\"0\"><Image uuid=\"{%s}\"/></AttachedDevice>"))
+							  SATA(DEVICE("0", C))), media[i], then[i]);
+		struct machine *m = parse(vbox_parse, MACHINE_VIRTUALBOX, now);
+
+		assert_non_null(m->disks.p[0].refused);
+		assert_non_null(strstr(m->disks.p[0].refused, "encrypted"));
+		assert_null(m->disks.p[1].refused);
+		machine_free(m);
+		m = parse(vbox_parse, MACHINE_VIRTUALBOX, was);	/* the disk was encrypted at a snapshot */
+		assert_non_null(m->disks.p[0].refused);
+		machine_free(m);
+	}
+}
+
+#define CONTROLLER(name, uuid) "<StorageController name=\"" name "\">" DEVICE("0", uuid) "</StorageController>"
+#define TWO(a, b) "<StorageControllers>" CONTROLLER("A (1)", a) CONTROLLER("A [1]", b) "</StorageControllers>"
+
+/* Two places that give one name: each keeps its own states. */
+static void test_vbox__like_places(void **state)
+{
+	struct machine *m = parse(vbox_parse, MACHINE_VIRTUALBOX, XBOX(SNAPSHOT(S1, TWO(A, B)) TWO(C, D)));
+
+	(void)state;
+	assert_string_equal(m->disks.p[0].name, "A__1_-0-0");
+	assert_string_equal(m->disks.p[1].name, "A__1_-0-0-2");
+	assert_int_equal(m->snapshots.p[0].disks.n, 2);
+	assert_string_equal(m->snapshots.p[0].disks.p[0].image.uuid, A);
+	assert_string_equal(m->snapshots.p[0].disks.p[1].image.uuid, B);
+	machine_free(m);
+	m = parse(vbox_parse, MACHINE_VIRTUALBOX, XBOX(SNAPSHOT(S1, "<StorageControllers>" CONTROLLER("A [1]", B) "</StorageControllers>") TWO(C, D)));
+	assert_int_equal(m->snapshots.p[0].disks.n, 1);
+	assert_int_equal(m->snapshots.p[0].disks.p[0].disk, 1);	/* the first disk came later */
+	machine_free(m);
+}
+
+/* An image that a disk still has is none of a snapshot, whichever disk it is. */
+static void test_vbox__written_since(void **state)
+{
+	struct machine *m = parse(vbox_parse, MACHINE_VIRTUALBOX, XBOX(SNAPSHOT(S1, SATA(DEVICE("0", A) DEVICE("1", B) DEVICE("2", C)))
+								      SATA(DEVICE("0", A) DEVICE("1", C) DEVICE("2", D))));
+
+	(void)state;
+	assert_int_equal(m->snapshots.p[0].disks.n, 1);
+	assert_string_equal(m->snapshots.p[0].disks.p[0].image.uuid, B);
+	assert_int_equal(m->notes.n, 2);
+	assert_non_null(strstr(m->notes.p[0], "disk SATA-0-0"));
+	machine_free(m);
+}
+
+/* What the registry says of a snapshot's image, too, is not to be guessed from what is in it. */
+static void test_vbox__formats_then(void **state)
+{
+	struct machine *m = parse(vbox_parse, MACHINE_VIRTUALBOX,
+		XBOX(MEDIA("<HardDisk uuid=\"{" A "}\" location=\"a.img\" format=\"RAW\"/>" IMAGE(B, "")) SNAPSHOT(S1, SATA(DEVICE("0", A))) SATA(DEVICE("0", B))));
+
+	(void)state;
+	assert_string_equal(m->snapshots.p[0].disks.p[0].format, "raw");
+	machine_free(m);
+}
+
 static void test_vbox__hostile(void **state)
 {
 	(void)state;
@@ -143,6 +220,10 @@ static void test_vbox__hostile(void **state)
 		ERR_CORRUPT, "two images");
 	refused(vbox_parse, VBOX("1", MACHINE("<MediaRegistry><HardDisks><HardDisk uuid=\"zz\" location=\"a\"/></HardDisks></MediaRegistry>")), ERR_CORRUPT, "without a UUID");
 	refused(vbox_parse, VBOX("1", MACHINE("<Snapshot name=\"x\"/>")), ERR_CORRUPT, "without a UUID");
+	refused(vbox_parse, XBOX(SNAPSHOT(S1, "") SNAPSHOT(S2, "") SNAPSHOT(S1, "")), ERR_CORRUPT, "two snapshots have the UUID " S1);
+	refused(vbox_parse, XBOX(SATA(DEVICE("0", A) DEVICE("0", B))), ERR_CORRUPT, "two drives are at SATA-0-0");
+	refused(vbox_parse, XBOX(SNAPSHOT(S1, SATA(DEVICE("0", A) DEVICE("0", B))) SATA(DEVICE("0", C))), ERR_CORRUPT, "two disks at SATA-0-0");
+	refused(vbox_parse, XBOX(SATA(DEVICE("-1", A))), ERR_CORRUPT, "no number");
 }
 
 static char *repeated(const char *head, const char *one, size_t n, const char *tail)
@@ -163,9 +244,20 @@ static void test_vbox__too_much(void **state)
 {
 	static const char head[] = "<VirtualBox><Machine uuid=\"{" M "}\" name=\"x\">";
 	char *deep = repeated(head, "<a>", 2000, ""), *many = repeated(head, "<Snapshot uuid=\"{" S1 "}\" name=\"x\"/>", 5000, "");
-	char *disks = repeated(head, DEVICE("0", A), 300, "</Machine></VirtualBox>");
+	char *disks = strdup(head), *name = repeated("", "n", 256, "");
+	CLEANUP(free_ptr) char *controller = NULL;
+	struct err e = ERR_INIT;
 
 	(void)state;
+	for (int i = 0; i < 300; i++) {
+		char *more = text_printf(&e, "%s<AttachedDevice port=\"%d\"/>%s", disks, i, i == 299 ? "</Machine></VirtualBox>" : "");
+
+		free(disks);
+		disks = more;
+	}
+	controller = text_printf(&e, XBOX("<StorageController name=\"%s\"/>"), name);
+	refused(vbox_parse, controller, ERR_UNSUPPORTED, "controller's name");
+	free(name);
 	refused(vbox_parse, deep, ERR_UNSUPPORTED, "nested");
 	refused(vbox_parse, many, ERR_UNSUPPORTED, "snapshots");
 	refused(vbox_parse, disks, ERR_UNSUPPORTED, "drives");
@@ -220,6 +312,22 @@ static void test_vmx__workstation(void **state)
 	assert_int_equal(m->snapshots.p[1].parent, 0);
 	assert_string_equal(m->snapshots.p[1].memory, "web-Snapshot2.vmsn");
 	assert_int_equal(m->current, 1);
+	machine_free(m);
+}
+
+/* The disk's own image as a snapshot's: by a name that is another's only to look at, too (chain.c tells those). */
+static void test_vmx__written_since(void **state)
+{
+	static const char list[] = "snapshot0.uid = \"1\"\nsnapshot0.displayName = \"x\"\nsnapshot0.disk0.fileName = \"web-000002.vmdk\"\nsnapshot0.disk0.node = \"SCSI0:0\"\n"
+		"snapshot0.disk1.fileName = \"fast.vmdk\"\nsnapshot0.disk1.node = \"nvme0:0\"\n";
+	struct machine *m = parse(vmx_parse, MACHINE_VMWARE, workstation);
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(vmsd_parse(list, strlen(list), m, &e), 0);
+	assert_int_equal(m->snapshots.p[0].disks.n, 1);
+	assert_string_equal(m->snapshots.p[0].disks.p[0].image.path, "fast.vmdk");
+	assert_int_equal(m->notes.n, 1);
 	machine_free(m);
 }
 
@@ -396,8 +504,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vbox__versions), cmocka_unit_test(test_vbox__without_registry),
-		cmocka_unit_test(test_vbox__refused_disks), cmocka_unit_test(test_vbox__hostile), cmocka_unit_test(test_vbox__too_much),
-		cmocka_unit_test(test_vmx__workstation), cmocka_unit_test(test_vmx__esxi), cmocka_unit_test(test_vmx__hostile),
+		cmocka_unit_test(test_vbox__refused_disks), cmocka_unit_test(test_vbox__encrypted_chain),
+		cmocka_unit_test(test_vbox__like_places), cmocka_unit_test(test_vbox__written_since), cmocka_unit_test(test_vbox__formats_then),
+		cmocka_unit_test(test_vbox__hostile), cmocka_unit_test(test_vbox__too_much),
+		cmocka_unit_test(test_vmx__workstation), cmocka_unit_test(test_vmx__written_since), cmocka_unit_test(test_vmx__esxi), cmocka_unit_test(test_vmx__hostile),
 		cmocka_unit_test(test_vmx__looks), cmocka_unit_test(test_domain__disks), cmocka_unit_test(test_domain__hostile),
 		cmocka_unit_test(test_machine__is), cmocka_unit_test(test_machine__references), cmocka_unit_test(test_machine__locked),
 	};
