@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 
-KEDGE, IMAGES, SEED, PART = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+# A model may be used without them.
+KEDGE, IMAGES, SEED, PART = (sys.argv[1:] + ['', '0', '', '1/1'][len(sys.argv) - 1:])[:4]
 KIB, MIB = 1 << 10, 1 << 20
 seen = collections.Counter()    # what was exercised, printed at the end
 
@@ -83,7 +84,7 @@ def qemu_reads(log, where, fmt, name):
 def each(check):
     """check(r, where, log, number) for every image of this part; ends the program."""
     part, parts = (int(x) for x in PART.split('/'))
-    numbers, good = range(part, IMAGES + 1, parts), 0
+    numbers, good = range(part, int(IMAGES) + 1, parts), 0
     for number in numbers:
         where, log = f'image-{number}', []
         os.mkdir(where)
