@@ -139,6 +139,30 @@ static int print_bitmaps(const struct cli *c, const struct image_info *in, struc
 	return 0;
 }
 
+#define PIECES_SHOWN 16
+
+static int print_pieces(const struct cli *c, const struct image_info *in, struct err *e)
+{
+	CLEANUP(table_done) struct table t = { 0 };
+
+	if (!in->npieces)
+		return 0;
+	table_init(&t, 3, (const char *const[]){ "KIND", "SIZE>", "FILE" });
+	for (uint32_t i = 0; i < in->npieces && i < PIECES_SHOWN; i++) {
+		const struct image_piece *p = &in->pieces[i];
+		char file[SHOWN_BYTES], size[MSG_SIZE_BYTES];
+
+		if (table_row(&t, e, p->kind, msg_size(c, p->size, size),
+			      p->file ? text_quote(p->file, file, sizeof(file)) : NULL) < 0)
+			return e->code;
+	}
+	printf("extents        %" PRIu32 "\n", in->npieces);
+	table_print(&t, 2, stdout);
+	if (in->npieces > PIECES_SHOWN)
+		printf("  and %" PRIu32 " more\n", in->npieces - PIECES_SHOWN);
+	return 0;
+}
+
 static void print_ids(const char *uuid, const char *modify, const char *content, const struct image_ids *ids)
 {
 	if (ids->uuid[0])
@@ -149,10 +173,22 @@ static void print_ids(const char *uuid, const char *modify, const char *content,
 		field(content, ids->content);
 }
 
+/* What the file takes on its file system; block devices take all of theirs. */
+static bool stored_bytes(const struct image *im, uint64_t *ret)
+{
+	struct stat st;
+
+	if (im->identity.block_device || im->fd < 0 || fstat(im->fd, &st) < 0)
+		return false;
+	*ret = (uint64_t)st.st_blocks * 512;	/* stat(2): of 512 bytes, always */
+	return true;
+}
+
 static int print_image(const struct cli *c, const struct image *im, struct err *e)
 {
 	const struct image_info *in = image_info(im);
 	char shown[SHOWN_BYTES], format[64];
+	uint64_t stored;
 
 	field("image", text_quote(im->path, shown, sizeof(shown)));
 	if (in->version)
@@ -163,8 +199,14 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 		field("kind", in->variant);
 	size_field(c, "virtual size", in->virtual_size);
 	size_field(c, "file size", in->file_size);
+	if (stored_bytes(im, &stored))
+		size_field(c, "on disk", stored);
 	if (in->cluster_size)
 		size_field(c, "cluster size", in->cluster_size);
+	if (in->creator)
+		field("made by", text_quote(in->creator, shown, sizeof(shown)));
+	if (in->adapter)
+		field("adapter", text_quote(in->adapter, shown, sizeof(shown)));
 	if (in->encryption)
 		field("encrypted", text_quote(in->encryption, shown, sizeof(shown)));
 	if (in->compression)
@@ -183,7 +225,9 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 	print_ids("parent uuid", "its modified", "its content id", &im->parent.ids);
 	if (in->data_file)
 		field("data file", text_quote(in->data_file, shown, sizeof(shown)));
-	return print_states(c, im, e) < 0 ? e->code : print_bitmaps(c, in, e);
+	if (print_pieces(c, in, e) < 0 || print_states(c, im, e) < 0)
+		return e->code;
+	return print_bitmaps(c, in, e);
 }
 
 /* --- for programs ------------------------------------------------------------------------------------------------- */
@@ -229,6 +273,23 @@ static json_t *bitmaps_json(const struct image_info *in)
 	return list;
 }
 
+static json_t *pieces_json(const struct image_info *in)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < in->npieces; i++) {
+		const struct image_piece *p = &in->pieces[i];
+
+		if (json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "kind", p->kind,
+							  "file", msg_json_text(p->file),
+							  "size", msg_json_u64(p->size)))) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
 static json_t *features_json(const struct image_info *in)
 {
 	json_t *list = json_array();
@@ -256,10 +317,14 @@ static json_t *ids_json(const struct image_ids *ids)
 static json_t *image_json(const struct image *im)
 {
 	const struct image_info *in = image_info(im);
+	uint64_t stored;
+	bool known = stored_bytes(im, &stored);
 
 	/* "o" takes a NULL over as failure of the whole, so that nothing is printed by halves */
-	return json_pack("{s:o, s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-			 "image", msg_json_text(im->path), "encryption", msg_json_text(in->encryption), "format", in->format, "version", (int)in->version,
+	return json_pack("{s:o, s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:o, s:o, s:o, s:o, s:o, s:o}",
+			 "image", msg_json_text(im->path), "encryption", msg_json_text(in->encryption),
+			 "format", in->format, "version", (int)in->version,
 			 "virtual_size", msg_json_u64(in->virtual_size), "file_size", msg_json_u64(in->file_size),
 			 "cluster_size", msg_json_u64(in->cluster_size), "compression", msg_json_text(in->compression),
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
@@ -267,7 +332,9 @@ static json_t *image_json(const struct image *im)
 			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
 			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant), "note", msg_json_text(in->note),
 			 "damage", msg_json_text(in->damage),
-			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids));
+			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids),
+			 "stored", known ? msg_json_u64(stored) : json_null(), "creator", msg_json_text(in->creator),
+			 "adapter", msg_json_text(in->adapter), "extents", pieces_json(in));
 }
 
 /* --- the command -------------------------------------------------------------------------------------------------- */

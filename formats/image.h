@@ -93,6 +93,13 @@ struct image_ids {
 	char content[40];	/* changes whenever the image is written to: VMDK's CID, VHDX's DataWriteGuid */
 };
 
+/* A piece of an image that says of which it is made (VMDK). */
+struct image_piece {
+	const char *kind;		/* as the format calls it: "SPARSE", "FLAT", ... */
+	const char *file;		/* the reference as stored; NULL = it needs none */
+	uint64_t size;			/* guest bytes */
+};
+
 struct image_info {
 	const char *format;		/* "qcow2", "raw" */
 	uint32_t version;		/* format's own version; 0 for raw */
@@ -112,6 +119,10 @@ struct image_info {
 	const char *note;		/* what its user should know: damage that doesn't hurt; NULL = nothing */
 	const char *variant;		/* which kind of the format's: "dynamic", "fixed", ...; NULL = there is one */
 	struct image_ids ids;
+	const char *creator;		/* the program that made it, as stored; NULL = doesn't say */
+	const char *adapter;		/* the controller it is meant for, as stored; NULL = doesn't say */
+	uint32_t npieces;		/* 0: the image is one */
+	const struct image_piece *pieces;
 	const char *damage;		/* opened though it has one (VDI: with force): the first defect; NULL = none */
 };
 

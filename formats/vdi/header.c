@@ -112,6 +112,22 @@ static int check(const struct vdi_header *h, uint32_t header_size, uint64_t file
 	return check_places(h, file_size, e);
 }
 
+/* "<<< Oracle VM VirtualBox Disk Image >>>\n", as all programs write it, without what isn't a name. */
+static void take_creator(const uint8_t text[static VDI_TEXT_BYTES], char ret[static VDI_TEXT_BYTES + 1])
+{
+	const char *p = (const char *)text;
+	size_t len = strnlen(p, VDI_TEXT_BYTES);
+
+	while (len && strchr("< ", *p)) {
+		p++;
+		len--;
+	}
+	while (len && strchr("> \r\n", p[len - 1]))
+		len--;
+	memcpy(ret, p, len);
+	ret[len] = '\0';
+}
+
 int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct err *e)
 {
 	uint8_t buf[VDI_HEADER_MAX_BYTES];
@@ -135,6 +151,7 @@ int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct e
 		return err_set(e, ERR_CORRUPT, "header: the file ends inside it, at %zu", len);
 	if (check(&h, header_size, file_size, e) < 0)
 		return e->code;
+	take_creator(buf, h.creator);
 	*ret = h;
 	return 0;
 }

@@ -168,6 +168,7 @@ static void take_info(struct vdi *v)
 		.virtual_size = v->current.size,
 		.cluster_size = h->block_size,
 		.nstates = 1,
+		.creator = h->creator[0] ? h->creator : NULL,
 	};
 	vdi_header_ids(h, &v->im.info.ids);
 	if (!vdi_is_child(h))

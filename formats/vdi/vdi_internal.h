@@ -18,6 +18,7 @@
 #define VDI_SIGNATURE 0xbeda107fu
 #define VDI_SIGNATURE_OFFSET 64
 #define VDI_PREHEADER_BYTES 72
+#define VDI_TEXT_BYTES 64			/* at its start: who made the image */
 #define VDI_HEADER_MAX_BYTES 472		/* all that is looked at, pre-header included */
 #define VDI_HEADER1_BYTES 384u			/* of version 1, behind the pre-header; 1.1+ has 400 */
 #define VDI_FREE 0xffffffffu
@@ -29,6 +30,7 @@
 enum vdi_type { VDI_DYNAMIC = 1, VDI_FIXED, VDI_UNDO, VDI_DIFF };
 
 struct vdi_header {
+	char creator[VDI_TEXT_BYTES + 1];	/* who made it, without ornaments; "" = doesn't say */
 	uint32_t version;		/* major << 16 | minor */
 	uint32_t type;			/* enum vdi_type */
 	uint64_t map_offset, data_offset;

@@ -43,7 +43,7 @@ static void decode_footer(const uint8_t *p, struct vhd_footer *f)
 {
 	f->data_offset = get_be64(p + 16);
 	f->time = get_be32(p + 24);
-	memcpy(f->creator, p + 28, sizeof(f->creator));
+	memcpy(f->creator, p + 28, sizeof(f->creator) - 1);	/* NUL-terminated: *f is zeroed */
 	f->size = get_be64(p + 48);
 	f->chs_size = (uint64_t)get_be16(p + 56) * p[58] * p[59] * VHD_SECTOR;
 	f->type = get_be32(p + 60);

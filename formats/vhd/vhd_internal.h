@@ -38,7 +38,7 @@ enum vhd_type { VHD_FIXED = 2, VHD_DYNAMIC = 3, VHD_DIFFERENCING = 4 };
 struct vhd_footer {
 	uint64_t data_offset;	/* of the dynamic header */
 	uint32_t time;		/* of creation, seconds since 2000-01-01 */
-	uint8_t creator[4];
+	char creator[5];	/* "vpc ", "win ", "vbox", "qemu", ... */
 	uint64_t size;		/* current size, bytes */
 	uint64_t chs_size;	/* bytes that cylinders, heads and sectors make */
 	uint32_t type;

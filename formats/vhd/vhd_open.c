@@ -226,10 +226,11 @@ static void take_info(struct vhd *v)
 	info->cluster_size = v->f.type == VHD_FIXED ? 0 : v->h.block_size;
 	info->nstates = 1;
 	info->variant = variants[v->f.type - VHD_FIXED];
+	info->creator = v->f.creator[0] ? v->f.creator : NULL;
 	uuid_text_stored(v->f.uuid, info->ids.uuid);
 	if (v->f.chs_size != v->f.size)
-		LOG_DEBUG("size %" PRIu64 ", geometry %" PRIu64 ", creator \"%.4s\": the size counts", v->f.size,
-			  v->f.chs_size, (const char *)v->f.creator);
+		LOG_DEBUG("size %" PRIu64 ", geometry %" PRIu64 ", creator \"%s\": the size counts", v->f.size,
+			  v->f.chs_size, v->f.creator);
 }
 
 static int load(struct vhd *v, const struct image_open_opts *o, struct err *e)

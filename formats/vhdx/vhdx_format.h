@@ -16,6 +16,8 @@
 
 #include "base/num.h"
 
+#define VHDX_CREATOR 8		/* of the file identifier: 256 units of UTF-16 */
+#define VHDX_CREATOR_UNITS 256
 #define VHDX_HEADER_1 (64 * KIB)
 #define VHDX_HEADER_2 (128 * KIB)
 #define VHDX_HEADER_BYTES 4096

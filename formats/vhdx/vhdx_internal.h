@@ -64,6 +64,7 @@ struct vhdx {
 	uint64_t chunk_blocks;	/* blocks for which the table has one entry of a sector bitmap */
 	uint64_t entries;	/* of the table, as far as the disk needs them */
 	unsigned block_bits;
+	char *creator;		/* NULL = doesn't say */
 	struct block_cache *cache;
 	char owner_table, owner_bitmaps;	/* their addresses name our blocks in the cache */
 };

@@ -10,6 +10,7 @@
  */
 #include <inttypes.h>
 
+#include "base/fs.h"
 #include "base/text.h"
 #include "formats/digest.h"
 #include "formats/file.h"
@@ -54,6 +55,7 @@ static void vhdx_free(struct vhdx *v)
 		block_cache_unref(v->cache);
 	}
 	VEC_DONE(&v->writes);
+	free(v->creator);
 	image_base_done(&v->im);
 	free(v);
 }
@@ -240,6 +242,23 @@ static const struct image_ops vhdx_ops = {
 
 /* ---- opening ---- */
 
+/* The file identifier says who made the image, in UTF-16 up to a NUL; of no consequence, so damage in it is none. */
+static int read_creator(struct vhdx *v, struct err *e)
+{
+	uint8_t p[VHDX_CREATOR_UNITS * 2];
+	struct err found = ERR_INIT;
+	size_t len;
+
+	if (fs_pread(v->im.fd, p, sizeof(p), VHDX_CREATOR, &len, e) < 0)
+		return e->code;
+	v->creator = text_from_utf16(p, len / 2, false, &found);
+	if (!v->creator && found.code != ERR_CORRUPT) {
+		*e = found;
+		return e->code;
+	}
+	return 0;
+}
+
 static void take_info(struct vhdx *v)
 {
 	struct image_info *info = &v->im.info;
@@ -253,6 +272,7 @@ static void take_info(struct vhdx *v)
 	info->cluster_size = v->m.block_size;
 	info->nstates = 1;
 	info->variant = v->m.has_parent ? "differencing" : v->m.fixed ? "fixed" : "dynamic";
+	info->creator = v->creator && v->creator[0] ? v->creator : NULL;
 	info->features = v->writes.n ? IMAGE_DIRTY : 0;
 	uuid_text_stored(v->h.data_write, info->ids.content);
 }
@@ -282,6 +302,8 @@ static int load(struct vhdx *v, const struct image_open_opts *o, struct err *e)
 	    vhdx_regions_read(v, e) < 0 || vhdx_metadata_read(v, e) < 0 || take_geometry(v, e) < 0)
 		return e->code;
 	if (!o->force && vhdx_scan(v, e) < 0)
+		return e->code;
+	if (o->metadata_only && read_creator(v, e) < 0)
 		return e->code;
 	take_info(v);
 	return o->metadata_only ? 0

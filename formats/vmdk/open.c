@@ -59,6 +59,7 @@ static void vmdk_free(struct vmdk *v)
 	free(v->files);
 	free(v->note);
 	free(v->damage);
+	VEC_DONE(&v->pieces);
 	vmdk_descriptor_done(&v->d);
 	image_base_done(&v->im);
 	free(v);
@@ -235,6 +236,25 @@ static int check_tables(struct vmdk *v, struct err *e)
 	return 0;
 }
 
+/* What the descriptor says the image is made of; an embedded one names its own file alone. */
+static int take_pieces(struct vmdk *v, struct err *e)
+{
+	static const char *const kinds[] = { [VMDK_FLAT] = "FLAT", [VMDK_SPARSE] = "SPARSE", [VMDK_ZERO] = "ZERO",
+					     [VMDK_COWD] = "VMFSSPARSE", [VMDK_SESPARSE] = "SESPARSE" };
+
+	for (size_t i = 0; i < v->d.lines.n; i++) {
+		const struct vmdk_line *l = &v->d.lines.p[i];
+		struct image_piece *p = VEC_PUSH(&v->pieces, e);
+
+		if (!p)
+			return e->code;
+		*p = (struct image_piece){ kinds[l->kind], l->name, l->sectors * VMDK_SECTOR };
+	}
+	v->im.info.pieces = v->pieces.p;
+	v->im.info.npieces = (uint32_t)v->pieces.n;
+	return 0;
+}
+
 static void take_info(struct vmdk *v)
 {
 	struct image_info *info = &v->im.info;
@@ -246,6 +266,7 @@ static void take_info(struct vmdk *v)
 	info->version = v->d.version;
 	info->file_size = v->im.identity.size;
 	info->variant = v->d.create_type;
+	info->adapter = v->d.adapter;
 	info->note = v->note;
 	info->damage = v->damage;
 	for (size_t i = 0; i < v->nextents; i++) {
@@ -278,6 +299,8 @@ static int load(struct vmdk *v, const struct image_open_opts *o, struct err *e)
 	if (r < 0 || take_parent(v, e) < 0 || check_tables(v, e) < 0)
 		return e->code;
 	take_info(v);
+	if (content == CONTENT_TEXT && take_pieces(v, e) < 0)
+		return e->code;
 	return o->metadata_only ? 0 : vmdk_state_digest(&v->im, 0, v->im.identity.metadata_digest, e);
 }
 

@@ -210,6 +210,7 @@ struct vmdk {
 	struct vmdk_file *files;
 	size_t nfiles;
 	char *note, *damage;
+	VEC(struct image_piece) pieces;	/* for info; they borrow from d */
 };
 
 /* map.c.  The run at guest offset off, at most limit bytes of it, within one extent and table. */

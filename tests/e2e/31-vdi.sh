@@ -26,6 +26,8 @@ for how in "" "--subformat fixed" "--preallocation full"; do
 	case $how in "" | *dynamic) kind=dynamic ;; esac
 	equal "$("$KEDGE" info --json r.vdi | jq -r .variant)" $kind "kind, $how"
 done
+qemu-img create -q -f vdi made.vdi 1M
+equal "$("$KEDGE" info --json made.vdi | jq -r '"\(.creator) \(.stored)"')" "QEMU VM Virtual Disk Image $(($(stat -c %b made.vdi) * 512))" "who made it"
 [ $(($(stat -c %b r.vdi) * 512)) -ge 20000000 ] || die "--preallocation full reserves no space"
 expect 0 k -q backup --vm w r.qcow2
 expect 0 k restore w --to folder -O vdi

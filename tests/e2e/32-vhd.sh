@@ -17,6 +17,10 @@ for name, data in (('base', base), ('top', top)):
     with open(f'{name}.raw', 'wb') as f:
         f.write(data)
 END
+qemu-img create -q -f vhdx made.vhdx 1M
+"$KEDGE" info made.vhdx | grep -q '^made by  *QEMU v' || die "who made a VHDX"
+qemu-img create -q -f vpc made.vhd 1M
+case $("$KEDGE" info --json made.vhd | jq -r .creator) in qem2 | qemu) ;; *) die "who made a VHD" ;; esac
 variant() { "$KEDGE" info --json "$1" | jq -r .variant; }
 for kind in vhd vhdx; do
 	equal "$(variant top.$kind)" differencing "what $kind is"

@@ -17,6 +17,8 @@ for kind in monolithicSparse monolithicFlat twoGbMaxExtentSparse twoGbMaxExtentF
 	expect 0 k backup --vm $kind in-$kind/d.vmdk
 	equal "$(point_digest $kind)" "$want" "$kind, backed up"
 	equal "$("$KEDGE" info --json in-$kind/d.vmdk | jq -r '"\(.format) \(.variant) \(.virtual_size)"')" "vmdk $kind 20972032" info
+	[ $kind != twoGbMaxExtentSparse ] || equal "$("$KEDGE" info --json in-$kind/d.vmdk |
+		jq -r '"\(.adapter) \(.extents | map("\(.kind) \(.file) \(.size)") | join(","))"')" "ide SPARSE d-s001.vmdk 20972032" "its extents"
 done
 
 # --- and back ---------------------------------------------------------------------------------------------------------
