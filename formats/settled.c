@@ -6,7 +6,8 @@
  * under times that a reader has seen already.  All of them hold the file open for writing, though, a mapping or a
  * loop device as well as a process; and whoever opens it anew sets new times before the first byte changes.  A read
  * lease (fcntl(2), F_SETLEASE) is granted only while nobody has the file open for writing: it is asked for and given
- * back at once, so nobody is kept from anything.
+ * back at once.  Who opens the file for writing in that very moment is made to wait for it, or, with O_NONBLOCK, gets
+ * EWOULDBLOCK.
  *
  * This holds on the file systems below, where it was tried out.  Not on tmpfs, which lets a mapping write without a
  * fault, and so without new times, to pages that it has read; nor on overlayfs, whose leases don't know of mappings.
@@ -75,7 +76,7 @@ int64_t file_unwritten(int fd)
 	return now;
 }
 
-static bool is_settled(const struct image_identity *id, int64_t unwritten_ns)
+static bool settled_since(const struct image_identity *id, int64_t unwritten_ns)
 {
 	return !id->block_device && unwritten_ns > 0 && id->ctime_ns < unwritten_ns - IMAGE_SETTLED_NS;
 }
@@ -83,9 +84,9 @@ static bool is_settled(const struct image_identity *id, int64_t unwritten_ns)
 bool image_is_settled(const struct image *im)
 {
 	for (size_t i = 0; i < im->parts.n; i++)
-		if (!is_settled(&im->parts.p[i].identity, im->parts.p[i].unwritten_ns))
+		if (!settled_since(&im->parts.p[i].identity, im->parts.p[i].unwritten_ns))
 			return false;
 	/* Of parts the metadata digest alone tells which they were. */
-	return is_settled(&im->identity, im->unwritten_ns) &&
+	return settled_since(&im->identity, im->unwritten_ns) &&
 	       (!im->parts.n || !bytes_all_zero(im->identity.metadata_digest, sizeof(im->identity.metadata_digest)));
 }

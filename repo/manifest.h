@@ -32,7 +32,7 @@ struct manifest_layer {
 	int64_t mtime_ns, ctime_ns;
 	bool block_device;
 	uint8_t metadata[32];
-	bool has_boot;			/* the files were settled when they were opened ... */
+	bool has_boot;			/* all that the backup holds of it was read when its files were settled ... */
 	uint8_t boot[16];		/* ... under this start of their host */
 	bool has_below;			/* else the next one is below it, and nothing below the last */
 	uint32_t below;			/* index of the layer below; its own: none */

@@ -79,6 +79,7 @@ struct plan_state {
 	bool selected;			/* goes into the manifest; else it is here as a base only */
 
 	const struct manifest_state_disk *proof;	/* an earlier backup's row that is proven equal; NULL */
+	const struct manifest_disk *proof_disk;		/* that row's */
 	char *proof_text;		/* that point, for people */
 	uint32_t base;			/* state to start from; NO_BASE */
 	enum read_how how;
@@ -105,6 +106,7 @@ struct plan_disk {
 	const struct ingest_disk *d;
 	VEC(struct plan_state) states;	/* order of work: lower layers, snapshots, current */
 	enum trust trust;
+	bool settled;			/* all layers of the chain are, now */
 	uint64_t owed;			/* audit bytes carried over from the last backup */
 	uint64_t bytes_read, bytes_unchanged, bytes_audited, audit_owed;
 	double seconds;			/* spent on reading it */
@@ -138,9 +140,14 @@ uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t 
 
 /* --- proof.c --------------------------------------------------------------------------------------------------- */
 
-/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers, the current state) holds.  Computes st->digest when it is needed for
- * that. */
+/* Every layer of the current state is settled now: what is read of them now can go unread later. */
+bool proof_chain_settled(const struct ingest_plan *p, const struct chain *c);
+/* Sets st->proof where rule 1 (snapshots) or rule 3 (lower layers, the current state) holds.  Computes st->digest when
+ * it is needed for that. */
 MUST_CHECK int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_state *st, struct err *e);
+/* Sets unseen[k] for each layer k of which the state's proof holds what may not have been read when it was settled,
+ * since this host was started.  st->proof is set. */
+void proof_unseen(const struct ingest_plan *p, const struct plan_disk *d, const struct plan_state *st, bool *unseen);
 /* The newest backup of this VM that may be built upon; NULL. */
 const struct manifest *proof_last(const struct ingest_plan *p);
 

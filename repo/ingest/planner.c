@@ -382,6 +382,7 @@ static int plan_disk(struct ingest_plan *p, struct plan_disk *d, struct err *e)
 		if (!strcmp(last->disks.p[i].name, d->d->name))
 			d->owed = last->disks.p[i].audit_owed;
 	d->trust = p->o->full_read ? TRUST_NOTHING : TRUST_ALL;
+	d->settled = proof_chain_settled(p, d->d->chain);
 	if (prove_states(p, d, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < d->states.n; note_base(d, i++, &bases)) {

@@ -13,8 +13,12 @@
  * identities; they must be as old.
  *
  * Nobody should write to a lower layer.  To the top layer somebody does, by any means, and may have been at it when it
- * was read: so for the current state all its layers must also have been settled when they were recorded, and be so
- * now (image_is_settled), under the same start of the host.
+ * was read: so for the current state all its layers must be settled now (image_is_settled), and all that was recorded
+ * of them must have been read when they were, under the same start of the host: that is what `boot` of a layer says.
+ * A run in which some tree came from an earlier one says it only where that one did.  So that there will be something
+ * to say, all trees of the layers of a chain that is settled now are asked for that.
+ *
+ * What was read of a layer while it was a disk's top is reused only if it was settled then, whatever the layer is now.
  */
 #include <string.h>
 
@@ -67,19 +71,32 @@ static bool is_untouched(const struct ingest_plan *p, const struct manifest *m, 
 	       !memcmp(was->metadata, id->metadata_digest, sizeof(was->metadata));
 }
 
-static bool is_settled(const struct ingest_plan *p, const struct manifest_layer *was, const struct image *im)
+/* What was recorded of the layer was read when its files were settled, since this host was started. */
+static bool was_settled(const struct ingest_plan *p, const struct manifest_layer *was)
 {
-	return p->has_boot && was->has_boot && !memcmp(was->boot, p->boot, sizeof(was->boot)) && image_is_settled(im);
+	return p->has_boot && was->has_boot && !memcmp(was->boot, p->boot, sizeof(was->boot));
 }
 
-/* The recorded disk's layer `from` and all below it are the chain's layer k and all below it, untouched; settled: and
- * settled. */
-static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *d,
-			  uint32_t from, const struct chain *c, uint32_t k, bool settled)
+bool proof_chain_settled(const struct ingest_plan *p, const struct chain *c)
 {
-	for (; k != CHAIN_NONE && from != MANIFEST_NO_LAYER; k = chain_below(c, k), from = manifest_layer_below(d, from))
-		if (!is_untouched(p, m, &d->layers.p[from], c->layers[k]) ||
-		    (settled && !is_settled(p, &d->layers.p[from], c->layers[k])))
+	bool settled = p->has_boot;
+
+	for (uint32_t k = 0; settled && k < c->nlayers; k++)
+		settled = image_is_settled(c->layers[k]);
+	return settled;
+}
+
+/* The recorded disk's layer `from` and all below it are layer k of the disk's chain and all below it, untouched; where
+ * the chain is settled, what was recorded of its layers was read so. */
+static bool all_untouched(const struct ingest_plan *p, const struct manifest *m, const struct manifest_disk *was,
+			  uint32_t from, const struct plan_disk *d, uint32_t k)
+{
+	const struct chain *c = d->d->chain;
+
+	for (; k != CHAIN_NONE && from != MANIFEST_NO_LAYER;
+	     k = chain_below(c, k), from = manifest_layer_below(was, from))
+		if (!is_untouched(p, m, &was->layers.p[from], c->layers[k]) ||
+		    (d->settled && k < c->nlayers && !was_settled(p, &was->layers.p[from])))
 			return false;
 	return k == CHAIN_NONE && from == MANIFEST_NO_LAYER;
 }
@@ -94,10 +111,11 @@ static int need_digest(struct plan_state *st, struct err *e)
 
 /* Rule 1.  1: holds. */
 static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state *was,
-			    const struct manifest_state_disk *row, const struct chain *c, struct plan_state *st,
+			    const struct manifest_state_disk *row, const struct plan_disk *pd, struct plan_state *st,
 			    struct err *e)
 {
 	const struct manifest_disk *d = &m->disks.p[row->disk];
+	const struct chain *c = pd->d->chain;
 	const struct image_state *is = image_state(st->image, st->index);
 
 	if (was->kind != STATE_SNAPSHOT || !row->has_digest || row->layer != 0 || !row->snapshot_id || !d->layers.n)
@@ -107,24 +125,29 @@ static int is_same_snapshot(const struct ingest_plan *p, const struct manifest *
 	    (row->has_vm_state && row->vm_state.size != is->vm_state_bytes))
 		return 0;
 	if (!same_file(&d->layers.p[0], c->layers[0]) ||
-	    !all_untouched(p, m, d, manifest_layer_below(d, 0), c, chain_below(c, 0), false))
+	    !all_untouched(p, m, d, manifest_layer_below(d, 0), pd, chain_below(c, 0)))
 		return 0;
 	if (need_digest(st, e) < 0)
 		return e->code;
 	return !memcmp(row->digest, st->digest, sizeof(st->digest));
 }
 
-/* Rule 3.  The layer may have been a disk's top then (its current state), a lower layer as it is now, or a snapshot of
- * the machine. */
+/*
+ * Rule 3.  The layer may have been a disk's top then (its current state), a lower layer as it is now, or a snapshot of
+ * the machine.  The top layer is what a machine writes to, also where a snapshot of the machine names it.
+ */
 static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m, const struct manifest_state_disk *row,
-			  const struct chain *c, const struct plan_state *st)
+			  const struct plan_disk *d, const struct plan_state *st)
 {
-	/* the top layer is what a machine writes to, also where a snapshot of the machine names it */
-	return !row->snapshot_id && row->tree.size == st->size &&
-	       all_untouched(p, m, &m->disks.p[row->disk], row->layer, c, st->layer, st->layer == 0);
+	const struct manifest_disk *was = &m->disks.p[row->disk];
+
+	if (row->snapshot_id || row->tree.size != st->size || (st->layer == 0 && !d->settled) ||
+	    (row->layer == 0 && !was->layers.p[0].has_boot))
+		return false;
+	return all_untouched(p, m, was, row->layer, d, st->layer);
 }
 
-static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct chain *c, struct plan_state *st,
+static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct plan_disk *d, struct plan_state *st,
 		    struct err *e)
 {
 	const struct manifest *m = b->m;
@@ -140,8 +163,8 @@ static int proof_in(const struct ingest_plan *p, const struct backup *b, const s
 
 			if (is_tainted(m, &m->disks.p[row->disk]))
 				continue;
-			r = st->kind == STATE_SNAPSHOT && !st->machine ? is_same_snapshot(p, m, was, row, c, st, e)
-								       : is_same_layer(p, m, row, c, st);
+			r = st->kind == STATE_SNAPSHOT && !st->machine ? is_same_snapshot(p, m, was, row, d, st, e)
+								       : is_same_layer(p, m, row, d, st);
 			if (r <= 0) {
 				if (r < 0)
 					return r;
@@ -154,6 +177,7 @@ static int proof_in(const struct ingest_plan *p, const struct backup *b, const s
 			if (!st->proof_text)
 				return e->code;
 			st->proof = row;
+			st->proof_disk = &m->disks.p[row->disk];
 			return 0;
 		}
 	}
@@ -168,7 +192,22 @@ int proof_find(struct ingest_plan *p, const struct plan_disk *d, struct plan_sta
 		return 0;
 	/* Newest first: its nodes are the likeliest to be cached. */
 	for (size_t i = l ? l->n : 0; i > 0 && !st->proof; i--)
-		if (may_build_upon(p, &l->p[i - 1]) && proof_in(p, &l->p[i - 1], d->d->chain, st, e) < 0)
+		if (may_build_upon(p, &l->p[i - 1]) && proof_in(p, &l->p[i - 1], d, st, e) < 0)
 			return e->code;
 	return 0;
+}
+
+/* Rule 1 has its own reason to believe what is recorded of the file that holds the snapshot. */
+void proof_unseen(const struct ingest_plan *p, const struct plan_disk *d, const struct plan_state *st, bool *unseen)
+{
+	const struct chain *c = d->d->chain;
+	uint32_t k = st->layer, from = st->proof->layer;
+
+	if (st->proof->snapshot_id) {
+		k = chain_below(c, k);
+		from = manifest_layer_below(st->proof_disk, from);
+	}
+	for (; k != CHAIN_NONE && from != MANIFEST_NO_LAYER;
+	     k = chain_below(c, k), from = manifest_layer_below(st->proof_disk, from))
+		unseen[k] |= !was_settled(p, &st->proof_disk->layers.p[from]);
 }

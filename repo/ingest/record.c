@@ -5,6 +5,7 @@
  * name, if that name is unique on each disk; lower layers of one file name; what one snapshot of the machine has.  An
  * image's snapshot whose name is empty, or not unique on its disk, stays alone.
  */
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -54,7 +55,9 @@ static int add_features(const struct image_info *info, struct manifest_disk *md,
 	return 0;
 }
 
-static int add_layer(const struct ingest_plan *p, const struct image *im, struct manifest_disk *md, struct err *e)
+/* seen: nothing of the layer is from an earlier backup that may have read it while somebody wrote to it. */
+static int add_layer(const struct ingest_plan *p, const struct image *im, bool seen, struct manifest_disk *md,
+		     struct err *e)
 {
 	struct manifest_layer *l = VEC_PUSH(&md->layers, e);
 
@@ -67,7 +70,7 @@ static int add_layer(const struct ingest_plan *p, const struct image *im, struct
 	l->ctime_ns = im->identity.ctime_ns;
 	l->block_device = im->identity.block_device;
 	l->virtual_size = im->info.virtual_size;
-	l->has_boot = p->has_boot && image_is_settled(im);
+	l->has_boot = p->has_boot && seen && image_is_settled(im);
 	memcpy(l->boot, p->boot, sizeof(l->boot));
 	memcpy(l->metadata, im->identity.metadata_digest, sizeof(l->metadata));
 	return set_text(&l->path, im->path, e) < 0 || set_text(&l->format, im->info.format, e) < 0 ? e->code : 0;
@@ -89,6 +92,28 @@ static enum read_how disk_how(const struct plan_disk *d)
 			how = st->did;
 	}
 	return any ? how : READ_FULL;
+}
+
+static int add_layers(const struct ingest_plan *p, const struct plan_disk *d, struct manifest_disk *md, struct err *e)
+{
+	const struct chain *c = d->d->chain;
+	const uint32_t nlayers = c->nlayers + c->nextra;
+	CLEANUP(free_ptr) bool *unseen = calloc(nlayers, sizeof(*unseen));
+
+	if (!unseen)
+		return err_set(e, ERR_NOMEM, "no memory for %" PRIu32 " layers", nlayers);
+	for (size_t i = 0; i < d->states.n; i++)
+		if (d->states.p[i].done && d->states.p[i].did == READ_SAME)
+			proof_unseen(p, d, &d->states.p[i], unseen);
+	for (uint32_t k = 0; k < nlayers; k++) {
+		uint32_t below = chain_below(c, k);
+
+		if (add_layer(p, c->layers[k], !unseen[k], md, e) < 0)
+			return e->code;
+		md->layers.p[k].has_below = c->nextra > 0;
+		md->layers.p[k].below = below == CHAIN_NONE ? k : below;
+	}
+	return 0;
 }
 
 static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
@@ -116,15 +141,7 @@ static int add_disk(struct run *run, const struct plan_disk *d, struct err *e)
 	    set_text(&md->path, d->d->path, e) < 0 || set_text(&md->domain, "default", e) < 0 ||
 	    add_features(&info, md, e) < 0)
 		return e->code;
-	for (uint32_t k = 0; k < d->d->chain->nlayers + d->d->chain->nextra; k++) {
-		uint32_t below = chain_below(d->d->chain, k);
-
-		if (add_layer(run->p, d->d->chain->layers[k], md, e) < 0)
-			return e->code;
-		md->layers.p[k].has_below = d->d->chain->nextra > 0;
-		md->layers.p[k].below = below == CHAIN_NONE ? k : below;
-	}
-	return 0;
+	return add_layers(run->p, d, md, e);
 }
 
 static int add_row(struct manifest_state *ms, uint32_t disk, const struct plan_state *st, struct err *e)

@@ -1,6 +1,7 @@
 /* test_ingest_run.c - nights of made-up disks: what is read, what is reused, and that every point comes back. */
 #include "tests/test.h"
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "tests/support/night.h"
 
@@ -173,12 +174,15 @@ static void test_run__lower_layers(void **state)
 		fake_write(top, (i + 2) * CLUSTER, i, false);
 	n.disks[0] = (struct night_disk){ .name = "vda", .layers = two, .nlayers = 2 };
 	n.ndisks = 1;
+	setenv("KEDGE_TEST_BOOT_ID", "b49740e8-8dde-418a-9725-f337dd5e0833", 1);
+	top->im.unwritten_ns = clock_wall_ns();
 	m = night(&n);
+	unsetenv("KEDGE_TEST_BOOT_ID");
 	assert_string_equal(night_how(m, "layer:low", 0), "full");
 	assert_string_equal(night_how(m, "current", 0), "layer");
 	assert_int_equal(top->nread + low->nread, SIZE / 2 + 6 * CLUSTER);
 	assert_int_equal(night_compare(&n, m), 2);
-	/* What was current is now a lower layer: nothing but the new top is read. */
+	/* What was current, and settled, is now a lower layer: nothing but the new top is read. */
 	fake_write(newer, 50 * CLUSTER, 9, false);
 	n.disks[0] = (struct night_disk){ .name = "vda", .layers = three, .nlayers = 3 };
 	top->nread = low->nread = 0;

@@ -22,6 +22,9 @@ static void settle(struct fake *f)
 	f->im.unwritten_ns = clock_wall_ns();
 }
 
+static void base_has_a_writer(struct disk *d) { d->layers[1]->im.unwritten_ns = 0; }
+static void host_started(struct disk *d) { (void)d; setenv("KEDGE_TEST_BOOT_ID", OTHER_BOOT, 1); }
+
 static void setup_disk(struct disk *d)
 {
 	setenv("KEDGE_TEST_BOOT_ID", BOOT, 1);
@@ -92,6 +95,95 @@ static void test_settled__layer_becomes_the_top(void **state)
 	disk_done(&d);
 }
 
+/* --- trees of another night ------------------------------------------------------------------------------------------ */
+
+/* A place of the base that the overlay does not hide: while it lies, it reads as something that it never was. */
+static void tear_base(struct disk *d, bool torn)
+{
+	d->layers[1]->lies = torn;
+	d->layers[1]->lie_state = 0;
+	d->layers[1]->lie_at = 4 * CLUSTER + 77;
+}
+
+/* What a backup says of a layer is no more than what was said of it when it was read. */
+static void expect_base_is_read_in_the_end(struct disk *d)
+{
+	const struct manifest *m;
+
+	d->layers[0]->im.unwritten_ns = 0;
+	m = night(&d->n);
+	assert_string_equal(night_how(m, "layer:low", 0), "same");	/* nobody should write to a lower layer */
+	assert_false(m->disks.p[0].layers.p[1].has_boot);
+	settle(d->layers[0]);
+	m = night(&d->n);
+	assert_string_equal(night_how(m, "layer:low", 0), "full");
+	assert_string_equal(night_how(m, "current", 0), "snapshot");
+	assert_true(m->disks.p[0].layers.p[0].has_boot && m->disks.p[0].layers.p[1].has_boot);
+	assert_int_equal(night_compare(&d->n, m), 3);
+	m = night(&d->n);
+	assert_string_equal(night_how(m, "layer:low", 0), "same");
+	assert_string_equal(night_how(m, "current", 0), "same");
+	assert_int_equal(night_compare(&d->n, m), 3);
+}
+
+static void test_settled__base_was_torn_two_nights_ago(void **state)
+{
+	struct disk d;
+
+	(void)state;
+	setup_disk(&d);
+	base_has_a_writer(&d);
+	tear_base(&d, true);
+	(void)night(&d.n);
+	tear_base(&d, false);
+	settle(d.layers[1]);
+	expect_base_is_read_in_the_end(&d);
+	disk_done(&d);
+}
+
+/* A crash kept the bytes and lost the times. */
+static void test_settled__base_changed_before_the_host_started(void **state)
+{
+	struct disk d;
+
+	(void)state;
+	setup_disk(&d);
+	tear_base(&d, true);
+	assert_true(night(&d.n)->disks.p[0].layers.p[1].has_boot);
+	tear_base(&d, false);
+	host_started(&d);
+	expect_base_is_read_in_the_end(&d);
+	disk_done(&d);
+}
+
+/* A disk's top is read while somebody writes to it; then it gets an overlay. */
+static void test_settled__torn_top_becomes_a_layer(void **state)
+{
+	const struct manifest *m;
+	struct disk d;
+
+	(void)state;
+	for (unsigned settled = 0; settled < 2; settled++) {
+		setup_disk(&d);
+		d.n.disks[0] = (struct night_disk){ .name = "vda", .layers = d.layers + 1, .nlayers = 1 };
+		if (!settled)
+			base_has_a_writer(&d);
+		tear_base(&d, !settled);
+		(void)night(&d.n);
+		tear_base(&d, false);
+		settle(d.layers[1]);
+		d.layers[0]->im.unwritten_ns = 0;	/* the machine writes on to the overlay */
+		d.n.disks[0] = (struct night_disk){ .name = "vda", .layers = d.layers, .nlayers = 2 };
+		m = night(&d.n);
+		assert_string_equal(night_how(m, "layer:low", 0), settled ? "same" : "full");
+		assert_int_equal(m->disks.p[0].layers.p[1].has_boot, true);
+		assert_int_equal(night_compare(&d.n, m), 3);
+		m = night(&d.n);
+		assert_string_equal(night_how(m, "layer:low", 0), "same");
+		disk_done(&d);
+	}
+}
+
 /* --- what makes it be read ----------------------------------------------------------------------------------------- */
 
 static void ctime_moved(struct disk *d) { d->layers[0]->im.identity.ctime_ns++; }	/* touch -d, chmod, a new link */
@@ -101,14 +193,12 @@ static void other_device(struct disk *d) { d->layers[0]->im.identity.dev++; }
 static void other_size(struct disk *d) { d->layers[0]->im.identity.size++; }
 static void other_tables(struct disk *d) { d->layers[0]->im.identity.metadata_digest[0]++; }
 static void has_a_writer(struct disk *d) { d->layers[0]->im.unwritten_ns = 0; }
-static void base_has_a_writer(struct disk *d) { d->layers[1]->im.unwritten_ns = 0; }
 static void base_moved(struct disk *d) { d->layers[1]->im.identity.ctime_ns++; }
 static void had_a_writer(struct disk *d) { d->n.list.p[0].m->disks.p[0].layers.p[0].has_boot = false; }
 static void base_had_a_writer(struct disk *d) { d->n.list.p[0].m->disks.p[0].layers.p[1].has_boot = false; }
 static void is_device(struct disk *d) { d->layers[0]->im.identity.block_device = true; }
 static void was_distrusted(struct disk *d) { d->n.list.p[0].distrusted = true; }
 static void is_pending(struct disk *d) { d->n.list.p[0].pending = true; }
-static void host_started(struct disk *d) { (void)d; setenv("KEDGE_TEST_BOOT_ID", OTHER_BOOT, 1); }
 static void host_is_silent(struct disk *d) { (void)d; setenv("KEDGE_TEST_BOOT_ID", "-", 1); }
 static void full_read(struct disk *d) { d->n.o.full_read = true; }
 static void one_layer_less(struct disk *d) { d->n.disks[0].nlayers = 1; }
@@ -179,10 +269,11 @@ static void had_a_problem(struct disk *d)
 static void test_settled__or_read(void **state)
 {
 	static void (*const changes[])(struct disk *) = {
-		ctime_moved, mtime_moved, other_inode, other_device, other_size, other_tables, has_a_writer, base_has_a_writer,
-		base_moved, had_a_writer, base_had_a_writer, is_device, was_distrusted, is_pending, host_started, host_is_silent,
-		full_read, one_layer_less, part_has_a_writer, part_changed_just_now, part_without_digest, changed_just_now, changed_before_that_run,
-		changed_in_the_future, clock_went_back, had_a_problem,
+		ctime_moved, mtime_moved, other_inode, other_device, other_size, other_tables, has_a_writer,
+		base_has_a_writer,
+		base_moved, had_a_writer, base_had_a_writer, is_device, was_distrusted, is_pending, host_started,
+		host_is_silent, full_read, one_layer_less, part_has_a_writer, part_changed_just_now, part_without_digest,
+		changed_just_now, changed_before_that_run, changed_in_the_future, clock_went_back, had_a_problem,
 	};
 
 	(void)state;
@@ -285,6 +376,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_settled__is_not_read),
 		cmocka_unit_test(test_settled__layer_becomes_the_top),
+		cmocka_unit_test(test_settled__base_was_torn_two_nights_ago),
+		cmocka_unit_test(test_settled__base_changed_before_the_host_started),
+		cmocka_unit_test(test_settled__torn_top_becomes_a_layer),
 		cmocka_unit_test(test_settled__or_read),
 		cmocka_unit_test(test_settled__with_parts),
 		cmocka_unit_test(test_settled__full_read_reads_all),
