@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "transport/registry.h"
-#include "transport/transport_internal.h"
+#include "transport/implement.h"
 
 struct fault {
 	struct store s;

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#include "transport/transport_internal.h"
+#include "transport/implement.h"
 
 /* No object can have this name, so no object can be in the way. */
 #define LOCAL_TMP_FOLDER ".tmp"

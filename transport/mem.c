@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "transport/registry.h"
-#include "transport/transport_internal.h"
+#include "transport/implement.h"
 
 struct object {
 	char *name;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "transport/transport_internal.h"
+#include "transport/implement.h"
 
 static int unknown_kind(const char *location, size_t scheme_len, struct err *e)
 {

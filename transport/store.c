@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
-#include "transport/transport_internal.h"
+#include "transport/implement.h"
 
 static bool name_char_ok(char c)
 {

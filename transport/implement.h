@@ -1,6 +1,6 @@
-/* transport_internal.h - what the files of transport/ share; nobody else includes it. */
-#ifndef KEDGE_TRANSPORT_TRANSPORT_INTERNAL_H
-#define KEDGE_TRANSPORT_TRANSPORT_INTERNAL_H
+/* implement.h - what the implementations of stores share; nobody outside transport/ includes it. */
+#ifndef KEDGE_TRANSPORT_IMPLEMENT_H
+#define KEDGE_TRANSPORT_IMPLEMENT_H
 
 #include "transport/store.h"
 
