@@ -400,6 +400,56 @@ static void test_domain__disks(void **state)
 	machine_free(m);
 }
 
+#define DISK(type, source, more) "<disk type='file' device='disk'><driver type='" type "'/><source file='/i/x'>" source "</source>" more "<target dev='vda'/></disk>"
+
+/* What makes the disk's content another than the file's is refused, not passed over. */
+static void test_domain__content(void **state)
+{
+	static const struct { const char *disk, *word; } disks[] = {
+		{ DISK("raw", "<slices><slice type='storage' offset='1048576' size='4096'/></slices>", ""), "slice" },
+		{ DISK("raw", "<encryption format='luks'><secret type='passphrase' uuid='" A "'/></encryption>", ""), "LUKS" },
+		{ DISK("raw", "", "<encryption format='luks'/>"), "LUKS" },
+		{ DISK("qcow2", "<encryption format='luks'/>", ""), NULL },	/* inside the image: --image-secret */
+		{ DISK("qcow2", "", "<backingStore><source file='/b'><slices/><encryption/></source></backingStore>"), NULL },
+		{ DISK("raw", "", "<mirror job='copy'><source file='/m'><slices/></source></mirror>"), NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(disks) / sizeof(*disks); i++) {
+		struct err e = ERR_INIT;
+		CLEANUP(free_ptr) char *text = text_printf(&e, "<domain><name>x</name><devices>%s</devices></domain>", disks[i].disk);
+		struct machine *m = parse(libvirt_parse, MACHINE_LIBVIRT, text);
+
+		assert_string_equal(m->disks.p[0].image.path, "/i/x");
+		if (disks[i].word ? !m->disks.p[0].refused || !strstr(m->disks.p[0].refused, disks[i].word) : m->disks.p[0].refused != NULL)
+			fail_msg("%zu: %s", i, m->disks.p[0].refused ? m->disks.p[0].refused : "taken");
+		assert_int_equal(m->notes.n, i == 5);
+		machine_free(m);
+	}
+}
+
+/* A TPM's state in a folder, or where only libvirt knows, is told of; that in a file is kept. */
+static void test_domain__tpm(void **state)
+{
+	static const struct { const char *backend; size_t nfiles, nnotes; } tpms[] = {
+		{ "<backend type='emulator' version='2.0'/>", 0, 1 }, { "<backend type='emulator'><source type='dir' path='/tpm'/></backend>", 0, 1 },
+		{ "<backend type='emulator'><source type='file' path='/tpm/x'/></backend>", 1, 0 },
+		{ "<backend type='external'><source type='unix' path='/run/x.sock'/></backend>", 0, 0 },
+		{ "<backend type='passthrough'><device path='/dev/tpm0'/></backend>", 0, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(tpms) / sizeof(*tpms); i++) {
+		struct err e = ERR_INIT;
+		CLEANUP(free_ptr) char *text = text_printf(&e, "<domain><name>x</name><devices><tpm model='tpm-crb'>%s</tpm></devices></domain>", tpms[i].backend);
+		struct machine *m = parse(libvirt_parse, MACHINE_LIBVIRT, text);
+
+		if (m->files.n != 1 + tpms[i].nfiles || m->notes.n != tpms[i].nnotes)
+			fail_msg("%zu: %zu files, %zu notes", i, (size_t)m->files.n, (size_t)m->notes.n);
+		machine_free(m);
+	}
+}
+
 static void test_domain__hostile(void **state)
 {
 	(void)state;
@@ -508,7 +558,7 @@ int main(void)
 		cmocka_unit_test(test_vbox__like_places), cmocka_unit_test(test_vbox__written_since), cmocka_unit_test(test_vbox__formats_then),
 		cmocka_unit_test(test_vbox__hostile), cmocka_unit_test(test_vbox__too_much),
 		cmocka_unit_test(test_vmx__workstation), cmocka_unit_test(test_vmx__written_since), cmocka_unit_test(test_vmx__esxi), cmocka_unit_test(test_vmx__hostile),
-		cmocka_unit_test(test_vmx__looks), cmocka_unit_test(test_domain__disks), cmocka_unit_test(test_domain__hostile),
+		cmocka_unit_test(test_vmx__looks), cmocka_unit_test(test_domain__disks), cmocka_unit_test(test_domain__content), cmocka_unit_test(test_domain__tpm), cmocka_unit_test(test_domain__hostile),
 		cmocka_unit_test(test_machine__is), cmocka_unit_test(test_machine__references), cmocka_unit_test(test_machine__locked),
 	};
 
