@@ -194,7 +194,7 @@ static int take_kind(struct span line, struct span word, enum vmdk_kind *ret, st
 	return e->code = ERR_UNSUPPORTED;
 }
 
-static int take_file(struct span line, struct span rest, struct vmdk_line *l, struct err *e)
+static int take_file(struct span line, struct span rest, struct vmdk_line *l, struct span *ret_rest, struct err *e)
 {
 	struct span word;
 	bool quoted;
@@ -203,10 +203,23 @@ static int take_file(struct span line, struct span rest, struct vmdk_line *l, st
 		return bad_line(line, "no file name in quotes", e);
 	if (copy_text(word, "an extent's file name", &l->stored, e) < 0)
 		return e->code;
-	/* What follows the offset names a device or a partition; for files it says nothing. */
 	if (l->kind == VMDK_FLAT && take_word(&rest, &word, &quoted) &&
 	    (quoted || !take_number(word, VMDK_SECTORS_MAX, &l->offset)))
 		return bad_line(line, "its offset is not a number of sectors", e);
+	*ret_rest = rest;
+	return 0;
+}
+
+/* What follows names a device or a partition, and says nothing for files; but two lines may have become one. */
+static int check_rest(struct span line, struct span rest, struct err *e)
+{
+	struct span word;
+	uint64_t number;
+	bool quoted;
+
+	while (take_word(&rest, &word, &quoted))
+		if (!quoted && !take_number(word, UINT64_MAX, &number))
+			return bad_line(line, "what follows its file's name is not understood", e);
 	return 0;
 }
 
@@ -229,9 +242,10 @@ static int take_extent(struct vmdk_descriptor *d, struct span line, enum vmdk_ac
 		return bad_line(line, "it has no sectors", e);
 	if (!take_word(&rest, &word, &quoted) || quoted)
 		return bad_line(line, "its kind is missing", e);
-	if (take_kind(line, word, &l->kind, e) < 0 || (l->kind != VMDK_ZERO && take_file(line, rest, l, e) < 0))
+	if (take_kind(line, word, &l->kind, e) < 0 ||
+	    (l->kind != VMDK_ZERO && take_file(line, rest, l, &rest, e) < 0) || check_rest(line, rest, e) < 0)
 		return e->code;
-	d->sectors += l->sectors;	/* at most 4096 * 2^53 */
+	d->sectors += l->sectors;	/* at most 2^54 */
 	if (d->sectors > VMDK_SECTORS_MAX)
 		return bad_line(line, "with it the disk is larger than 4 EiB", e);
 	return 0;
@@ -267,6 +281,24 @@ static int take_key(struct vmdk_descriptor *d, struct span key, struct span valu
 	return 0;
 }
 
+/* A line that is left out may be an extent's, and what follows it would move down. */
+static int refuse_line(struct span line, struct err *e)
+{
+	char raw[160], q[200];
+
+	snprintf(raw, sizeof(raw), "%.*s", (int)min_size(line.len, sizeof(raw) - 1), line.p);
+	return err_set(e, ERR_UNSUPPORTED, "descriptor: line \"%s\" is neither an extent nor a key's value",
+		       text_quote(raw, q, sizeof(q)));
+}
+
+static bool is_key(struct span key)
+{
+	for (size_t i = 0; i < key.len; i++)
+		if (is_blank(key.p[i]) || key.p[i] == '"')
+			return false;
+	return key.len > 0;
+}
+
 static int take_any(struct vmdk_descriptor *d, struct span line, bool *seen, struct err *e)
 {
 	const char *eq;
@@ -279,9 +311,9 @@ static int take_any(struct vmdk_descriptor *d, struct span line, bool *seen, str
 	if (is_extent(line, &access))
 		return take_extent(d, line, access, e);
 	eq = memchr(line.p, '=', line.len);
-	if (!eq)
-		return 0;
-	key = trim((struct span){ line.p, (size_t)(eq - line.p) });
+	key = trim((struct span){ line.p, eq ? (size_t)(eq - line.p) : 0 });
+	if (!is_key(key))
+		return refuse_line(line, e);
 	value = trim((struct span){ eq + 1, line.len - (size_t)(eq + 1 - line.p) });
 	if (value.len && value.p[0] == '"') {
 		if (!take_word(&value, &word, &quoted))

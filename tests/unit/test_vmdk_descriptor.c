@@ -24,7 +24,7 @@ static void test_parse__all_of_it(void **state)
 				   "parentCID=0xdeadbeef\r\nisNativeSnapshot=\"no\"\r\ncreatetype=\"CUSTOM\"\r\n"
 				   "parentFileNameHint=\"base one.vmdk\"\r\n\r\n  RW\t5 FLAT \"a b.vmdk\" 7\r\n"
 				   "rdonly 6 VMFS \"c.vmdk\" 0 \"devid\"\r\nRW 1 ZERO\r\nNOACCESS 2 SPARSE \"d\"\r\n"
-				   "#RW 9 ZERO\r\nunknown line\r\nchangeTrackPath=\"x-ctk.vmdk\"\r\n"
+				   "#RW 9 ZERO\r\nunknownKey=1\r\nchangeTrackPath=\"x-ctk.vmdk\"\r\n"
 				   "ddb.adapterType = \"lsilogic\"\r\nddb.uuid = \"60 00\"\r\nRW 3 SESPARSE \"e\"";
 	struct vmdk_descriptor d;
 	struct err e = ERR_INIT;
@@ -58,6 +58,14 @@ static void test_parse__refused(void **state)
 {
 	static const struct { const char *type, *lines; int code; const char *words; } rows[] = {
 		{ "custom", "", ERR_CORRUPT, "names no extents" },
+		/* one that is left out moves the others */
+		{ "custom", "RW 2048 FLAT \"a\" 0\nRO 2048 FLAT \"b\" 0\nRW 2048 FLAT \"c\" 0", ERR_UNSUPPORTED, "\"RO 2048" },
+		{ "custom", "RW 1 ZERO\nSW 2048 FLAT \"b=c\" 0", ERR_UNSUPPORTED, "neither an extent nor" },
+		{ "custom", "RW 1 ZERO\nwords", ERR_UNSUPPORTED, "\"words\"" },
+		{ "custom", "RW 1 ZERO\n=1", ERR_UNSUPPORTED, "neither an extent nor" },
+		{ "custom", "RW 1 ZERO RW 1 ZERO", ERR_CORRUPT, "not understood" },
+		{ "custom", "RW 1 FLAT \"a\" 0 RW 1 FLAT \"b\" 0", ERR_CORRUPT, "not understood" },
+		{ "custom", "RW 1 SPARSE \"a\" RW 1 SPARSE \"b\"", ERR_CORRUPT, "not understood" },
 		{ "custom", "RW x ZERO", ERR_CORRUPT, "not a number of sectors" },
 		{ "custom", "RW -1 ZERO", ERR_CORRUPT, "not a number of sectors" },
 		{ "custom", "RW 18446744073709551617 ZERO", ERR_CORRUPT, "not a number of sectors" },
