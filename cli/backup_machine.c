@@ -139,7 +139,7 @@ static int add_snapshots(struct cli *c, const struct machine *m, const index_lis
 static int check_in_use(const struct machine *m, const struct chain *c, struct err *e)
 {
 	const struct image *top = c->layers[0];
-	bool used = file_has_writer(top->fd);
+	bool used = file_has_writer(top->file.fd);
 	char q[300];
 
 	for (size_t i = 0; i < top->parts.n && !used; i++)

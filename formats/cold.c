@@ -18,17 +18,16 @@
 static int cold_at(const struct chain *c, struct image *im, uint32_t state, uint64_t off)
 {
 	struct err unheard = ERR_INIT;	/* the read will find it again and say it */
-	const struct image *layer;
 	struct extent x;
+	struct file f;
 	uint8_t byte;
 	struct iovec v = { .iov_base = &byte, .iov_len = 1 };
 
 	if (off >= image_state(im, state)->size || image_next_extent(im, state, off, 1, &x, &unheard) < 0 ||
 	    x.kind != EXTENT_DATA)
 		return -1;
-	layer = c->layers[x.origin.layer];
-	return preadv2(image_file_fd(layer, x.origin.file), &v, 1, (off_t)x.origin.host, RWF_NOWAIT) < 0 &&
-	       errno == EAGAIN;
+	f = image_file(c->layers[x.origin.layer], x.origin.file);
+	return preadv2(f.fd, &v, 1, (off_t)(f.start + x.origin.host), RWF_NOWAIT) < 0 && errno == EAGAIN;
 }
 
 bool chain_is_cold(const struct chain *c, struct cold_window *w, struct image *im, uint32_t state, uint64_t off)

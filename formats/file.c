@@ -73,28 +73,44 @@ int file_check_unchanged(int fd, const struct image_identity *was, struct err *e
 	return what ? err_set(e, ERR_CHANGED, "%s while it was read", what) : 0;
 }
 
-int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e)
+int file_pread(const struct file *f, void *buf, size_t len, uint64_t off, size_t *ret_len, struct err *e)
 {
-	size_t want = off < size ? (size_t)min_u64(len, size - off) : 0;
+	if (off >= f->size) {
+		*ret_len = 0;
+		return 0;
+	}
+	return fs_pread(f->fd, buf, (size_t)min_u64(len, f->size - off), f->start + off, ret_len, e);
+}
+
+int file_pread_full(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	if (!range_ok(off, len, f->size))
+		return err_set(e, ERR_CORRUPT, "file ends at %" PRIu64 ", %zu bytes at %" PRIu64 " wanted", f->size, len, off);
+	return fs_pread_full(f->fd, buf, len, f->start + off, e);
+}
+
+int file_pread_padded(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e)
+{
+	size_t want = off < f->size ? (size_t)min_u64(len, f->size - off) : 0;
 	size_t got = 0;
 	int r;
 
 	if (want) {
-		r = fs_pread(fd, buf, want, off, &got, e);
+		r = fs_pread(f->fd, buf, want, f->start + off, &got, e);
 		if (r < 0)
 			return r;
 		if (got < want)
 			return err_set(e, ERR_CHANGED,
 				       "file ends at %" PRIu64 ", it had %" PRIu64 " bytes when it was opened",
-				       off + got, size);
+				       off + got, f->size);
 	}
 	memset((uint8_t *)buf + want, 0, len - want);
 	return 0;
 }
 
-int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e)
+int file_next_data(const struct file *f, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e)
 {
-	off_t at = lseek(fd, (off_t)off, SEEK_DATA);
+	off_t from = (off_t)(f->start + off), at = lseek(f->fd, from, SEEK_DATA);
 
 	/* a hole to the end; or the file has shrunk, which the read will find */
 	if (at < 0 && errno == ENXIO) {
@@ -102,52 +118,56 @@ int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t 
 		*ret_end = end;
 		return 0;
 	}
-	if (at >= 0 && (uint64_t)at > off) {
+	if (at > from) {
 		*ret_data = false;
-		*ret_end = min_u64((uint64_t)at, end);
+		*ret_end = min_u64((uint64_t)at - f->start, end);
 		return 0;
 	}
 	if (at >= 0)
-		at = lseek(fd, (off_t)off, SEEK_HOLE);
+		at = lseek(f->fd, from, SEEK_HOLE);
 	if (at < 0 && errno != EINVAL && errno != EOPNOTSUPP && errno != ENXIO && errno != ESPIPE)
 		return err_sys(e, "search for holes at %" PRIu64, off);
 	*ret_data = true;
-	*ret_end = at > 0 && (uint64_t)at > off ? min_u64((uint64_t)at, end) : end;
+	*ret_end = at > from ? min_u64((uint64_t)at - f->start, end) : end;
 	return 0;
 }
 
-int file_skip_hole(int fd, uint64_t off, uint64_t end, uint64_t *ret, struct err *e)
+int file_skip_hole(const struct file *f, uint64_t off, uint64_t end, uint64_t *ret, struct err *e)
 {
-	off_t at = lseek(fd, (off_t)off, SEEK_DATA);
+	off_t from = (off_t)(f->start + off), at = lseek(f->fd, from, SEEK_DATA);
 
 	if (at < 0 && errno != ENXIO && errno != EINVAL && errno != EOPNOTSUPP && errno != ESPIPE)
 		return err_sys(e, "search for holes at %" PRIu64, off);
 	if (at < 0)	/* a hole to the end; or a file system that can't tell */
 		*ret = errno == ENXIO ? end : off;
 	else
-		*ret = min_u64(max_u64((uint64_t)at, off), end);
+		*ret = min_u64(at > from ? (uint64_t)at - f->start : off, end);
 	return 0;
 }
 
-void file_advise(int fd, uint64_t off, uint64_t len, bool will_need)
+void file_advise(const struct file *f, uint64_t off, uint64_t len, bool will_need)
 {
-	if (len && off <= INT64_MAX && len <= INT64_MAX - off)
-		(void)posix_fadvise(fd, (off_t)off, (off_t)len, will_need ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
+	if (len && off <= INT64_MAX - f->start && len <= INT64_MAX - f->start - off)
+		(void)posix_fadvise(f->fd, (off_t)(f->start + off), (off_t)len, will_need ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
 }
 
-int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path, struct err *e)
+int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path,
+		    const struct image_open_opts *o, struct err *e)
 {
 	int r;
 
 	im->ops = ops;
-	im->fd = -1;
+	im->file.fd = -1;
 	r = file_identity(fd, &im->identity, e);
 	if (r < 0)
 		return r;
 	im->path = strdup(path);
 	if (!im->path)
 		return err_set(e, ERR_NOMEM, "path of an image");
-	im->fd = fd;
+	if (o->window && !range_ok(o->window->start, o->window->size, im->identity.size))
+		return err_set(e, ERR_INTERNAL, "window outside the file");
+	im->file = o->window ? *o->window : (struct file){ .size = im->identity.size };
+	im->file.fd = fd;
 	return 0;
 }
 
@@ -159,7 +179,7 @@ static void part_done(struct image_part *p)
 
 void image_base_done(struct image *im)
 {
-	close_fd(&im->fd);
+	close_fd(&im->file.fd);
 	free(im->path);
 	im->path = NULL;
 	for (size_t i = 0; i < im->parts.n; i++)

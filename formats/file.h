@@ -22,21 +22,24 @@ MUST_CHECK int file_check_unchanged(int fd, const struct image_identity *was, st
 int64_t file_unwritten(int fd);
 /* True when somebody is known to have fd's file open for writing; false where it isn't known. */
 bool file_has_writer(int fd);
-/* Reads len bytes at off of a file that had `size` bytes at open; bytes from there on are zeros.  A file that ends
- * before: ERR_CHANGED. */
-MUST_CHECK int file_pread_padded(int fd, void *buf, size_t len, uint64_t off, uint64_t size, struct err *e);
+/* As fs_pread and fs_pread_full of base/fs.h; what lies behind f's end is not read. */
+MUST_CHECK int file_pread(const struct file *f, void *buf, size_t len, uint64_t off, size_t *ret_len, struct err *e);
+MUST_CHECK int file_pread_full(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e);
+/* Reads len bytes at off; bytes from f's end on are zeros.  A file that ends before: ERR_CHANGED. */
+MUST_CHECK int file_pread_padded(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e);
 /* Is off inside data or a hole, and where does that end (<= end)?  off < end <= file size.  A file system that can't
  * tell, and a block device, has data only. */
-MUST_CHECK int file_next_data(int fd, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e);
+MUST_CHECK int file_next_data(const struct file *f, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e);
 /* Where the first byte of data is in [off, end), or end; off < end.  Unlike file_next_data it doesn't look for the end
  * of the data, which takes as long as the extents up to there are many.  A block device has data only. */
-MUST_CHECK int file_skip_hole(int fd, uint64_t off, uint64_t end, uint64_t *ret, struct err *e);
+MUST_CHECK int file_skip_hole(const struct file *f, uint64_t off, uint64_t end, uint64_t *ret, struct err *e);
 /* posix_fadvise WILLNEED or DONTNEED; what the kernel answers doesn't matter. */
-void file_advise(int fd, uint64_t off, uint64_t len, bool will_need);
+void file_advise(const struct file *f, uint64_t off, uint64_t len, bool will_need);
 
-/* What all implementations share of struct image.  init fills ops, path, fd and identity, and owns fd only from a
- * successful return on; done closes the files and frees path, parts and parent. */
-MUST_CHECK int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path, struct err *e);
+/* What all implementations share of struct image.  init fills ops, path, file and identity, and owns fd only from a
+ * successful return on; of o the window counts. done closes the files and frees path, parts and parent. */
+MUST_CHECK int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path,
+			       const struct image_open_opts *o, struct err *e);
 void image_base_done(struct image *im);
 
 /*

@@ -27,7 +27,7 @@ struct format {
 	int (*open)(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
 	/* Reads from the header alone who the image is: 1; 0: it has no ids, or the file isn't one.  An op for looking
 	 * through folders: quick, bounded, opens nothing else.  NULL: images of this format have none. */
-	int (*read_ids)(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
+	int (*read_ids)(const struct file *f, struct image_ids *ret, struct err *e);
 	int (*create)(const struct writer_opts *o, struct image_writer **ret, struct err *e);	/* NULL: read only */
 	unsigned can;			/* enum format_can */
 	uint32_t cluster_min, cluster_max;	/* writer_opts.cluster_size, a power of two, with FORMAT_CLUSTERS */

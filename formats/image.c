@@ -20,7 +20,7 @@ static int named(const struct image *im, int r, struct err *e)
 	if (r >= 0)
 		return r;
 	assert(e->code == r);
-	return im->fd < 0 ? r : err_ctx(e, "%s", text_quote(im->path, q, sizeof(q)));
+	return im->file.fd < 0 ? r : err_ctx(e, "%s", text_quote(im->path, q, sizeof(q)));
 }
 
 void image_close(struct image *im)
@@ -103,7 +103,7 @@ int image_check_unchanged(struct image *im, struct err *e)
 
 	if (im->ops->check_unchanged)
 		return named(im, im->ops->check_unchanged(im, e), e);
-	r = file_check_unchanged(im->fd, &im->identity, e);
+	r = file_check_unchanged(im->file.fd, &im->identity, e);
 	for (size_t i = 0; r == 0 && i < im->parts.n; i++) {
 		r = file_check_unchanged(im->parts.p[i].fd, &im->parts.p[i].identity, e);
 		if (r < 0)

@@ -24,6 +24,12 @@
 
 struct image;
 
+/* The bytes [start, start + size) of an open file: all of it, or what an archive has of an image. */
+struct file {
+	int fd;
+	uint64_t start, size;
+};
+
 #define IMAGE_STATE_CURRENT 0		/* index of the current state; snapshots follow in table order */
 #define IMAGE_CHAIN_MAX 200		/* layers in a chain */
 #define IMAGE_PARTS_MAX 4096		/* files of one image besides the first */
@@ -186,8 +192,9 @@ struct image {
 	struct image_info info;
 	struct image_state *states;	/* info.nstates of them */
 	char *path;			/* as opened, for messages */
-	int fd;				/* the image file, read-only; owned; -1 for a chain */
-	struct image_identity identity;	/* at open, metadata_digest included for formats that have one */
+	struct file file;		/* the image file, read-only; fd owned, -1 for a chain */
+	/* At open, metadata_digest included for formats that have one; of an image in an archive, the archive's. */
+	struct image_identity identity;
 	/* When, before its identity was taken, nobody had the file open for writing; 0: not known (file.h). */
 	int64_t unwritten_ns;
 	bool locked;			/* encrypted and opened without a secret: its data can't be read */
@@ -210,6 +217,7 @@ struct image_opener {
 
 /* How a format opens its file; fd is open read-only.  A format opens no file but that one and through opener. */
 struct image_open_opts {
+	const struct file *window;	/* the image is this part of fd's file (fd aside); NULL: all of it */
 	bool force;		/* open although marked corrupt */
 	bool metadata_only;	/* info: content won't be read; identity.metadata_digest stays zero */
 	/* for the image's other files (image_part_open); NULL: leave them, reading from them is an error then */
@@ -235,11 +243,17 @@ void image_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, 
 /* The files of im that origins number: 0 = the image file.  -1: im was opened without its other files. */
 static inline int image_file_fd(const struct image *im, uint32_t file)
 {
-	return !file ? im->fd : file <= im->parts.n ? im->parts.p[file - 1].fd : -1;
+	return !file ? im->file.fd : file <= im->parts.n ? im->parts.p[file - 1].fd : -1;
 }
 static inline const struct image_identity *image_file_identity(const struct image *im, uint32_t file)
 {
 	return file ? &im->parts.p[file - 1].identity : &im->identity;
+}
+static inline struct file image_file(const struct image *im, uint32_t file)
+{
+	return file && file <= im->parts.n ?
+	       (struct file){ im->parts.p[file - 1].fd, 0, im->parts.p[file - 1].identity.size } :
+	       file ? (struct file){ .fd = -1 } : im->file;
 }
 /* Is there a layer below this one? */
 static inline bool image_has_parent(const struct image *im)

@@ -44,7 +44,7 @@ static int look_at(int dir, const char *name, struct search_image *ret)
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || file_identity(fd, &id, &unheard) < 0)
 		return 0;
 	if (format_probe(fd, name, &ret->format, &unheard) < 0 || !ret->format->read_ids ||
-	    ret->format->read_ids(fd, id.size, &ret->ids, &unheard) <= 0)
+	    ret->format->read_ids(&(struct file){ fd, 0, id.size }, &ret->ids, &unheard) <= 0)
 		return 0;
 	ret->dev = id.dev;
 	ret->ino = id.ino;

@@ -262,7 +262,7 @@ int stack_new(struct image *const *layers, uint32_t n, const uint32_t *numbers, 
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	s->im.ops = &stack_ops;
-	s->im.fd = -1;
+	s->im.file.fd = -1;
 	s->im.info = layers[0]->info;
 	s->im.states = layers[0]->states;
 	s->im.identity = layers[0]->identity;

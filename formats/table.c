@@ -8,7 +8,7 @@
 
 #define SLICE_BYTES ((size_t)65536)
 
-int table_scan(int fd, uint64_t off, uint64_t entries, table_fn fn, void *opaque, struct err *e)
+int table_scan(const struct file *f, uint64_t off, uint64_t entries, table_fn fn, void *opaque, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *buf = malloc(SLICE_BYTES);
 	uint64_t at = off, end = off + entries * 8;
@@ -19,13 +19,13 @@ int table_scan(int fd, uint64_t off, uint64_t entries, table_fn fn, void *opaque
 		uint64_t data;
 		size_t len;
 
-		if (file_skip_hole(fd, at, end, &data, e) < 0)
+		if (file_skip_hole(f, at, end, &data, e) < 0)
 			return e->code;
 		if (data == end)
 			break;
 		at = max_u64(at, round_down(data, 8));	/* entries are aligned to 8, holes to more */
 		len = (size_t)min_u64(end - at, SLICE_BYTES);
-		if (fs_pread_full(fd, buf, len, at, e) < 0)
+		if (file_pread_full(f, buf, len, at, e) < 0)
 			return e->code;
 		for (size_t i = 0; i < len; i += 8) {
 			uint64_t v = get_be64(buf + i);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
+struct file;
 struct imgcrypt;
 
 #define CRYPT_SECTOR 512u
@@ -79,10 +80,10 @@ struct luks_header {
 };
 
 /*
- * Reads and checks the header that lies in [off, off + len) of a file of file_size bytes.  ERR_CORRUPT; ERR_UNSUPPORTED:
+ * Reads and checks the header that lies in [off, off + len) of the file.  ERR_CORRUPT; ERR_UNSUPPORTED:
  * version 2, and ciphers, modes and hashes that QEMU doesn't write.
  */
-MUST_CHECK int luks_read(int fd, uint64_t file_size, uint64_t off, uint64_t len, struct luks_header *ret, struct err *e);
+MUST_CHECK int luks_read(const struct file *f, uint64_t off, uint64_t len, struct luks_header *ret, struct err *e);
 /* "luks, aes-256-xts-plain64, sha256, 1 of 8 key slots"; buf takes 160 bytes. */
 const char *luks_text(const struct luks_header *h, char *buf, size_t len);
 /*
@@ -90,7 +91,7 @@ const char *luks_text(const struct luks_header *h, char *buf, size_t len);
  * ERR_AUTH: none fits.  ERR_UNSUPPORTED: trying would take more rounds of key derivation than LUKS_ROUNDS_MAX, minutes.
  */
 #define LUKS_ROUNDS_MAX ((uint64_t)1 << 28)
-MUST_CHECK int luks_open(int fd, uint64_t off, const struct luks_header *h, const struct image_secret *const *secrets,
+MUST_CHECK int luks_open(const struct file *f, uint64_t off, const struct luks_header *h, const struct image_secret *const *secrets,
 			 size_t n, struct imgcrypt **ret, struct err *e);
 
 /* ---- what the readers do with it ---- */
@@ -99,14 +100,14 @@ MUST_CHECK int luks_open(int fd, uint64_t off, const struct luks_header *h, cons
  * Opens the encryption of the image at path with those secrets that are for it: whose name is that of its file, else those
  * without a name.  h NULL: AES, for which there must be one.  *ret stays NULL when there is none.
  */
-MUST_CHECK int imgcrypt_unlock(int fd, const char *path, uint64_t off, const struct luks_header *h,
+MUST_CHECK int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const struct luks_header *h,
 			    const struct image_secrets *s, struct imgcrypt **ret, struct err *e);
 /*
  * Reads and decrypts len bytes at host, of a file that had file_size bytes at open.  tweak is what counts for the vector, in
  * bytes; it and host have the same place in their sectors.  What is past the end of the file counts as zeros before it is
  * decrypted, as QEMU does it.
  */
-MUST_CHECK int imgcrypt_pread(struct imgcrypt *c, int fd, uint64_t file_size, void *buf, size_t len, uint64_t host, uint64_t tweak,
+MUST_CHECK int imgcrypt_pread(struct imgcrypt *c, const struct file *f, void *buf, size_t len, uint64_t host, uint64_t tweak,
 			   struct err *e);
 
 #endif

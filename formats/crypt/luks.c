@@ -18,6 +18,7 @@
 #include "base/num.h"
 #include "base/text.h"
 #include "formats/crypt/crypt.h"
+#include "formats/file.h"
 
 #define HEADER_BYTES 592u
 #define SLOT_ACTIVE 0x00ac71f3u
@@ -102,14 +103,14 @@ static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
 	return 0;
 }
 
-int luks_read(int fd, uint64_t file_size, uint64_t off, uint64_t len, struct luks_header *ret, struct err *e)
+int luks_read(const struct file *f, uint64_t off, uint64_t len, struct luks_header *ret, struct err *e)
 {
 	struct luks_header h = { 0 };
 	uint8_t buf[HEADER_BYTES];
 
-	if (!range_ok(off, len, file_size) || len < HEADER_BYTES)
+	if (!range_ok(off, len, f->size) || len < HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "LUKS header of %" PRIu64 " bytes at %" PRIu64 " is outside the file", len, off);
-	if (fs_pread_full(fd, buf, sizeof(buf), off, e) < 0)
+	if (file_pread_full(f, buf, sizeof(buf), off, e) < 0)
 		return err_ctx(e, "LUKS header");
 	if (decode(rd_of(buf, sizeof(buf)), &h, e) < 0)
 		return e->code;
@@ -149,7 +150,7 @@ static void work_free(struct work **w)
 }
 
 struct attempt {
-	int fd;
+	const struct file *f;
 	uint64_t off;
 	const struct luks_header *h;
 	uint64_t rounds;	/* that were made so far */
@@ -215,7 +216,7 @@ static int try_slot(struct attempt *a, unsigned i, const uint8_t *p, size_t len,
 	snprintf(what, sizeof(what), "key slot %u", i);
 	if (derive(a, p, len, s->salt, s->iterations, a->w->slot_key, a->h->key_len, what, e) < 0)
 		return e->code;
-	if (fs_pread_full(a->fd, a->w->material, material, a->off + (uint64_t)s->offset * CRYPT_SECTOR, e) < 0)
+	if (file_pread_full(a->f, a->w->material, material, a->off + (uint64_t)s->offset * CRYPT_SECTOR, e) < 0)
 		return err_ctx(e, "LUKS %s", what);
 	if (imgcrypt_new(&a->h->spec, a->w->slot_key, &c, e) < 0)
 		return e->code;
@@ -241,11 +242,11 @@ static int try_password(struct attempt *a, const uint8_t *p, size_t len, struct 
 	return 0;
 }
 
-int luks_open(int fd, uint64_t off, const struct luks_header *h, const struct image_secret *const *secrets, size_t n,
+int luks_open(const struct file *f, uint64_t off, const struct luks_header *h, const struct image_secret *const *secrets, size_t n,
 	      struct imgcrypt **ret, struct err *e)
 {
 	CLEANUP(work_free) struct work *w = sodium_malloc(sizeof(*w));
-	struct attempt a = { .fd = fd, .off = off, .h = h, .w = w };
+	struct attempt a = { .f = f, .off = off, .h = h, .w = w };
 	int r = 0;
 
 	if (!w)

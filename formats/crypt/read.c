@@ -9,7 +9,7 @@
 
 #define SECRETS_MAX 16
 
-int imgcrypt_unlock(int fd, const char *path, uint64_t off, const struct luks_header *h, const struct image_secrets *s,
+int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const struct luks_header *h, const struct image_secrets *s,
 		 struct imgcrypt **ret, struct err *e)
 {
 	const struct image_secret *fit[SECRETS_MAX];
@@ -22,14 +22,14 @@ int imgcrypt_unlock(int fd, const char *path, uint64_t off, const struct luks_he
 	if (!n)
 		return 0;
 	if (h)
-		return luks_open(fd, off, h, fit, n, ret, e);
+		return luks_open(f, off, h, fit, n, ret, e);
 	if (n == 1)
 		return imgcrypt_aes_open(fit[0], ret, e);
 	(void)err_set(e, ERR_INVALID, "encrypted with AES, where nothing tells which of %zu secrets is right", n);
 	return err_hint(e, "--image-secret NAME=FILE says for which layer or disk each is");
 }
 
-int imgcrypt_pread(struct imgcrypt *c, int fd, uint64_t file_size, void *buf, size_t len, uint64_t host, uint64_t tweak,
+int imgcrypt_pread(struct imgcrypt *c, const struct file *f, void *buf, size_t len, uint64_t host, uint64_t tweak,
 		struct err *e)
 {
 	size_t head = (size_t)(host % CRYPT_SECTOR), whole = (size_t)round_up(head + len, CRYPT_SECTOR);
@@ -41,7 +41,7 @@ int imgcrypt_pread(struct imgcrypt *c, int fd, uint64_t file_size, void *buf, si
 		if (!tmp)
 			return err_set(e, ERR_NOMEM, "decryption of %zu bytes", whole);
 	}
-	if (file_pread_padded(fd, to, whole, host - head, file_size, e) < 0 ||
+	if (file_pread_padded(f, to, whole, host - head, e) < 0 ||
 	    imgcrypt_decrypt(c, to, whole, (tweak - head) / CRYPT_SECTOR, e) < 0)
 		return e->code;
 	if (tmp)

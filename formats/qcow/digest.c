@@ -34,12 +34,12 @@ static int add_l2(void *opaque, uint64_t index, uint64_t table, struct err *e)
 
 	digest_u64(&s->d, index);
 	digest_u64(&s->d, table);
-	if (!range_ok(table, len, s->q->im.identity.size))
+	if (!range_ok(table, len, s->q->im.file.size))
 		return err_set(e, ERR_CHANGED, "L1 table: the image was changed while it was read");
-	if (file_skip_hole(s->q->im.fd, table, table + len, &data, e) < 0)
+	if (file_skip_hole(&s->q->im.file, table, table + len, &data, e) < 0)
 		return e->code;
 	if (data < table + len) {
-		if (fs_pread_full(s->q->im.fd, s->buf, len, table, e) < 0)
+		if (file_pread_full(&s->q->im.file, s->buf, len, table, e) < 0)
 			return err_ctx(e, "L2 table");
 		for (uint32_t i = 0; i < len; i += BLOCK_BYTES) {
 			if (bytes_all_zero(s->buf + i, BLOCK_BYTES))
@@ -73,7 +73,7 @@ int qcow_state_digest(struct image *im, uint32_t state, uint8_t digest[32], stru
 		imgcrypt_check_value(q->crypt, check);
 		digest_bytes(&s.d, check, sizeof(check));
 	}
-	if (table_scan(im->fd, q->h.l1_offset, q->h.l1_entries, add_l2, &s, e) < 0)
+	if (table_scan(&im->file, q->h.l1_offset, q->h.l1_entries, add_l2, &s, e) < 0)
 		return e->code;
 	digest_end(&s.d, digest);
 	return 0;

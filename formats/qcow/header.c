@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "formats/file.h"
 #include "formats/qcow/qcow_internal.h"
 
 static int decode(struct rd r, struct qcow_header *ret, struct err *e)
@@ -79,13 +80,13 @@ static int check_places(const struct qcow_header *h, uint64_t file_size, struct 
 	return 0;
 }
 
-static int read_backing(int fd, const struct qcow_header *h, char **ret, struct err *e)
+static int read_backing(const struct file *f, const struct qcow_header *h, char **ret, struct err *e)
 {
 	CLEANUP(free_ptr) char *name = calloc(1, (size_t)h->backing_len + 1);
 
 	if (!name)
 		return err_set(e, ERR_NOMEM, "backing file name");
-	if (fs_pread_full(fd, name, h->backing_len, h->backing_offset, e) < 0)
+	if (file_pread_full(f, name, h->backing_len, h->backing_offset, e) < 0)
 		return err_ctx(e, "backing file name");
 	if (strlen(name) != h->backing_len)
 		return err_set(e, ERR_CORRUPT, "header: backing file name contains a NUL byte");
@@ -93,18 +94,18 @@ static int read_backing(int fd, const struct qcow_header *h, char **ret, struct 
 	return 0;
 }
 
-int qcow_header_read(int fd, uint64_t file_size, struct qcow_header *ret, char **ret_backing, struct err *e)
+int qcow_header_read(const struct file *f, struct qcow_header *ret, char **ret_backing, struct err *e)
 {
 	uint8_t buf[QCOW_HEADER_BYTES];
 	char *backing = NULL;
 	struct qcow_header h;
 	size_t len;
 
-	if (fs_pread(fd, buf, sizeof(buf), 0, &len, e) < 0)
+	if (file_pread(f, buf, sizeof(buf), 0, &len, e) < 0)
 		return err_ctx(e, "header");
-	if (decode(rd_of(buf, len), &h, e) < 0 || check_geometry(&h, e) < 0 || check_places(&h, file_size, e) < 0)
+	if (decode(rd_of(buf, len), &h, e) < 0 || check_geometry(&h, e) < 0 || check_places(&h, f->size, e) < 0)
 		return e->code;
-	if (h.backing_offset && h.backing_len && read_backing(fd, &h, &backing, e) < 0)
+	if (h.backing_offset && h.backing_len && read_backing(f, &h, &backing, e) < 0)
 		return e->code;
 	*ret = h;
 	*ret_backing = backing;

@@ -25,11 +25,11 @@ static int add_table(void *opaque, uint64_t index, uint64_t entry, struct err *e
 	struct qcow *q = opaque;
 	uint64_t where = q->h.l1_offset + index * 8;
 
-	if (entry < QCOW_HEADER_BYTES || !range_ok(entry, q->h.l2_bytes, q->im.identity.size))
+	if (entry < QCOW_HEADER_BYTES || !range_ok(entry, q->h.l2_bytes, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "L1 entry at %" PRIu64 ": L2 table of %" PRIu32 " bytes at %" PRIu64
 			       " is in the header or outside the file of %" PRIu64 " bytes",
-			       where, q->h.l2_bytes, entry, q->im.identity.size);
+			       where, q->h.l2_bytes, entry, q->im.file.size);
 	if (q->ntables == QCOW_TABLES_MAX)
 		return err_set(e, ERR_UNSUPPORTED, "more than %u L2 tables", QCOW_TABLES_MAX);
 	if (is_pow2(q->ntables + 1) || !q->tables) {
@@ -72,7 +72,7 @@ static int check_overlaps(const struct qcow *q, struct err *e)
 
 int qcow_scan(struct qcow *q, struct err *e)
 {
-	if (table_scan(q->im.fd, q->h.l1_offset, q->h.l1_entries, add_table, q, e) < 0)
+	if (table_scan(&q->im.file, q->h.l1_offset, q->h.l1_entries, add_table, q, e) < 0)
 		return e->code;
 	if (q->ntables)
 		qsort(q->tables, q->ntables, sizeof(*q->tables), by_place);
@@ -112,7 +112,7 @@ static bool in_metadata(const struct qcow *q, uint64_t host, uint64_t len)
 /* What is wrong with an entry that isn't 0; NULL: nothing. */
 static const char *check_entry(const struct qcow *q, uint64_t v)
 {
-	uint64_t size = q->im.identity.size, host = v;
+	uint64_t size = q->im.file.size, host = v;
 	uint32_t len = q->h.cluster_size;
 
 	if (v & QCOW_COMPRESSED) {
@@ -134,7 +134,7 @@ static const char *check_entry(const struct qcow *q, uint64_t v)
 
 static int fill_l1(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
 {
-	return fs_pread_full(((const struct qcow *)opaque)->im.fd, buf, len, key, e);
+	return file_pread_full(&((const struct qcow *)opaque)->im.file, buf, len, key, e);
 }
 
 /* A table in a hole of the file costs no reading. */
@@ -143,10 +143,10 @@ static int fill_l2(void *opaque, uint64_t key, void *buf, size_t len, struct err
 	const struct qcow *q = opaque;
 	uint64_t data;
 
-	if (file_skip_hole(q->im.fd, key, key + len, &data, e) < 0)
+	if (file_skip_hole(&q->im.file, key, key + len, &data, e) < 0)
 		return e->code;
 	if (data < key + len)
-		return fs_pread_full(q->im.fd, buf, len, key, e);
+		return file_pread_full(&q->im.file, buf, len, key, e);
 	memset(buf, 0, len);
 	return 0;
 }
@@ -210,7 +210,7 @@ int qcow_run_at(struct qcow *q, uint64_t off, uint64_t limit, struct qcow_run *r
 		*ret = (struct qcow_run){ .kind = QCOW_RUN_HOLE, .len = limit };
 		return 0;
 	}
-	if (!range_ok(table, q->h.l2_bytes, q->im.identity.size))
+	if (!range_ok(table, q->h.l2_bytes, q->im.file.size))
 		return err_set(e, ERR_CHANGED, "L2 table at %" PRIu64 ": the image was changed while it was read", table);
 	if (block_cache_get(q->cache, &q->owner_tables, table, q->h.l2_bytes, fill_l2, q, &b, e) < 0)
 		return err_ctx(e, "L2 table at %" PRIu64, table);
@@ -235,7 +235,7 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 
 	if (!in)
 		return err_set(e, ERR_NOMEM, "compressed cluster of %zu bytes", packed);
-	if (fs_pread_full(q->im.fd, in, packed, host, e) < 0)
+	if (file_pread_full(&q->im.file, in, packed, host, e) < 0)
 		return e->code;
 	ok = inflate_raw(buf, len, in, packed);
 	if (ok == ERR_NOMEM)

@@ -66,8 +66,8 @@ static int read_run(struct qcow *q, const struct qcow_run *r, uint8_t *buf, uint
 		if (q->im.locked)
 			return err_set(e, ERR_INVALID, "encrypted, and no secret was given");
 		if (q->crypt)
-			return imgcrypt_pread(q->crypt, q->im.fd, q->im.identity.size, buf, (size_t)r->len, r->host, off, e);
-		return file_pread_padded(q->im.fd, buf, (size_t)r->len, r->host, q->im.identity.size, e);
+			return imgcrypt_pread(q->crypt, &q->im.file, buf, (size_t)r->len, r->host, off, e);
+		return file_pread_padded(&q->im.file, buf, (size_t)r->len, r->host, e);
 	case QCOW_RUN_COMPRESSED:
 		break;
 	}
@@ -111,9 +111,9 @@ static void qcow_advise(struct image *im, uint32_t state, uint64_t off, uint64_t
 		if (qcow_run_at(q, off, len, &r, &unheard) < 0)
 			return;
 		if (r.kind == QCOW_RUN_DATA)
-			file_advise(im->fd, r.host, r.len, will_need);
+			file_advise(&im->file, r.host, r.len, will_need);
 		else if (r.kind == QCOW_RUN_COMPRESSED)
-			file_advise(im->fd, r.host, qcow_compressed_len(q, r.entry), will_need);
+			file_advise(&im->file, r.host, qcow_compressed_len(q, r.entry), will_need);
 	}
 }
 
@@ -154,7 +154,7 @@ static void take_info(struct qcow *q)
 	q->im.info = (struct image_info){
 		.format = "qcow",
 		.version = 1,
-		.file_size = q->im.identity.size,
+		.file_size = q->im.file.size,
 		.virtual_size = q->h.size,
 		.cluster_size = q->h.cluster_size,
 		.nstates = 1,
@@ -168,14 +168,14 @@ static void take_info(struct qcow *q)
 static int load(struct qcow *q, const struct image_open_opts *o, struct err *e)
 {
 	q->force = o->force;
-	if (qcow_header_read(q->im.fd, q->im.identity.size, &q->h, &q->backing, e) < 0)
+	if (qcow_header_read(&q->im.file, &q->h, &q->backing, e) < 0)
 		return e->code;
 	take_info(q);
 	if (q->backing && image_parent_add(&q->im, q->backing, e) < 0)
 		return e->code;
 	if (qcow_scan(q, e) < 0)
 		return e->code;
-	if (q->h.crypt_method && imgcrypt_unlock(q->im.fd, q->im.path, 0, NULL, o->secrets, &q->crypt, e) < 0)
+	if (q->h.crypt_method && imgcrypt_unlock(&q->im.file, q->im.path, 0, NULL, o->secrets, &q->crypt, e) < 0)
 		return e->code;
 	q->im.locked = q->h.crypt_method && !q->crypt;
 	return o->metadata_only ? 0 : qcow_state_digest(&q->im, 0, q->im.identity.metadata_digest, e);
@@ -185,7 +185,7 @@ static int load(struct qcow *q, const struct image_open_opts *o, struct err *e)
 static void drop_unopened(struct qcow **q)
 {
 	if (*q)
-		(*q)->im.fd = -1;
+		(*q)->im.file.fd = -1;
 	qcow_free(*q);
 }
 
@@ -195,7 +195,7 @@ int qcow_open(int fd, const char *path, const struct image_open_opts *o, struct 
 
 	if (!q)
 		return err_set(e, ERR_NOMEM, "qcow image");
-	if (image_base_init(&q->im, &qcow_ops, fd, path, e) < 0)
+	if (image_base_init(&q->im, &qcow_ops, fd, path, o, e) < 0)
 		return e->code;
 	if (o->cache)
 		q->cache = block_cache_ref(o->cache);

@@ -63,7 +63,7 @@ struct qcow_run {
 
 /* header.c - decodes and checks the header of a file of file_size bytes.  ERR_CORRUPT, ERR_UNSUPPORTED.  *ret_backing is
  * malloc'ed, or NULL. */
-MUST_CHECK int qcow_header_read(int fd, uint64_t file_size, struct qcow_header *ret, char **ret_backing, struct err *e);
+MUST_CHECK int qcow_header_read(const struct file *f, struct qcow_header *ret, char **ret_backing, struct err *e);
 
 /* map.c */
 /* Checks every L1 entry, remembers the tables, and finds those that overlap. */

@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
 #include "formats/table.h"
 
@@ -38,7 +39,7 @@ static int take_entry(struct qcow2 *q, uint32_t i, struct rd *dir, struct err *e
 		return err_set(e, ERR_CORRUPT, "type %u, granularity bits %u, name of %u bytes", type, granularity,
 			       name_len);
 	if (t->off & (q->cluster_size - 1) || t->entries > TABLE_MAX_ENTRIES ||
-	    !range_ok(t->off, (uint64_t)t->entries * 8, q->im.identity.size))
+	    !range_ok(t->off, (uint64_t)t->entries * 8, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "table of %" PRIu32 " entries at %" PRIu64 " is not aligned or outside the file",
 			       t->entries, t->off);
@@ -58,7 +59,7 @@ static int read_directory(struct qcow2 *q, uint32_t n, uint64_t off, uint64_t le
 	struct rd dir;
 
 	if (off & (q->cluster_size - 1) || !len || len > DIRECTORY_MAX_BYTES ||
-	    !range_ok(off, len, q->im.identity.size))
+	    !range_ok(off, len, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "bitmap directory of %" PRIu64 " bytes at %" PRIu64
 			       " is not aligned or outside the file",
@@ -70,7 +71,7 @@ static int read_directory(struct qcow2 *q, uint32_t n, uint64_t off, uint64_t le
 	q->bitmap_tables = calloc(n, sizeof(*q->bitmap_tables));
 	if (!buf || !q->bitmaps || !q->bitmap_tables)
 		return err_set(e, ERR_NOMEM, "bitmap directory of %" PRIu64 " bytes", len);
-	if (fs_pread_full(q->im.fd, buf, (size_t)len, off, e) < 0 ||
+	if (file_pread_full(&q->im.file, buf, (size_t)len, off, e) < 0 ||
 	    qcow2_meta_add_region(&q->meta, off, len, q->cluster_size, "bitmap directory", QCOW2_NO_INDEX, e) < 0)
 		return e->code;
 	dir = rd_of(buf, (size_t)len);
@@ -105,7 +106,7 @@ static int scan_entry(void *opaque, uint64_t index, uint64_t v, struct err *e)
 		return err_set(e, ERR_CORRUPT, "entry %" PRIu64 ": 0x%016" PRIx64, index, v);
 	if (!host)
 		return 0;
-	if (!range_ok(host, q->cluster_size, q->im.identity.size))
+	if (!range_ok(host, q->cluster_size, q->im.file.size))
 		return err_set(e, ERR_CORRUPT, "entry %" PRIu64 ": cluster at %" PRIu64 " is outside the file", index,
 			       host);
 	return qcow2_meta_add_cluster(&q->meta, host, QCOW2_OWNER_OTHER, "bitmap cluster", e);
@@ -114,7 +115,7 @@ static int scan_entry(void *opaque, uint64_t index, uint64_t v, struct err *e)
 int qcow2_bitmaps_scan(struct qcow2 *q, struct err *e)
 {
 	for (uint32_t i = 0; i < q->im.info.nbitmaps; i++)
-		if (table_scan(q->im.fd, q->bitmap_tables[i].off, q->bitmap_tables[i].entries, scan_entry, q, e) <
+		if (table_scan(&q->im.file, q->bitmap_tables[i].off, q->bitmap_tables[i].entries, scan_entry, q, e) <
 		    0)
 			return err_ctx(e, "table of bitmap %" PRIu32 " at %" PRIu64, i, q->bitmap_tables[i].off);
 	return 0;

@@ -118,7 +118,7 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 {
 	struct qcow2 *q = opaque;
 	uint64_t host = qcow2_compressed_host(q, entry), bound = qcow2_compressed_len(q, entry),
-		 size = q->im.identity.size;
+		 size = q->im.file.size;
 	CLEANUP(free_ptr) uint8_t *in = NULL;
 	int ok;
 
@@ -128,7 +128,7 @@ static int fill_cluster(void *opaque, uint64_t entry, void *buf, size_t len, str
 	in = malloc((size_t)bound);
 	if (!in)
 		return err_set(e, ERR_NOMEM, "compressed cluster of %" PRIu64 " bytes", bound);
-	if (file_pread_padded(q->im.fd, in, (size_t)bound, host, size, e) < 0)
+	if (file_pread_padded(&q->im.file, in, (size_t)bound, host, e) < 0)
 		return e->code;
 	ok = q->h.compression_type ? zstd_cluster(q, buf, len, in, (size_t)bound)
 				   : inflate_raw(buf, len, in, (size_t)bound);

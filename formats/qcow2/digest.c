@@ -65,13 +65,13 @@ static int add_l2(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	digest_u64(&d->d, index);
 	digest_u64(&d->d, host);
 	while (at < end) {
-		if (file_skip_hole(q->im.fd, at, end, &data, e) < 0)
+		if (file_skip_hole(&q->im.file, at, end, &data, e) < 0)
 			return e->code;
 		if (data == end)
 			break;
 		at = round_down(data, block);
 		len = (size_t)min_u64(end - at, QCOW2_SLICE_BYTES);
-		if (fs_pread_full(q->im.fd, d->buf, len, at, e) < 0)
+		if (file_pread_full(&q->im.file, d->buf, len, at, e) < 0)
 			return err_ctx(e, "L2 table at %" PRIu64, host);
 		add_blocks(d, host, at, len);
 		at += len;
@@ -127,7 +127,7 @@ int qcow2_state_digest(struct image *im, uint32_t state, uint8_t digest[32], str
 	digest_u64(&d.d, st->l1_size);
 	if (state)
 		add_snapshot(&d.d, q, state);
-	if (table_scan(im->fd, st->l1_offset, st->l1_size, add_l2, &d, e) < 0)
+	if (table_scan(&im->file, st->l1_offset, st->l1_size, add_l2, &d, e) < 0)
 		return e->code;
 	digest_end(&d.d, digest);
 	return 0;

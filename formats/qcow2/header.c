@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
 
 #define EXT_END 0u
@@ -217,7 +218,7 @@ static int parse_extensions(struct rd r, struct qcow2_extensions *ret, struct er
 	return 0;
 }
 
-int qcow2_header_read(int fd, uint64_t file_size, bool force, struct qcow2_header *ret, uint8_t **ret_cluster,
+int qcow2_header_read(const struct file *f, bool force, struct qcow2_header *ret, uint8_t **ret_cluster,
 		      struct qcow2_extensions *ret_ext, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *cluster = NULL;
@@ -228,15 +229,15 @@ int qcow2_header_read(int fd, uint64_t file_size, bool force, struct qcow2_heade
 	size_t len;
 	struct rd r;
 
-	if (fs_pread(fd, first, sizeof(first), 0, &len, e) < 0 || decode(rd_of(first, len), &h, e) < 0)
+	if (file_pread(f, first, sizeof(first), 0, &len, e) < 0 || decode(rd_of(first, len), &h, e) < 0)
 		return e->code;
-	if (check_geometry(&h, e) < 0 || check_places(&h, file_size, e) < 0)
+	if (check_geometry(&h, e) < 0 || check_places(&h, f->size, e) < 0)
 		return e->code;
-	len = (size_t)min_u64(file_size, (uint64_t)1 << h.cluster_bits);
+	len = (size_t)min_u64(f->size, (uint64_t)1 << h.cluster_bits);
 	cluster = malloc(len);
 	if (!cluster)
 		return err_set(e, ERR_NOMEM, "first cluster");
-	if (fs_pread_full(fd, cluster, len, 0, e) < 0)
+	if (file_pread_full(f, cluster, len, 0, e) < 0)
 		return e->code;
 	r = rd_of(cluster, h.backing_offset ? min_size(len, (size_t)h.backing_offset) : len);
 	if (!rd_skip(&r, h.header_length))

@@ -44,13 +44,13 @@ static int fill_l1(void *opaque, uint64_t key, void *buf, size_t len, struct err
 {
 	const struct qcow2 *q = opaque;
 
-	return fs_pread_full(q->im.fd, buf, len, key, e);
+	return file_pread_full(&q->im.file, buf, len, key, e);
 }
 
 /* Is every host cluster that [host, host+len) touches free of metadata?  NULL: yes. */
 static const char *aliased(const struct qcow2 *q, uint64_t host, uint64_t len)
 {
-	uint64_t end = min_u64(host + len, q->im.identity.size);
+	uint64_t end = min_u64(host + len, q->im.file.size);
 
 	for (uint64_t c = round_down(host, q->cluster_size); c < end; c += q->cluster_size)
 		if (qcow2_meta_find(&q->meta, c))
@@ -71,7 +71,7 @@ static const char *check_compressed(const struct qcow2 *q, uint64_t v, uint64_t 
 		return "a compressed cluster with subclusters";
 	if (host >> 56)
 		return "a compressed cluster with reserved bits set";
-	if (host >= q->im.identity.size)
+	if (host >= q->im.file.size)
 		return "compressed data outside the file";
 	return aliased(q, host, qcow2_compressed_len(q, v));
 }
@@ -95,7 +95,7 @@ static const char *check_plain(const struct qcow2 *q, uint64_t guest, uint64_t v
 			       : NULL;
 	if (!host)
 		return NULL;
-	if (!zero && host >= q->im.identity.size)
+	if (!zero && host >= q->im.file.size)
 		return "the host offset is outside the file";
 	return aliased(q, host, q->cluster_size);
 }
@@ -124,12 +124,12 @@ static int fill_l2(void *opaque, uint64_t key, void *buf, size_t len, struct err
 	size_t slice = len - sizeof(facts);
 	uint64_t data;
 
-	if (file_skip_hole(q->im.fd, key, round_down(key, q->cluster_size) + q->cluster_size, &data, e) < 0)
+	if (file_skip_hole(&q->im.file, key, round_down(key, q->cluster_size) + q->cluster_size, &data, e) < 0)
 		return e->code;
 	if (data - key >= slice) {
 		facts.hole = data - key;
 		memset(buf, 0, slice);
-	} else if (fs_pread_full(q->im.fd, buf, slice, key, e) < 0) {
+	} else if (file_pread_full(&q->im.file, buf, slice, key, e) < 0) {
 		return e->code;
 	} else {
 		facts.checked = count_checked(q, buf, slice);
@@ -273,7 +273,7 @@ static int run_in_table(struct qcow2 *q, uint64_t table, uint64_t off, uint64_t 
 	const char *bad = NULL;
 	struct slice_facts facts;
 
-	if (table & (q->cluster_size - 1) || !range_ok(table, q->cluster_size, q->im.identity.size))
+	if (table & (q->cluster_size - 1) || !range_ok(table, q->cluster_size, q->im.file.size))
 		return err_set(e, ERR_CHANGED,
 			       "L2 table at %" PRIu64 " for guest offset %" PRIu64 ": the image was changed while it "
 			       "was read",

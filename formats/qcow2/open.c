@@ -88,7 +88,7 @@ static void drop_unopened(struct qcow2 **q)
 {
 	if (!*q)
 		return;
-	(*q)->im.fd = -1;
+	(*q)->im.file.fd = -1;
 	qcow2_free(*q);
 }
 
@@ -125,7 +125,7 @@ static void take_info(struct qcow2 *q)
 
 	info->format = "qcow2";
 	info->version = h->version;
-	info->file_size = q->im.identity.size;
+	info->file_size = q->im.file.size;
 	info->virtual_size = h->size;
 	info->cluster_size = q->cluster_size;
 	info->compression = h->compression_type ? "zstd" : "deflate";
@@ -186,13 +186,13 @@ static int open_crypt(struct qcow2 *q, struct rd ext, const struct image_open_op
 			return err_set(e, ERR_CORRUPT, "header: encrypted with LUKS, and no extension says where its header is");
 		if (off & (q->cluster_size - 1))
 			return err_set(e, ERR_CORRUPT, "header: LUKS header at %" PRIu64 " is not aligned", off);
-		if (luks_read(q->im.fd, q->im.identity.size, off, len, &h, e) < 0 ||
+		if (luks_read(&q->im.file, off, len, &h, e) < 0 ||
 		    qcow2_meta_add_region(&q->meta, off, len, q->cluster_size, "LUKS header", QCOW2_NO_INDEX, e) < 0)
 			return e->code;
 		(void)luks_text(&h, q->encryption, sizeof(q->encryption));
 		q->crypt_by_host = true;
 	}
-	if (imgcrypt_unlock(q->im.fd, q->im.path, off, luks ? &h : NULL, o->secrets, &q->crypt, e) < 0)
+	if (imgcrypt_unlock(&q->im.file, q->im.path, off, luks ? &h : NULL, o->secrets, &q->crypt, e) < 0)
 		return e->code;
 	q->im.locked = !q->crypt;
 	return 0;
@@ -205,7 +205,7 @@ static int load(struct qcow2 *q, const struct image_open_opts *o, struct err *e)
 	struct qcow2_header h;
 	uint32_t data_file;	/* always 1 */
 
-	if (qcow2_header_read(q->im.fd, q->im.identity.size, o->force, &h, &cluster, &ext, e) < 0)
+	if (qcow2_header_read(&q->im.file, o->force, &h, &cluster, &ext, e) < 0)
 		return e->code;
 	take_geometry(q, &h, o);
 	if (take_names(q, cluster, &ext, e) < 0)
@@ -229,7 +229,7 @@ int qcow2_open(int fd, const char *path, const struct image_open_opts *o, struct
 	if (!q)
 		return err_set(e, ERR_NOMEM, "qcow2 image");
 	pthread_mutex_init(&q->zstd_lock, NULL);
-	r = image_base_init(&q->im, &qcow2_ops, fd, path, e);
+	r = image_base_init(&q->im, &qcow2_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
 	if (o->cache)

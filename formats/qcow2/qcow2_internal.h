@@ -148,7 +148,7 @@ struct qcow2_run {
 };
 
 /* header.c.  *ret_cluster (malloc'ed) holds the first cluster, as far as the file has it; ext points into it. */
-MUST_CHECK int qcow2_header_read(int fd, uint64_t file_size, bool force, struct qcow2_header *ret,
+MUST_CHECK int qcow2_header_read(const struct file *f, bool force, struct qcow2_header *ret,
 				 uint8_t **ret_cluster, struct qcow2_extensions *ret_ext, struct err *e);
 
 /* meta.c.  add_region before seal, add_cluster after it. */

@@ -17,13 +17,14 @@ static bool continues(const struct qcow2_run *a, const struct qcow2_run *b)
 /* The data file alone is the disk: what its file system calls a hole is one, and so is what it is too short for. */
 static int raw_data_run(struct qcow2 *q, uint64_t off, uint64_t limit, struct qcow2_run *ret, struct err *e)
 {
-	uint64_t size, end = off + limit;
+	struct file f;
+	uint64_t end = off + limit;
 	bool data = false;
 
 	if (!q->im.parts.n)
 		return err_set(e, ERR_INVALID, "its external data file is not open");
-	size = q->im.parts.p[0].identity.size;
-	if (off < size && file_next_data(q->im.parts.p[0].fd, off, min_u64(end, size), &data, &end, e) < 0)
+	f = image_file(&q->im, 1);
+	if (off < f.size && file_next_data(&f, off, min_u64(end, f.size), &data, &end, e) < 0)
 		return err_ctx(e, "data file");
 	*ret = (struct qcow2_run){ .kind = data ? QCOW2_RUN_DATA : QCOW2_RUN_ZERO, .len = end - off, .host = off };
 	return 0;
@@ -80,17 +81,19 @@ static int read_compressed(struct qcow2 *q, const struct qcow2_run *r, void *buf
 /* A run at guest offset off. */
 static int read_data(struct qcow2 *q, const struct qcow2_run *r, void *buf, uint64_t off, struct err *e)
 {
+	struct file f;
+
 	if (q->im.locked)
 		return err_set(e, ERR_INVALID, "encrypted, and no secret was given");
 	if (q->crypt)
-		return imgcrypt_pread(q->crypt, q->im.fd, q->im.identity.size, buf, (size_t)r->len, r->host,
+		return imgcrypt_pread(q->crypt, &q->im.file, buf, (size_t)r->len, r->host,
 				   q->crypt_by_host ? r->host : off, e);
 	if (!q->data_file)
-		return file_pread_padded(q->im.fd, buf, (size_t)r->len, r->host, q->im.identity.size, e);
+		return file_pread_padded(&q->im.file, buf, (size_t)r->len, r->host, e);
 	if (!q->im.parts.n)
 		return err_set(e, ERR_INVALID, "its external data file is not open");
-	if (file_pread_padded(image_file_fd(&q->im, 1), buf, (size_t)r->len, r->host,
-			      image_file_identity(&q->im, 1)->size, e) < 0)
+	f = image_file(&q->im, 1);
+	if (file_pread_padded(&f, buf, (size_t)r->len, r->host, e) < 0)
 		return err_ctx(e, "data file");
 	return 0;
 }
@@ -140,6 +143,7 @@ static void qcow2_advise(struct image *im, uint32_t state, uint64_t off, uint64_
 {
 	struct qcow2 *q = (struct qcow2 *)im;
 	struct err unheard = ERR_INIT;	/* advice: who reads will find the error */
+	struct file f = image_file(im, q->data_file);
 
 	while (len) {
 		struct qcow2_run r;
@@ -147,9 +151,9 @@ static void qcow2_advise(struct image *im, uint32_t state, uint64_t off, uint64_
 		if (run_at(q, state, off, len, &r, &unheard) < 0)
 			return;
 		if (r.kind == QCOW2_RUN_DATA)
-			file_advise(image_file_fd(im, q->data_file), r.host, r.len, will_need);
+			file_advise(&f, r.host, r.len, will_need);
 		else if (r.kind == QCOW2_RUN_COMPRESSED)
-			file_advise(im->fd, r.host, qcow2_compressed_len(q, r.entry), will_need);
+			file_advise(&im->file, r.host, qcow2_compressed_len(q, r.entry), will_need);
 		off += r.len;
 		len -= r.len;
 	}

@@ -29,11 +29,11 @@ static int scan_l1_entry(void *opaque, uint64_t index, uint64_t v, struct err *e
 	if (host & (q->cluster_size - 1))
 		return err_set(e, ERR_CORRUPT, "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is not aligned", where,
 			       host);
-	if (!range_ok(host, q->cluster_size, q->im.identity.size))
+	if (!range_ok(host, q->cluster_size, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "L1 entry at %" PRIu64 ": L2 table at %" PRIu64 " is outside the file of %" PRIu64
 			       " bytes",
-			       where, host, q->im.identity.size);
+			       where, host, q->im.file.size);
 	if (qcow2_meta_add_cluster(&q->meta, host, s->state, "L2 table", e) < 0)
 		return err_ctx(e, "L1 entry at %" PRIu64, where);
 	return 0;
@@ -44,7 +44,7 @@ static int scan_reftable_entry(void *opaque, uint64_t index, uint64_t v, struct 
 	struct qcow2 *q = opaque;
 	uint64_t where = q->h.reftable_offset + index * 8;
 
-	if (v & (q->cluster_size - 1) || !range_ok(v, q->cluster_size, q->im.identity.size))
+	if (v & (q->cluster_size - 1) || !range_ok(v, q->cluster_size, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "refcount table entry at %" PRIu64 ": refcount block at %" PRIu64 " is %s", where, v,
 			       v & (q->cluster_size - 1) ? "not aligned" : "outside the file");
@@ -59,13 +59,13 @@ int qcow2_scan_image(struct qcow2 *q, struct err *e)
 
 	/* Nothing is read through refcounts; an image that is marked corrupt may have any. */
 	if (!q->force &&
-	    table_scan(q->im.fd, h->reftable_offset, (uint64_t)h->reftable_clusters * q->cluster_size / 8,
+	    table_scan(&q->im.file, h->reftable_offset, (uint64_t)h->reftable_clusters * q->cluster_size / 8,
 			     scan_reftable_entry, q, e) < 0)
 		return e->code;
 	for (uint32_t i = 0; i < q->im.info.nstates; i++) {
 		struct l1_scan s = { q, i };
 
-		if (table_scan(q->im.fd, q->st[i].l1_offset, q->st[i].l1_size, scan_l1_entry, &s, e) < 0)
+		if (table_scan(&q->im.file, q->st[i].l1_offset, q->st[i].l1_size, scan_l1_entry, &s, e) < 0)
 			return i ? err_ctx(e, "snapshot %" PRIu32, i) : e->code;
 	}
 	return 0;

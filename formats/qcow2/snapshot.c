@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/qcow2/qcow2_internal.h"
 
 #define ENTRY_BYTES 40
@@ -32,11 +33,11 @@ static int read_fixed(const struct qcow2 *q, uint64_t at, struct entry *ret, str
 	struct rd r = rd_of(buf, sizeof(buf));
 	struct entry n = { 0 };
 
-	if (!range_ok(at, sizeof(buf), q->im.identity.size))
+	if (!range_ok(at, sizeof(buf), q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "snapshot table: file of %" PRIu64 " bytes ends inside the entry at %" PRIu64,
-			       q->im.identity.size, at);
-	if (fs_pread_full(q->im.fd, buf, sizeof(buf), at, e) < 0)
+			       q->im.file.size, at);
+	if (file_pread_full(&q->im.file, buf, sizeof(buf), at, e) < 0)
 		return e->code;
 	if (!rd_be64(&r, &n.l1_offset) || !rd_be32(&r, &n.l1_size) || !rd_be16(&r, &n.id_len) ||
 	    !rd_be16(&r, &n.name_len) || !rd_be32(&r, &n.date_sec) || !rd_be32(&r, &n.date_nsec) ||
@@ -78,11 +79,11 @@ static int check_entry(const struct qcow2 *q, const struct entry *n, bool own_si
 		return err_set(e, ERR_CORRUPT,
 			       "snapshot table: entry at %" PRIu64 ": L1 table at %" PRIu64 " is not aligned", at,
 			       n->l1_offset);
-	if (!range_ok(n->l1_offset, (uint64_t)n->l1_size * 8, q->im.identity.size))
+	if (!range_ok(n->l1_offset, (uint64_t)n->l1_size * 8, q->im.file.size))
 		return err_set(e, ERR_CORRUPT,
 			       "snapshot table: entry at %" PRIu64 ": L1 table of %" PRIu32 " entries at %" PRIu64
 			       " is outside the file of %" PRIu64 " bytes",
-			       at, n->l1_size, n->l1_offset, q->im.identity.size);
+			       at, n->l1_size, n->l1_offset, q->im.file.size);
 	if (own_size && n->disk_size > l1_reach(q, n))
 		return err_set(e, ERR_CORRUPT,
 			       "snapshot table: entry at %" PRIu64 ": L1 table of %" PRIu32 " entries is too small for "
@@ -149,11 +150,11 @@ static int read_table(struct qcow2 *q, struct err *e)
 		if (read_fixed(q, at, &n, e) < 0)
 			return e->code;
 		len = (size_t)n.extra_len + n.id_len + n.name_len;
-		if (!range_ok(at + ENTRY_BYTES, len, q->im.identity.size))
+		if (!range_ok(at + ENTRY_BYTES, len, q->im.file.size))
 			return err_set(e, ERR_CORRUPT,
 				       "snapshot table: file of %" PRIu64 " bytes ends inside the entry at %" PRIu64,
-				       q->im.identity.size, at);
-		if (fs_pread_full(q->im.fd, tail, len, at + ENTRY_BYTES, e) < 0 ||
+				       q->im.file.size, at);
+		if (file_pread_full(&q->im.file, tail, len, at + ENTRY_BYTES, e) < 0 ||
 		    take_entry(q, i, &n, at, rd_of(tail, len), e) < 0)
 			return e->code;
 		at += round_up(ENTRY_BYTES + len, 8);
@@ -161,7 +162,7 @@ static int read_table(struct qcow2 *q, struct err *e)
 			return err_set(e, ERR_CORRUPT, "snapshot table at %" PRIu64 " is longer than 64 MiB", start);
 	}
 	/* The padding after the last entry may be missing at the file's end. */
-	return qcow2_meta_add_region(&q->meta, start, min_u64(at, q->im.identity.size) - start, q->cluster_size,
+	return qcow2_meta_add_region(&q->meta, start, min_u64(at, q->im.file.size) - start, q->cluster_size,
 				     "snapshot table", QCOW2_NO_INDEX, e);
 }
 
@@ -171,11 +172,11 @@ int qcow2_snapshots_read(struct qcow2 *q, struct err *e)
 
 	/* Each entry has at least 40 bytes in the file. */
 	if (q->h.nb_snapshots &&
-	    (uint64_t)q->h.nb_snapshots * ENTRY_BYTES > q->im.identity.size - q->h.snapshots_offset)
+	    (uint64_t)q->h.nb_snapshots * ENTRY_BYTES > q->im.file.size - q->h.snapshots_offset)
 		return err_set(e, ERR_CORRUPT,
 			       "snapshot table at %" PRIu64 ": %" PRIu32
 			       " snapshots don't fit into the file of %" PRIu64 " bytes",
-			       q->h.snapshots_offset, q->h.nb_snapshots, q->im.identity.size);
+			       q->h.snapshots_offset, q->h.nb_snapshots, q->im.file.size);
 	q->im.states = calloc(n, sizeof(*q->im.states));
 	q->st = calloc(n, sizeof(*q->st));
 	if (!q->im.states || !q->st)

@@ -29,7 +29,7 @@ static int raw_next_extent(struct image *im, uint32_t state, uint64_t off, uint6
 
 	(void)state;
 	if (!im->identity.block_device) {
-		int r = file_next_data(im->fd, off, off + limit, &data, &end, e);
+		int r = file_next_data(&im->file, off, off + limit, &data, &end, e);
 
 		if (r < 0)
 			return r;
@@ -43,7 +43,7 @@ static int raw_next_extent(struct image *im, uint32_t state, uint64_t off, uint6
 static int raw_pread(struct image *im, uint32_t state, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	(void)state;
-	return file_pread_padded(im->fd, buf, len, off, im->identity.size, e);
+	return file_pread_padded(&im->file, buf, len, off, e);
 }
 
 /* Two raw files of one size have one digest: it never proves content. */
@@ -54,7 +54,7 @@ static int raw_state_digest(struct image *im, uint32_t state, uint8_t digest[32]
 	(void)state;
 	(void)e;
 	for (int i = 0; i < 8; i++)
-		in[16 + i] = (uint8_t)(im->identity.size >> (8 * i));
+		in[16 + i] = (uint8_t)(im->file.size >> (8 * i));
 	(void)crypto_generichash(digest, 32, in, sizeof(in), NULL, 0);	/* fails only for lengths out of range */
 	return 0;
 }
@@ -62,7 +62,7 @@ static int raw_state_digest(struct image *im, uint32_t state, uint8_t digest[32]
 static void raw_advise(struct image *im, uint32_t state, uint64_t off, uint64_t len, bool will_need)
 {
 	(void)state;
-	file_advise(im->fd, off, len, will_need);
+	file_advise(&im->file, off, len, will_need);
 }
 
 static const struct image_ops raw_ops = {
@@ -79,18 +79,17 @@ int raw_open(int fd, const char *path, const struct image_open_opts *o, struct i
 	CLEANUP(free_ptr) struct raw *raw = calloc(1, sizeof(*raw));
 	int r;
 
-	(void)o;	/* a raw image has no marks to force, no data file, no tables to cache */
 	if (!raw)
 		return err_set(e, ERR_NOMEM, "raw image");
-	r = image_base_init(&raw->im, &raw_ops, fd, path, e);
+	r = image_base_init(&raw->im, &raw_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
-	raw->current = (struct image_state){ .name = "current", .id = "", .size = raw->im.identity.size };
+	raw->current = (struct image_state){ .name = "current", .id = "", .size = raw->im.file.size };
 	raw->im.states = &raw->current;
 	raw->im.info = (struct image_info){
 		.format = "raw",
-		.file_size = raw->im.identity.size,
-		.virtual_size = raw->im.identity.size,
+		.file_size = raw->im.file.size,
+		.virtual_size = raw->im.file.size,
 		.nstates = 1,
 	};
 	*ret = &STEAL(raw)->im;

@@ -10,6 +10,7 @@
  */
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/digest.h"
 #include "formats/vdi/vdi_internal.h"
 
@@ -40,7 +41,7 @@ int vdi_state_digest(struct image *im, uint32_t state, uint8_t digest[32], struc
 	digest_bytes(&d, h->parent_modify, 16);
 	for (size_t n; at < end; at += n) {
 		n = (size_t)min_u64(PIECE_BYTES, end - at);
-		if (fs_pread_full(im->fd, buf, n, at, e) < 0)
+		if (file_pread_full(&im->file, buf, n, at, e) < 0)
 			return err_ctx(e, "block map");
 		digest_bytes(&d, buf, n);
 	}

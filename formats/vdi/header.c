@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/ids.h"
 #include "formats/vdi/vdi_internal.h"
 
@@ -128,7 +129,7 @@ static void take_creator(const uint8_t text[static VDI_TEXT_BYTES], char ret[sta
 	ret[len] = '\0';
 }
 
-int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct err *e)
+int vdi_header_read(const struct file *f, struct vdi_header *ret, struct err *e)
 {
 	uint8_t buf[VDI_HEADER_MAX_BYTES];
 	struct vdi_header h = { 0 };
@@ -136,7 +137,7 @@ int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct e
 	struct rd r;
 	size_t len;
 
-	if (fs_pread(fd, buf, sizeof(buf), 0, &len, e) < 0)
+	if (file_pread(f, buf, sizeof(buf), 0, &len, e) < 0)
 		return err_ctx(e, "header");
 	r = rd_of(buf, len);
 	if (!rd_skip(&r, VDI_SIGNATURE_OFFSET) || !rd_le32(&r, &signature) || !rd_le32(&r, &h.version))
@@ -149,7 +150,7 @@ int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct e
 			       h.version & 0xffff);
 	if (!(h.version >> 16 ? decode1(&r, &h, &header_size) : decode0(&r, &h)))
 		return err_set(e, ERR_CORRUPT, "header: the file ends inside it, at %zu", len);
-	if (check(&h, header_size, file_size, e) < 0)
+	if (check(&h, header_size, f->size, e) < 0)
 		return e->code;
 	take_creator(buf, h.creator);
 	*ret = h;

@@ -24,7 +24,7 @@ static uint64_t block_bytes(const struct vdi *v, uint32_t block)
 /* Entries from first on, of a slice. */
 static int read_entries(struct vdi *v, uint64_t first, void *buf, size_t len, struct err *e)
 {
-	if (fs_pread_full(v->im.fd, buf, len, v->h.map_offset + first * 4, e) < 0)
+	if (file_pread_full(&v->im.file, buf, len, v->h.map_offset + first * 4, e) < 0)
 		return err_ctx(e, "block map at %" PRIu64, v->h.map_offset + first * 4);
 	return 0;
 }
@@ -32,7 +32,7 @@ static int read_entries(struct vdi *v, uint64_t first, void *buf, size_t len, st
 /* Where the data of an allocated block begin. */
 static int place(const struct vdi *v, uint32_t block, uint32_t index, uint64_t *ret_host, struct err *e)
 {
-	uint64_t entry_at = v->h.map_offset + (uint64_t)block * 4, size = v->im.identity.size, need, host;
+	uint64_t entry_at = v->h.map_offset + (uint64_t)block * 4, size = v->im.file.size, need, host;
 
 	if (index >= v->h.blocks)
 		return err_set(e, ERR_CORRUPT,

@@ -25,10 +25,10 @@ int vdi_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t 
 	return get_le32(head + VDI_SIGNATURE_OFFSET + 4) >> 16 <= 1 ? 100 : 0;
 }
 
-int vdi_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e)
+int vdi_read_ids(const struct file *f, struct image_ids *ret, struct err *e)
 {
 	struct vdi_header h;
-	int r = vdi_header_read(fd, file_size, &h, e);
+	int r = vdi_header_read(f, &h, e);
 
 	if (r < 0)
 		return r == ERR_CORRUPT || r == ERR_UNSUPPORTED ? 0 : r;
@@ -59,7 +59,7 @@ static int run_at(struct vdi *v, uint64_t off, uint64_t limit, enum extent_kind 
 		return e->code;
 	if (*ret_kind != EXTENT_DATA)
 		return 0;
-	if (file_next_data(v->im.fd, *ret_host, *ret_host + *ret_len, &data, &end, e) < 0)
+	if (file_next_data(&v->im.file, *ret_host, *ret_host + *ret_len, &data, &end, e) < 0)
 		return e->code;
 	*ret_len = end - *ret_host;
 	if (!data)
@@ -97,7 +97,7 @@ static int vdi_pread(struct image *im, uint32_t state, void *buf, size_t len, ui
 		if (vdi_run_at(v, off, len, &kind, &host, &n, e) < 0)
 			return damaged(v, e);
 		if (kind == EXTENT_DATA)
-			r = file_pread_padded(im->fd, p, (size_t)n, host, im->identity.size, e);
+			r = file_pread_padded(&im->file, p, (size_t)n, host, e);
 		else
 			memset(p, 0, (size_t)n);
 		if (r < 0)
@@ -121,7 +121,7 @@ static void vdi_advise(struct image *im, uint32_t state, uint64_t off, uint64_t 
 		if (vdi_run_at((struct vdi *)im, off, len, &kind, &host, &n, &unheard) < 0)
 			return;
 		if (kind == EXTENT_DATA)
-			file_advise(im->fd, host, n, will_need);
+			file_advise(&im->file, host, n, will_need);
 		off += n;
 		len -= n;
 	}
@@ -164,7 +164,7 @@ static void take_info(struct vdi *v)
 		.format = "vdi",
 		.version = h->version >> 16,
 		.variant = variants[h->type],
-		.file_size = v->im.identity.size,
+		.file_size = v->im.file.size,
 		.virtual_size = v->current.size,
 		.cluster_size = h->block_size,
 		.nstates = 1,
@@ -196,7 +196,7 @@ static int check_map(struct vdi *v, bool force, struct err *e)
 
 static int load(struct vdi *v, const struct image_open_opts *o, struct err *e)
 {
-	if (vdi_header_read(v->im.fd, v->im.identity.size, &v->h, e) < 0)
+	if (vdi_header_read(&v->im.file, &v->h, e) < 0)
 		return e->code;
 	take_info(v);
 	if (check_map(v, o->force, e) < 0)
@@ -208,7 +208,7 @@ static int load(struct vdi *v, const struct image_open_opts *o, struct err *e)
 static void drop_unopened(struct vdi **v)
 {
 	if (*v)
-		(*v)->im.fd = -1;
+		(*v)->im.file.fd = -1;
 	vdi_free(*v);
 }
 
@@ -218,7 +218,7 @@ int vdi_open(int fd, const char *path, const struct image_open_opts *o, struct i
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "VDI image");
-	if (image_base_init(&v->im, &vdi_ops, fd, path, e) < 0)
+	if (image_base_init(&v->im, &vdi_ops, fd, path, o, e) < 0)
 		return e->code;
 	if (o->cache)
 		v->cache = block_cache_ref(o->cache);

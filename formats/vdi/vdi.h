@@ -16,6 +16,6 @@ int vdi_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t 
  */
 MUST_CHECK int vdi_open(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
 /* See struct format. */
-MUST_CHECK int vdi_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
+MUST_CHECK int vdi_read_ids(const struct file *f, struct image_ids *ret, struct err *e);
 
 #endif

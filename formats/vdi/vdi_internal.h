@@ -51,7 +51,7 @@ struct vdi {
 
 /* header.c - decodes and checks the header at the start of a file of file_size bytes; of a map that lies elsewhere
  * only the place is checked.  ERR_CORRUPT, ERR_UNSUPPORTED. */
-MUST_CHECK int vdi_header_read(int fd, uint64_t file_size, struct vdi_header *ret, struct err *e);
+MUST_CHECK int vdi_header_read(const struct file *f, struct vdi_header *ret, struct err *e);
 void vdi_header_ids(const struct vdi_header *h, struct image_ids *ret);
 bool vdi_is_child(const struct vdi_header *h);
 

@@ -15,6 +15,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "formats/file.h"
 #include "formats/vhd/vhd_internal.h"
 
 #define FOOTER_CHECKSUM 64
@@ -95,15 +96,15 @@ static bool is_copy(const uint8_t *p)
 	       (get_be32(p + 60) == VHD_DYNAMIC || get_be32(p + 60) == VHD_DIFFERENCING);
 }
 
-int vhd_footer_read(int fd, uint64_t file_size, struct vhd_footer *ret, uint64_t *ret_data_end, struct err *e)
+int vhd_footer_read(const struct file *file, struct vhd_footer *ret, uint64_t *ret_data_end, struct err *e)
 {
 	uint8_t tail[VHD_FOOTER_BYTES] = { 0 }, copy[VHD_FOOTER_BYTES] = { 0 };
-	size_t len = (size_t)min_u64(file_size, sizeof(tail)), copy_len;
-	uint64_t at = file_size - len, end = at;
+	size_t len = (size_t)min_u64(file->size, sizeof(tail)), copy_len;
+	uint64_t at = file->size - len, end = at;
 	struct vhd_footer f = { 0 };
 	const uint8_t *p = tail;
 
-	if (fs_pread_full(fd, tail, len, at, e) < 0 || fs_pread(fd, copy, sizeof(copy), 0, &copy_len, e) < 0)
+	if (file_pread_full(file, tail, len, at, e) < 0 || file_pread(file, copy, sizeof(copy), 0, &copy_len, e) < 0)
 		return e->code;
 	if (len == VHD_FOOTER_BYTES && is_footer(tail, VHD_FOOTER_BYTES)) {
 		if (is_copy(copy) && memcmp(tail, copy, sizeof(copy)) != 0)
@@ -113,11 +114,11 @@ int vhd_footer_read(int fd, uint64_t file_size, struct vhd_footer *ret, uint64_t
 		end = at = at + 1;
 	} else if (is_copy(copy)) {
 		LOG_DEBUG("no valid footer at %" PRIu64 ": its copy at 0 counts", at);
-		end = memcmp(tail, "conectix", 8) == 0 ? at : file_size;
+		end = memcmp(tail, "conectix", 8) == 0 ? at : file->size;
 		p = copy;
 		at = 0;
 	} else {
-		return no_footer(tail, len, file_size, copy, e);
+		return no_footer(tail, len, file->size, copy, e);
 	}
 	decode_footer(p, &f);
 	if (check_footer(&f, p, at, end, e) < 0)
@@ -168,17 +169,17 @@ static int check_header(const struct vhd_header *h, const uint8_t *p, uint64_t a
 	return 0;
 }
 
-int vhd_header_read(int fd, uint64_t file_size, const struct vhd_footer *f, struct vhd_header *ret, struct err *e)
+int vhd_header_read(const struct file *file, const struct vhd_footer *f, struct vhd_header *ret, struct err *e)
 {
 	uint8_t p[VHD_HEADER_BYTES];
 	uint64_t at = f->data_offset;
 	struct vhd_header h = { 0 };
 
-	if (!range_ok(at, sizeof(p), file_size))
+	if (!range_ok(at, sizeof(p), file->size))
 		return err_set(e, ERR_CORRUPT,
 			       "footer: dynamic header at %" PRIu64 " is outside the file of %" PRIu64 " bytes", at,
-			       file_size);
-	if (fs_pread_full(fd, p, sizeof(p), at, e) < 0)
+			       file->size);
+	if (file_pread_full(file, p, sizeof(p), at, e) < 0)
 		return e->code;
 	if (memcmp(p, "cxsparse", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "no dynamic header at %" PRIu64 ", where the footer says it is", at);
@@ -187,7 +188,7 @@ int vhd_header_read(int fd, uint64_t file_size, const struct vhd_footer *f, stru
 			       "dynamic header at %" PRIu64 ": checksum 0x%08" PRIx32 ", its bytes have 0x%08" PRIx32,
 			       at, get_be32(p + HEADER_CHECKSUM), vhd_checksum(p, sizeof(p), HEADER_CHECKSUM));
 	decode_header(p, &h);
-	if (check_header(&h, p, at, file_size, f->size, e) < 0)
+	if (check_header(&h, p, at, file->size, f->size, e) < 0)
 		return e->code;
 	*ret = h;
 	return 0;

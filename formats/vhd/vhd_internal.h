@@ -87,9 +87,9 @@ uint32_t vhd_checksum(const uint8_t *p, size_t len, size_t field);
 bool vhd_is_fixed_footer(const uint8_t *p, size_t len);
 /* Finds the footer that counts, and checks it.  *ret_data_end is where the data end: at the footer, or at the file's
  * end when only the copy at the start is left. */
-MUST_CHECK int vhd_footer_read(int fd, uint64_t file_size, struct vhd_footer *ret, uint64_t *ret_data_end,
+MUST_CHECK int vhd_footer_read(const struct file *file, struct vhd_footer *ret, uint64_t *ret_data_end,
 			       struct err *e);
-MUST_CHECK int vhd_header_read(int fd, uint64_t file_size, const struct vhd_footer *f, struct vhd_header *ret,
+MUST_CHECK int vhd_header_read(const struct file *file, const struct vhd_footer *f, struct vhd_header *ret,
 			       struct err *e);
 
 /* vhd_parent.c.  Fills im.parent and info.backing of a differencing image. */

@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "base/vec.h"
+#include "formats/file.h"
 #include "formats/bits.h"
 #include "formats/vhd/vhd_internal.h"
 
@@ -31,7 +32,7 @@ static const char *place_bad(const struct vhd *v, uint64_t block, uint64_t at)
 
 static int fill(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
 {
-	return fs_pread_full(((struct vhd *)opaque)->im.fd, buf, len, key, e);
+	return file_pread_full(&((struct vhd *)opaque)->im.file, buf, len, key, e);
 }
 
 static int bad_entry(const struct vhd *v, uint64_t block, uint64_t at, const char *bad, struct err *e)
@@ -50,7 +51,7 @@ int vhd_each_block(struct vhd *v, vhd_block_fn fn, void *opaque, struct err *e)
 		return err_set(e, ERR_NOMEM, "block table");
 	for (uint64_t first = 0, n; first < blocks; first += n) {
 		n = min_u64(blocks - first, VHD_SLICE_BYTES / 4);
-		if (fs_pread_full(v->im.fd, buf, (size_t)n * 4, v->h.table_offset + first * 4, e) < 0)
+		if (file_pread_full(&v->im.file, buf, (size_t)n * 4, v->h.table_offset + first * 4, e) < 0)
 			return err_ctx(e, "block table");
 		for (uint64_t i = 0; i < n; i++) {
 			uint32_t sector = get_be32(buf + i * 4);

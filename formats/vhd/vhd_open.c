@@ -32,12 +32,12 @@ int vhd_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t 
 	return 0;
 }
 
-int vhd_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e)
+int vhd_read_ids(const struct file *file, struct image_ids *ret, struct err *e)
 {
 	struct vhd_footer f;
 	uint64_t data_end;
 
-	if (vhd_footer_read(fd, file_size, &f, &data_end, e) < 0)
+	if (vhd_footer_read(file, &f, &data_end, e) < 0)
 		return e->code;
 	if (f.type == VHD_FIXED)
 		return 0;
@@ -76,7 +76,7 @@ static void drop_unopened(struct vhd **v)
 {
 	if (!*v)
 		return;
-	(*v)->im.fd = -1;
+	(*v)->im.file.fd = -1;
 	vhd_free(*v);
 }
 
@@ -89,7 +89,7 @@ static int run_at(struct vhd *v, uint64_t off, uint64_t limit, struct vhd_run *r
 
 	if (v->f.type != VHD_FIXED)
 		return vhd_run_at(v, off, limit, ret, e);
-	if (file_next_data(v->im.fd, off, off + limit, &data, &end, e) < 0)
+	if (file_next_data(&v->im.file, off, off + limit, &data, &end, e) < 0)
 		return e->code;
 	*ret = (struct vhd_run){ .kind = data ? EXTENT_DATA : EXTENT_HOLE, .len = end - off, .host = off };
 	return 0;
@@ -127,7 +127,7 @@ static int vhd_pread(struct image *im, uint32_t state, void *buf, size_t len, ui
 			return damaged(v, e);
 		if (r.kind != EXTENT_DATA)
 			memset(p, 0, (size_t)r.len);
-		else if (file_pread_padded(im->fd, p, (size_t)r.len, r.host, im->identity.size, e) < 0)
+		else if (file_pread_padded(&im->file, p, (size_t)r.len, r.host, e) < 0)
 			return err_ctx(e, "guest offset %" PRIu64, off);
 		p += r.len;
 		off += r.len;
@@ -147,7 +147,7 @@ static void vhd_advise(struct image *im, uint32_t state, uint64_t off, uint64_t 
 		if (run_at((struct vhd *)im, off, len, &r, &unheard) < 0)
 			return;
 		if (r.kind == EXTENT_DATA)
-			file_advise(im->fd, r.host, r.len, will_need);
+			file_advise(&im->file, r.host, r.len, will_need);
 		off += r.len;
 		len -= r.len;
 	}
@@ -168,7 +168,7 @@ static int digest_block(struct vhd *v, uint64_t block, uint64_t at, void *opaque
 	digest_u64(&b->d, at);
 	if (v->f.type != VHD_DIFFERENCING)
 		return 0;
-	if (fs_pread_full(v->im.fd, b->bitmap, v->bitmap_bytes, at, e) < 0)
+	if (file_pread_full(&v->im.file, b->bitmap, v->bitmap_bytes, at, e) < 0)
 		return err_ctx(e, "sector bitmap at %" PRIu64, at);
 	digest_bytes(&b->d, b->bitmap, v->bitmap_bytes);
 	return 0;
@@ -221,7 +221,7 @@ static void take_info(struct vhd *v)
 	v->im.states = &v->current;
 	info->format = "vhd";
 	info->version = 1;
-	info->file_size = v->im.identity.size;
+	info->file_size = v->im.file.size;
 	info->virtual_size = v->f.size;
 	info->cluster_size = v->f.type == VHD_FIXED ? 0 : v->h.block_size;
 	info->nstates = 1;
@@ -235,12 +235,10 @@ static void take_info(struct vhd *v)
 
 static int load(struct vhd *v, const struct image_open_opts *o, struct err *e)
 {
-	int fd = v->im.fd;
-
-	if (vhd_footer_read(fd, v->im.identity.size, &v->f, &v->data_end, e) < 0)
+	if (vhd_footer_read(&v->im.file, &v->f, &v->data_end, e) < 0)
 		return e->code;
 	if (v->f.type != VHD_FIXED) {
-		if (vhd_header_read(fd, v->im.identity.size, &v->f, &v->h, e) < 0)
+		if (vhd_header_read(&v->im.file, &v->f, &v->h, e) < 0)
 			return e->code;
 		v->bitmap_bytes = (uint32_t)round_up(div_up(v->h.block_size / VHD_SECTOR, 8), VHD_SECTOR);
 		v->block_bits = (unsigned)__builtin_ctz(v->h.block_size);
@@ -260,7 +258,7 @@ int vhd_open(int fd, const char *path, const struct image_open_opts *o, struct i
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "VHD image");
-	r = image_base_init(&v->im, &vhd_ops, fd, path, e);
+	r = image_base_init(&v->im, &vhd_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
 	if (o->cache)

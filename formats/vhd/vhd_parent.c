@@ -45,13 +45,13 @@ static int add_locator(struct vhd *v, const struct vhd_locator *l, struct err *e
 	CLEANUP(free_ptr) uint8_t *raw = NULL;
 	CLEANUP(free_ptr) char *text = NULL;
 
-	if (l->length > LOCATOR_BYTES_MAX || !range_ok(l->offset, l->length, v->im.identity.size))
+	if (l->length > LOCATOR_BYTES_MAX || !range_ok(l->offset, l->length, v->im.file.size))
 		return err_set(e, ERR_CORRUPT, "parent locator %.4s: %" PRIu32 " bytes at %" PRIu64,
 			       (const char *)l->code, l->length, l->offset);
 	raw = calloc(1, (size_t)l->length + 1);
 	if (!raw)
 		return err_set(e, ERR_NOMEM, "parent locator");
-	if (fs_pread_full(v->im.fd, raw, l->length, l->offset, e) < 0)
+	if (file_pread_full(&v->im.file, raw, l->length, l->offset, e) < 0)
 		return err_ctx(e, "parent locator %.4s", (const char *)l->code);
 	if (l->code[1] == '2')
 		text = text_from_utf16(raw, l->length / 2, false, e);

@@ -15,6 +15,6 @@ int vhdx_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t
 /* Takes fd over on success. */
 MUST_CHECK int vhdx_open(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
 /* The data write GUID. */
-MUST_CHECK int vhdx_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
+MUST_CHECK int vhdx_read_ids(const struct file *f, struct image_ids *ret, struct err *e);
 
 #endif

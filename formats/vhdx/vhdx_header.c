@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #include "base/fs.h"
+#include "formats/file.h"
 #include "formats/ids.h"
 #include "formats/vhdx/vhdx_internal.h"
 
@@ -44,7 +45,7 @@ static int check_header(const struct vhdx_header *h, uint16_t version, uint64_t 
 	return 0;
 }
 
-int vhdx_header_read(int fd, uint64_t file_size, struct vhdx_header *ret, struct err *e)
+int vhdx_header_read(const struct file *f, struct vhdx_header *ret, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *both = calloc(2, VHDX_HEADER_BYTES);
 	uint8_t *first = both, *second;
@@ -55,12 +56,12 @@ int vhdx_header_read(int fd, uint64_t file_size, struct vhdx_header *ret, struct
 	if (!both)
 		return err_set(e, ERR_NOMEM, "headers");
 	second = both + VHDX_HEADER_BYTES;
-	if (fs_pread(fd, first, 8, 0, &len, e) < 0)
+	if (file_pread(f, first, 8, 0, &len, e) < 0)
 		return e->code;
 	if (len < 8 || memcmp(first, "vhdxfile", 8) != 0)
 		return err_set(e, ERR_CORRUPT, "no file identifier at 0: not a VHDX image");
-	if (fs_pread(fd, first, VHDX_HEADER_BYTES, VHDX_HEADER_1, &len, e) < 0 ||
-	    fs_pread(fd, second, VHDX_HEADER_BYTES, VHDX_HEADER_2, &len, e) < 0)
+	if (file_pread(f, first, VHDX_HEADER_BYTES, VHDX_HEADER_1, &len, e) < 0 ||
+	    file_pread(f, second, VHDX_HEADER_BYTES, VHDX_HEADER_2, &len, e) < 0)
 		return e->code;
 	valid[0] = header_valid(first);
 	valid[1] = header_valid(second);
@@ -80,7 +81,7 @@ int vhdx_header_read(int fd, uint64_t file_size, struct vhdx_header *ret, struct
 				     .log_length = get_le32(p + 68), .log_offset = get_le64(p + 72) };
 	memcpy(ret->data_write, p + 32, 16);
 	memcpy(ret->log_guid, p + 48, 16);
-	return check_header(ret, get_le16(p + 66), p == first ? VHDX_HEADER_1 : VHDX_HEADER_2, file_size, e);
+	return check_header(ret, get_le16(p + 66), p == first ? VHDX_HEADER_1 : VHDX_HEADER_2, f->size, e);
 }
 
 /* ---- region table ---- */

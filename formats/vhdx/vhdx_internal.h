@@ -76,7 +76,7 @@ struct vhdx_run {
 };
 
 /* vhdx_header.c */
-MUST_CHECK int vhdx_header_read(int fd, uint64_t file_size, struct vhdx_header *ret, struct err *e);
+MUST_CHECK int vhdx_header_read(const struct file *f, struct vhdx_header *ret, struct err *e);
 /* Fills bat and metadata; reads through the overlay. */
 MUST_CHECK int vhdx_regions_read(struct vhdx *v, struct err *e);
 

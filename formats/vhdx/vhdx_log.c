@@ -45,7 +45,7 @@ static uint64_t sector_at(const struct log *l, uint32_t pos, uint32_t n)
 
 static int read_sector(struct log *l, uint32_t pos, uint32_t n, struct err *e)
 {
-	return fs_pread_full(l->v->im.fd, l->sector, VHDX_LOG_SECTOR, sector_at(l, pos, n), e);
+	return file_pread_full(&l->v->im.file, l->sector, VHDX_LOG_SECTOR, sector_at(l, pos, n), e);
 }
 
 static uint32_t descriptor_sectors(uint32_t descriptors)
@@ -134,7 +134,7 @@ static int find_entries(struct log *l, struct err *e)
 	int r;
 
 	for (uint64_t at = start; at < end; at += VHDX_LOG_SECTOR) {
-		if (at >= stop && file_next_data(l->v->im.fd, at, end, &data, &stop, e) < 0)
+		if (at >= stop && file_next_data(&l->v->im.file, at, end, &data, &stop, e) < 0)
 			return e->code;
 		if (!data && stop >= at + VHDX_LOG_SECTOR) {
 			at = round_down(stop, VHDX_LOG_SECTOR) - VHDX_LOG_SECTOR;
@@ -262,12 +262,12 @@ static int replay(struct log *l, struct err *e)
 		return err_set(e, ERR_CORRUPT,
 			       "log at %" PRIu64 ": writes are pending, and it has no whole sequence of entries",
 			       v->h.log_offset);
-	if (v->im.identity.size < l->entries.p[last].flushed)
+	if (v->im.file.size < l->entries.p[last].flushed)
 		return err_set(e, ERR_CORRUPT,
 			       "log entry at %" PRIu64 ": the file had %" PRIu64 " bytes, and has %" PRIu64
 			       ": it was cut off",
 			       v->h.log_offset + l->entries.p[last].pos, l->entries.p[last].flushed,
-			       v->im.identity.size);
+			       v->im.file.size);
 	for (size_t i = first;; i = next_entry(l, i)) {
 		v->size = max_u64(v->size, min_u64(l->entries.p[i].last, INT64_MAX));
 		if (i == last)
@@ -288,7 +288,7 @@ int vhdx_log_read(struct vhdx *v, struct err *e)
 	struct log l = { .v = v };
 	int r;
 
-	v->size = v->im.identity.size;
+	v->size = v->im.file.size;
 	if (bytes_all_zero(v->h.log_guid, sizeof(v->h.log_guid)))
 		return 0;
 	if (v->h.log_version != 0)

@@ -26,11 +26,11 @@ int vhdx_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t
 	return head_len >= 8 && memcmp(head, "vhdxfile", 8) == 0 ? 100 : 0;
 }
 
-int vhdx_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e)
+int vhdx_read_ids(const struct file *f, struct image_ids *ret, struct err *e)
 {
 	struct vhdx_header h;
 
-	if (vhdx_header_read(fd, file_size, &h, e) < 0)
+	if (vhdx_header_read(f, &h, e) < 0)
 		return e->code;
 	uuid_text_stored(h.data_write, ret->content);
 	return 1;
@@ -69,7 +69,7 @@ static void drop_unopened(struct vhdx **v)
 {
 	if (!*v)
 		return;
-	(*v)->im.fd = -1;
+	(*v)->im.file.fd = -1;
 	vhdx_free(*v);
 }
 
@@ -127,7 +127,7 @@ static void vhdx_advise(struct image *im, uint32_t state, uint64_t off, uint64_t
 		if (vhdx_run_at((struct vhdx *)im, off, len, &r, &unheard) < 0)
 			return;
 		if (r.kind == EXTENT_DATA)
-			file_advise(im->fd, r.host, r.len, will_need);
+			file_advise(&im->file, r.host, r.len, will_need);
 		off += r.len;
 		len -= r.len;
 	}
@@ -249,7 +249,7 @@ static int read_creator(struct vhdx *v, struct err *e)
 	struct err found = ERR_INIT;
 	size_t len;
 
-	if (fs_pread(v->im.fd, p, sizeof(p), VHDX_CREATOR, &len, e) < 0)
+	if (file_pread(&v->im.file, p, sizeof(p), VHDX_CREATOR, &len, e) < 0)
 		return e->code;
 	v->creator = text_from_utf16(p, len / 2, false, &found);
 	if (!v->creator && found.code != ERR_CORRUPT) {
@@ -267,7 +267,7 @@ static void take_info(struct vhdx *v)
 	v->im.states = &v->current;
 	info->format = "vhdx";
 	info->version = 1;
-	info->file_size = v->im.identity.size;
+	info->file_size = v->im.file.size;
 	info->virtual_size = v->m.size;
 	info->cluster_size = v->m.block_size;
 	info->nstates = 1;
@@ -298,7 +298,7 @@ static int take_geometry(struct vhdx *v, struct err *e)
 
 static int load(struct vhdx *v, const struct image_open_opts *o, struct err *e)
 {
-	if (vhdx_header_read(v->im.fd, v->im.identity.size, &v->h, e) < 0 || vhdx_log_read(v, e) < 0 ||
+	if (vhdx_header_read(&v->im.file, &v->h, e) < 0 || vhdx_log_read(v, e) < 0 ||
 	    vhdx_regions_read(v, e) < 0 || vhdx_metadata_read(v, e) < 0 || take_geometry(v, e) < 0)
 		return e->code;
 	if (!o->force && vhdx_scan(v, e) < 0)
@@ -317,7 +317,7 @@ int vhdx_open(int fd, const char *path, const struct image_open_opts *o, struct 
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "VHDX image");
-	r = image_base_init(&v->im, &vhdx_ops, fd, path, e);
+	r = image_base_init(&v->im, &vhdx_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
 	if (o->cache)

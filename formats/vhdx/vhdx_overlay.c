@@ -130,7 +130,7 @@ static int read_page(struct vhdx *v, const struct vhdx_write *w, uint8_t *buf, s
 {
 	uint8_t page[VHDX_LOG_SECTOR];
 
-	if (file_pread_padded(v->im.fd, page, sizeof(page), w->data, v->im.identity.size, e) < 0)
+	if (file_pread_padded(&v->im.file, page, sizeof(page), w->data, e) < 0)
 		return err_ctx(e, "log");
 	put_le64(page, w->leading);
 	put_le32(page + sizeof(page) - 4, w->trailing);
@@ -149,7 +149,7 @@ int vhdx_read(struct vhdx *v, void *buf, size_t len, uint64_t off, struct err *e
 
 		if (!w || w->start > off) {
 			n = w ? (size_t)min_u64(len, w->start - off) : len;
-			r = file_pread_padded(v->im.fd, p, n, off, v->im.identity.size, e);
+			r = file_pread_padded(&v->im.file, p, n, off, e);
 		} else {
 			n = (size_t)min_u64(len, w->end - off);
 			if (w->data == VHDX_ZEROS)
@@ -174,10 +174,10 @@ int vhdx_next_data(struct vhdx *v, uint64_t off, uint64_t end, bool *ret_data, u
 	}
 	if (w)
 		end = min_u64(end, w->start);
-	if (off >= v->im.identity.size) {
+	if (off >= v->im.file.size) {
 		*ret_data = false;
 		*ret_end = end;
 		return 0;
 	}
-	return file_next_data(v->im.fd, off, min_u64(end, v->im.identity.size), ret_data, ret_end, e);
+	return file_next_data(&v->im.file, off, min_u64(end, v->im.file.size), ret_data, ret_end, e);
 }

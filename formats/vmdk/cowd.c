@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/vmdk/vmdk_internal.h"
 
 #define HEADER_BYTES 2048
@@ -16,13 +17,13 @@
 
 int vmdk_cowd_header(struct vmdk_sparse *s, struct err *e)
 {
-	uint64_t size = s->file->id->size;
+	uint64_t size = s->file->bytes.size;
 	uint32_t version, capacity, grain, dir, entries;
 	uint8_t p[HEADER_BYTES];
 
 	if (size < HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "file of %" PRIu64 " bytes ends inside its COWD header", size);
-	if (fs_pread_full(s->file->fd, p, sizeof(p), 0, e) < 0)
+	if (file_pread_full(&s->file->bytes, p, sizeof(p), 0, e) < 0)
 		return e->code;
 	if (get_le32(p) != VMDK_COWD_MAGIC)
 		return err_set(e, ERR_CORRUPT, "not a vmfsSparse extent: no COWD at its beginning");

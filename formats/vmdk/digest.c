@@ -14,6 +14,7 @@
  * metadata digest = state digest: there is one state.
  */
 #include "base/fs.h"
+#include "formats/file.h"
 #include "formats/digest.h"
 #include "formats/vmdk/vmdk_internal.h"
 
@@ -32,7 +33,7 @@ static int add_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	bool hole;
 
 	if (dir != s->dir) {
-		if (fs_pread_full(s->file->fd, p, sizeof(p), dir + index * 4, e) < 0)
+		if (file_pread_full(&s->file->bytes, p, sizeof(p), dir + index * 4, e) < 0)
 			return e->code;
 		v = get_le32(p);
 	}

@@ -55,7 +55,7 @@ int vmdk_files_take(struct vmdk *v, struct err *e)
 	v->nfiles = v->im.parts.n + 1;
 	for (size_t i = 0; i < v->nfiles; i++)
 		v->files[i] = (struct vmdk_file){
-			.fd = image_file_fd(&v->im, (uint32_t)i), .id = image_file_identity(&v->im, (uint32_t)i),
+			.bytes = image_file(&v->im, (uint32_t)i), .id = image_file_identity(&v->im, (uint32_t)i),
 			.path = i ? v->im.parts.p[i - 1].path : v->im.path,
 		};
 	return 0;
@@ -68,9 +68,9 @@ static int sparse_header(struct vmdk_sparse *s, enum vmdk_kind kind, struct err 
 	if (kind == VMDK_SESPARSE)
 		return vmdk_sesparse_header(s, e);
 	/* SPARSE and VMFSSPARSE: the file knows which. */
-	if (s->file->id->size < sizeof(magic))
-		return err_set(e, ERR_CORRUPT, "file of %" PRIu64 " bytes has no header", s->file->id->size);
-	if (fs_pread_full(s->file->fd, magic, sizeof(magic), 0, e) < 0)
+	if (s->file->bytes.size < sizeof(magic))
+		return err_set(e, ERR_CORRUPT, "file of %" PRIu64 " bytes has no header", s->file->bytes.size);
+	if (file_pread_full(&s->file->bytes, magic, sizeof(magic), 0, e) < 0)
 		return e->code;
 	return get_le32(magic) == VMDK_COWD_MAGIC ? vmdk_cowd_header(s, e) : vmdk_sparse_header(s, e);
 }
@@ -104,7 +104,7 @@ static int open_sparse(struct vmdk_extent *x, struct err *e)
 
 static int open_flat(const struct vmdk_extent *x, bool force, struct err *e)
 {
-	uint64_t size = x->file->id->size;
+	uint64_t size = x->file->bytes.size;
 
 	/* What is missing was there once: zeros in its place are nobody's disk. */
 	if (force || range_ok(x->offset, x->len, size))

@@ -18,7 +18,7 @@ static int fill_dir(void *opaque, uint64_t key, void *buf, size_t len, struct er
 {
 	const struct vmdk_sparse *s = opaque;
 
-	return fs_pread_full(s->file->fd, buf, len, key, e);
+	return file_pread_full(&s->file->bytes, buf, len, key, e);
 }
 
 static int fill_table(void *opaque, uint64_t key, void *buf, size_t len, struct err *e)
@@ -52,7 +52,7 @@ static uint64_t next_host(const struct vmdk_sparse *s, const uint8_t *table, uin
 /* What a grain has past the end of the file is zeros, and costs nothing, however large grains are. */
 static void cut_at_end(const struct vmdk_sparse *s, uint64_t within, struct vmdk_run *r)
 {
-	uint64_t size = s->file->id->size;
+	uint64_t size = s->file->bytes.size;
 
 	if (r->host >= size) {		/* the grain begins in the file, and this is its rest */
 		r->kind = EXTENT_ZERO;
@@ -157,14 +157,14 @@ static int sparse_run(struct vmdk *v, struct vmdk_extent *x, uint64_t in, uint64
 /* A flat file is all there: what its file system calls a hole is zeros, and masks the parent. */
 static int flat_run(struct vmdk_extent *x, uint64_t in, uint64_t limit, struct vmdk_run *r, struct err *e)
 {
-	uint64_t at = x->offset + in, end = at + limit, size = x->file->id->size;
+	uint64_t at = x->offset + in, end = at + limit, size = x->file->bytes.size;
 	bool data = false;
 
 	if (at < size) {
 		if (x->file->id->block_device) {
 			data = true;
 			end = min_u64(end, size);
-		} else if (file_next_data(x->file->fd, at, min_u64(end, size), &data, &end, e) < 0) {
+		} else if (file_next_data(&x->file->bytes, at, min_u64(end, size), &data, &end, e) < 0) {
 			return e->code;
 		}
 	}

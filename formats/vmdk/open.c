@@ -74,7 +74,7 @@ static void drop_unopened(struct vmdk **v)
 {
 	if (!*v)
 		return;
-	(*v)->im.fd = -1;
+	(*v)->im.file.fd = -1;
 	vmdk_free(*v);
 }
 
@@ -124,13 +124,13 @@ static int take_parent(struct vmdk *v, struct err *e)
 /* ---- descriptors ---- */
 
 /* The bytes that may be a descriptor: all of a text file, a sparse file's embedded one; *ret NULL: there is none. */
-static int read_text(int fd, uint64_t at, uint64_t len, uint8_t **ret, struct err *e)
+static int read_text(const struct file *f, uint64_t at, uint64_t len, uint8_t **ret, struct err *e)
 {
 	uint8_t *text = malloc((size_t)len + 1);
 
 	if (!text)
 		return err_set(e, ERR_NOMEM, "descriptor of %" PRIu64 " bytes", len);
-	if (fs_pread_full(fd, text, (size_t)len, at, e) < 0) {
+	if (file_pread_full(f, text, (size_t)len, at, e) < 0) {
 		free(text);
 		return e->code;
 	}
@@ -144,7 +144,7 @@ static int load_text(struct vmdk *v, uint64_t at, uint64_t len, struct err *e)
 
 	if (len > VMDK_DESCRIPTOR_MAX)
 		return err_set(e, ERR_INVALID, "no VMDK: neither a sparse header nor a descriptor");
-	if (read_text(v->im.fd, at, len, &text, e) < 0)
+	if (read_text(&v->im.file, at, len, &text, e) < 0)
 		return e->code;
 	if (!vmdk_descriptor_looks(text, (size_t)len))
 		return err_set(e, ERR_INVALID, "no VMDK: the first line is not \"# Disk DescriptorFile\"");
@@ -159,7 +159,7 @@ static int load_embedded(struct vmdk *v, const struct vmdk_sparse *s, bool *ret_
 	*ret_has = false;
 	if (!s->descriptor_len)
 		return 0;
-	if (read_text(v->im.fd, s->descriptor, s->descriptor_len, &text, e) < 0)
+	if (read_text(&v->im.file, s->descriptor, s->descriptor_len, &text, e) < 0)
 		return e->code;
 	if (bytes_all_zero(text, (size_t)s->descriptor_len))
 		return 0;
@@ -264,7 +264,7 @@ static void take_info(struct vmdk *v)
 	info->format = "vmdk";
 	info->nstates = 1;
 	info->version = v->d.version;
-	info->file_size = v->im.identity.size;
+	info->file_size = v->im.file.size;
 	info->variant = v->d.create_type;
 	info->adapter = v->d.adapter;
 	info->note = v->note;
@@ -289,13 +289,13 @@ static int load(struct vmdk *v, const struct image_open_opts *o, struct err *e)
 	size_t len;
 	int r;
 
-	if (fs_pread(v->im.fd, head, sizeof(head), 0, &len, e) < 0)
+	if (file_pread(&v->im.file, head, sizeof(head), 0, &len, e) < 0)
 		return e->code;
 	content = content_of(head, len);
 	if (content != CONTENT_TEXT)
 		r = load_sparse(v, content, o, e);
 	else
-		r = load_text(v, 0, v->im.identity.size, e) < 0 ? e->code : vmdk_extents_open(v, o, e);
+		r = load_text(v, 0, v->im.file.size, e) < 0 ? e->code : vmdk_extents_open(v, o, e);
 	if (r < 0 || take_parent(v, e) < 0 || check_tables(v, e) < 0)
 		return e->code;
 	take_info(v);
@@ -311,7 +311,7 @@ int vmdk_open(int fd, const char *path, const struct image_open_opts *o, struct 
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "VMDK image");
-	r = image_base_init(&v->im, &vmdk_ops, fd, path, e);
+	r = image_base_init(&v->im, &vmdk_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
 	if (o->cache)
@@ -324,18 +324,18 @@ int vmdk_open(int fd, const char *path, const struct image_open_opts *o, struct 
 	return 0;
 }
 
-int vmdk_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e)
+int vmdk_read_ids(const struct file *f, struct image_ids *ret, struct err *e)
 {
 	CLEANUP(vmdk_descriptor_done) struct vmdk_descriptor d = { 0 };
 	CLEANUP(free_ptr) uint8_t *text = NULL;
 	struct image_ids parent = { 0 }, own = { 0 };
-	uint64_t at = 0, len = file_size;
+	uint64_t at = 0, len = f->size;
 	uint8_t head[VMDK_HEADER_BYTES];
 	struct vmdk_header h;
 
-	if (file_size < sizeof(head))
+	if (f->size < sizeof(head))
 		return 0;
-	if (fs_pread_full(fd, head, sizeof(head), 0, e) < 0)
+	if (file_pread_full(f, head, sizeof(head), 0, e) < 0)
 		return e->code;
 	if (content_of(head, sizeof(head)) == CONTENT_SPARSE) {
 		vmdk_header_decode(head, &h);
@@ -344,9 +344,9 @@ int vmdk_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err 
 	} else if (content_of(head, sizeof(head)) != CONTENT_TEXT) {
 		return 0;
 	}
-	if (!len || len > VMDK_DESCRIPTOR_MAX || !range_ok(at, len, file_size))
+	if (!len || len > VMDK_DESCRIPTOR_MAX || !range_ok(at, len, f->size))
 		return 0;
-	if (read_text(fd, at, len, &text, e) < 0)
+	if (read_text(f, at, len, &text, e) < 0)
 		return e->code;
 	if (!vmdk_descriptor_looks(text, (size_t)len))
 		return 0;

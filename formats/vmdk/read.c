@@ -56,7 +56,7 @@ static int read_data(struct vmdk *v, const struct vmdk_run *r, void *buf, uint64
 		return 0;
 	}
 	if (!r->compressed)
-		return file_pread_padded(f->fd, buf, (size_t)r->len, r->host, f->id->size, e);
+		return file_pread_padded(&f->bytes, buf, (size_t)r->len, r->host, e);
 	if (vmdk_grain_get(v, r, off, &b, e) < 0)
 		return e->code;
 	memcpy(buf, b->data + r->inner, (size_t)r->len);
@@ -100,7 +100,7 @@ static void vmdk_advise(struct image *im, uint32_t state, uint64_t off, uint64_t
 		if (r.kind == EXTENT_DATA) {
 			uint64_t packed = !r.compressed ? 0 : r.next ? r.next - r.host : r.extent->sparse->grain;
 
-			file_advise(r.extent->file->fd, r.host, r.compressed ? packed : r.len, will_need);
+			file_advise(&r.extent->file->bytes, r.host, r.compressed ? packed : r.len, will_need);
 		}
 		off += r.len;
 		len -= r.len;

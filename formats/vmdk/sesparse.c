@@ -15,6 +15,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/vmdk/vmdk_internal.h"
 
 #define VERSION ((uint64_t)0x0000000200000001)
@@ -35,7 +36,7 @@ enum { VOLATILE, JOURNAL_HEADER, JOURNAL, DIRECTORY, TABLES, FREE_BITMAP, BACKMA
 
 static int take_areas(const struct vmdk_sparse *s, const uint8_t *p, struct area a[static AREAS], struct err *e)
 {
-	uint64_t size = s->file->id->size;
+	uint64_t size = s->file->bytes.size;
 
 	for (size_t i = 0; i < AREAS; i++) {
 		uint64_t at = get_le64(p + areas[i].at), len = get_le64(p + areas[i].at + 8);
@@ -56,7 +57,7 @@ static int check_volatile(struct vmdk_sparse *s, const struct area *a, struct er
 
 	if (a->len < VMDK_SECTOR)
 		return err_set(e, ERR_CORRUPT, "SESparse header: no volatile header");
-	if (fs_pread_full(s->file->fd, p, sizeof(p), a->at, e) < 0)
+	if (file_pread_full(&s->file->bytes, p, sizeof(p), a->at, e) < 0)
 		return e->code;
 	if (get_le64(p) != VOLATILE_MAGIC)
 		return err_set(e, ERR_CORRUPT, "SESparse volatile header at %" PRIu64 ": wrong magic", a->at);
@@ -95,10 +96,10 @@ int vmdk_sesparse_header(struct vmdk_sparse *s, struct err *e)
 	struct area a[AREAS];
 	uint8_t p[VMDK_SECTOR];
 
-	if (s->file->id->size < sizeof(p))
+	if (s->file->bytes.size < sizeof(p))
 		return err_set(e, ERR_CORRUPT, "file of %" PRIu64 " bytes ends inside its SESparse header",
-			       s->file->id->size);
-	if (fs_pread_full(s->file->fd, p, sizeof(p), 0, e) < 0)
+			       s->file->bytes.size);
+	if (file_pread_full(&s->file->bytes, p, sizeof(p), 0, e) < 0)
 		return e->code;
 	if (get_le64(p) != VMDK_SESPARSE_MAGIC)
 		return err_set(e, ERR_CORRUPT, "not an SESparse extent: wrong magic");

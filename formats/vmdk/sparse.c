@@ -14,6 +14,7 @@
 
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/file.h"
 #include "formats/vmdk/vmdk_internal.h"
 
 #define FLAG_CHECK 1u
@@ -64,7 +65,7 @@ static bool in_file(const struct vmdk_sparse *s, uint64_t at, uint64_t bytes, ui
 {
 	uint64_t off;
 
-	if (!mul_u64(at, VMDK_SECTOR, &off) || !range_ok(off, bytes, s->file->id->size))
+	if (!mul_u64(at, VMDK_SECTOR, &off) || !range_ok(off, bytes, s->file->bytes.size))
 		return false;
 	*ret = off;
 	return true;
@@ -81,7 +82,7 @@ static int take_descriptor(struct vmdk_sparse *s, const struct vmdk_header *h, s
 		return err_set(e, ERR_CORRUPT,
 			       "sparse header: descriptor of %" PRIu64 " sectors at sector %" PRIu64
 			       " is outside the file of %" PRIu64 " bytes, or larger than 1 MiB",
-			       h->descriptor_len, h->descriptor, s->file->id->size);
+			       h->descriptor_len, h->descriptor, s->file->bytes.size);
 	s->descriptor_len = bytes;
 	return vmdk_regions_add(&s->meta, s->descriptor, bytes, "descriptor", e);
 }
@@ -106,7 +107,7 @@ static int take_tables(struct vmdk_sparse *s, const struct vmdk_header *h, struc
 	if (!in_file(s, dir, bytes, &s->dir) || (!s->dir && bytes))
 		return err_set(e, ERR_CORRUPT,
 			       "sparse header: grain directory of %" PRIu64 " entries at sector %" PRIu64
-			       " is outside the file of %" PRIu64 " bytes", s->dir_entries, dir, s->file->id->size);
+			       " is outside the file of %" PRIu64 " bytes", s->dir_entries, dir, s->file->bytes.size);
 	/* A copy that isn't there is damage that doesn't hurt; writers that have none leave anything here. */
 	if (h->flags & FLAG_COPY && h->copy && h->copy != dir && !in_file(s, h->copy, bytes, &s->copy))
 		s->copy = 0;
@@ -118,10 +119,10 @@ int vmdk_sparse_header(struct vmdk_sparse *s, struct err *e)
 	uint8_t p[VMDK_HEADER_BYTES];
 	struct vmdk_header h;
 
-	if (s->file->id->size < VMDK_SECTOR)
+	if (s->file->bytes.size < VMDK_SECTOR)
 		return err_set(e, ERR_CORRUPT, "file of %" PRIu64 " bytes ends inside its sparse header",
-			       s->file->id->size);
-	if (fs_pread_full(s->file->fd, p, sizeof(p), 0, e) < 0)
+			       s->file->bytes.size);
+	if (file_pread_full(&s->file->bytes, p, sizeof(p), 0, e) < 0)
 		return e->code;
 	if (get_le32(p) != VMDK_MAGIC)
 		return err_set(e, ERR_CORRUPT, "not a sparse extent: no KDMV at its beginning");

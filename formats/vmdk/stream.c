@@ -31,7 +31,7 @@ static bool is_footer(const uint8_t p[static 1024])
 
 int vmdk_footer_find(const struct vmdk_file *f, const struct vmdk_header *h, uint64_t *ret_dir, struct err *e)
 {
-	uint64_t size = round_down(f->id->size, VMDK_SECTOR);
+	uint64_t size = round_down(f->bytes.size, VMDK_SECTOR);
 	uint64_t from = size > FOOTER_SEARCH ? size - FOOTER_SEARCH : 0;
 	CLEANUP(free_ptr) uint8_t *buf = malloc(FOOTER_SEARCH);
 	struct vmdk_header t;
@@ -39,7 +39,7 @@ int vmdk_footer_find(const struct vmdk_file *f, const struct vmdk_header *h, uin
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "footer");
-	if (fs_pread_full(f->fd, buf, (size_t)(size - from), from, e) < 0)
+	if (file_pread_full(&f->bytes, buf, (size_t)(size - from), from, e) < 0)
 		return e->code;
 	for (at = size - from; at >= 1024 && !is_footer(buf + at - 1024); at -= VMDK_SECTOR)
 		;
@@ -78,7 +78,7 @@ static uint64_t size_limit(const struct vmdk_sparse *s)
 static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_t *ret_len, struct err *e)
 {
 	const struct vmdk_sparse *s = f->s;
-	uint64_t room = s->file->id->size - host, limit = size_limit(s), first, size;
+	uint64_t room = s->file->bytes.size - host, limit = size_limit(s), first, size;
 	CLEANUP(free_ptr) uint8_t *in = malloc((size_t)min_u64(room, limit + GRAIN_HEADER_BYTES));
 
 	if (!in)
@@ -87,14 +87,14 @@ static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_
 	first = min_u64(min_u64(first, limit), room);
 	if (first < GRAIN_HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": the file ends inside it", host);
-	if (fs_pread_full(s->file->fd, in, (size_t)first, host, e) < 0)
+	if (file_pread_full(&s->file->bytes, in, (size_t)first, host, e) < 0)
 		return e->code;
 	size = get_le32(in + 8);
 	if (!size || size > limit || size > room - GRAIN_HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": %" PRIu64
 			       " bytes are too many or none", host, size);
 	if (size + GRAIN_HEADER_BYTES > first &&
-	    fs_pread_full(s->file->fd, in + first, (size_t)(size + GRAIN_HEADER_BYTES - first), host + first, e) < 0)
+	    file_pread_full(&s->file->bytes, in + first, (size_t)(size + GRAIN_HEADER_BYTES - first), host + first, e) < 0)
 		return e->code;
 	*ret = STEAL(in);
 	*ret_len = (size_t)size;
@@ -104,12 +104,12 @@ static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_
 static int read_bare(const struct fill *f, uint64_t host, uint8_t **ret, size_t *ret_len, struct err *e)
 {
 	const struct vmdk_sparse *s = f->s;
-	size_t len = (size_t)min_u64(s->file->id->size - host, size_limit(s));
+	size_t len = (size_t)min_u64(s->file->bytes.size - host, size_limit(s));
 	uint8_t *in = malloc(len);
 
 	if (!in)
 		return err_set(e, ERR_NOMEM, "compressed grain");
-	if (fs_pread_full(s->file->fd, in, len, host, e) < 0) {
+	if (file_pread_full(&s->file->bytes, in, len, host, e) < 0) {
 		free(in);
 		return e->code;
 	}

@@ -35,7 +35,7 @@ const char *vmdk_table_of(const struct vmdk_sparse *s, uint64_t v, uint64_t *ret
 	} else {
 		at = v * VMDK_SECTOR;	/* 32 bits */
 	}
-	if (!range_ok(at, bytes, s->file->id->size))
+	if (!range_ok(at, bytes, s->file->bytes.size))
 		return "the table is outside the file";
 	*ret = at;
 	return NULL;
@@ -66,7 +66,7 @@ static const char *se_grain(const struct vmdk_sparse *s, uint64_t v, struct vmdk
 
 const char *vmdk_grain_of(const struct vmdk_sparse *s, uint64_t v, struct vmdk_grain *ret)
 {
-	uint64_t size = s->file->id->size, len = s->compressed ? 1 : s->grain;
+	uint64_t size = s->file->bytes.size, len = s->compressed ? 1 : s->grain;
 	struct vmdk_grain g = { .kind = VMDK_GRAIN_HOLE };
 
 	if (s->kind == VMDK_SESPARSE) {
@@ -101,13 +101,13 @@ int vmdk_scan_dir(const struct vmdk_sparse *s, uint64_t dir, vmdk_scan_fn fn, vo
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "grain directory");
 	for (uint64_t at = dir; at < end; at += len) {
-		if (file_skip_hole(s->file->fd, at, end, &data, e) < 0)
+		if (file_skip_hole(&s->file->bytes, at, end, &data, e) < 0)
 			return e->code;
 		at += round_down(data - at, s->entry_bytes);	/* an entry may begin in the hole and end in the data */
 		len = (size_t)min_u64(end - at, VMDK_SLICE_BYTES);
 		if (!len)
 			break;
-		if (fs_pread_full(s->file->fd, buf, len, at, e) < 0)
+		if (file_pread_full(&s->file->bytes, buf, len, at, e) < 0)
 			return err_ctx(e, "grain directory");
 		for (size_t i = 0; i < len; i += s->entry_bytes) {
 			uint64_t v = vmdk_entry_get(s, buf + i, 0);
@@ -124,11 +124,11 @@ int vmdk_table_read(const struct vmdk_sparse *s, uint64_t table, uint8_t *buf, b
 	size_t len = vmdk_table_bytes(s);
 	uint64_t data;
 
-	if (file_skip_hole(s->file->fd, table, table + len, &data, e) < 0)
+	if (file_skip_hole(&s->file->bytes, table, table + len, &data, e) < 0)
 		return e->code;
 	*ret_hole = data == table + len;
 	if (!*ret_hole)
-		return fs_pread_full(s->file->fd, buf, len, table, e);
+		return file_pread_full(&s->file->bytes, buf, len, table, e);
 	memset(buf, 0, len);
 	return 0;
 }
@@ -279,7 +279,7 @@ static bool copy_is_good(const struct table_check *c, uint64_t index)
 	uint8_t v[4];
 	bool hole;
 
-	return s->copy && fs_pread_full(s->file->fd, v, sizeof(v), s->copy + index * 4, &unheard) == 0 &&
+	return s->copy && file_pread_full(&s->file->bytes, v, sizeof(v), s->copy + index * 4, &unheard) == 0 &&
 	       get_le32(v) && !vmdk_table_of(s, get_le32(v), &table) &&
 	       vmdk_table_read(s, table, c->buf, &hole, &unheard) == 0 && !bad_entry(s, c->buf, &at);
 }

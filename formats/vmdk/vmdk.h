@@ -18,7 +18,7 @@ int vmdk_probe(const uint8_t *head, size_t head_len, const uint8_t *tail, size_t
 MUST_CHECK int vmdk_open(int fd, const char *path, const struct image_open_opts *o, struct image **ret, struct err *e);
 
 /* Who the image is by its descriptor; see struct format. */
-MUST_CHECK int vmdk_read_ids(int fd, uint64_t file_size, struct image_ids *ret, struct err *e);
+MUST_CHECK int vmdk_read_ids(const struct file *f, struct image_ids *ret, struct err *e);
 
 /* len bytes in the named encoding (NULL: UTF-8) as UTF-8, malloc'ed.  An encoding that isn't known is
  * ERR_UNSUPPORTED, bytes that aren't valid in it are ERR_CORRUPT. */

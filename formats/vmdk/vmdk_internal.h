@@ -92,7 +92,7 @@ void vmdk_regions_done(struct vmdk_regions *r);
 
 /* A file of the image: the named one is number 0. */
 struct vmdk_file {
-	int fd;				/* borrowed from struct image */
+	struct file bytes;		/* borrowed from struct image */
 	const struct image_identity *id;	/* likewise */
 	const char *path;		/* for messages; likewise */
 	char owner_tables, owner_grains;	/* their addresses name our blocks in the cache */

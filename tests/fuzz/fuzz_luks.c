@@ -2,6 +2,7 @@
  * fuzz_luks.c - any bytes as a LUKS header: read, described and, where that takes few rounds, tried with a password.
  */
 #include "formats/crypt/crypt.h"
+#include "formats/image.h"
 #include "tests/fuzz/walk.h"
 
 #define ROUNDS_MAX 20000u
@@ -26,11 +27,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct luks_header h;
 	char text[160];
 
-	if (luks_read(fd, size, 0, size, &h, &e) < 0) {
+	if (luks_read(&(struct file){ fd, 0, size }, 0, size, &h, &e) < 0) {
 		check(e.code < 0 && e.cause[0]);
 	} else {
 		check(strlen(luks_text(&h, text, sizeof(text))) < sizeof(text));
-		if (is_quick(&h) && luks_open(fd, 0, &h, list, 1, &c, &e) < 0)
+		if (is_quick(&h) && luks_open(&(struct file){ fd, 0, size }, 0, &h, list, 1, &c, &e) < 0)
 			check(e.code < 0 && e.cause[0]);
 		imgcrypt_free(c);
 	}

@@ -90,7 +90,7 @@ static void run(const uint8_t *data, size_t size, bool force)
 	struct err e = ERR_INIT;
 	struct image *im;
 
-	if (format_probe(fd, "fuzz", &probed, &e) < 0 || f->read_ids(fd, 33 * MIB, &ids, &e) < 0)
+	if (format_probe(fd, "fuzz", &probed, &e) < 0 || f->read_ids(&(struct file){ fd, 0, 33 * MIB }, &ids, &e) < 0)
 		check(e.code < 0 && e.cause[0]);
 	err_clear(&e);
 	if (f->open(fd, "fuzz", &o, &im, &e) == 0) {

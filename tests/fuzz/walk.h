@@ -154,7 +154,7 @@ static inline void walk_probe(const uint8_t *data, size_t size)
 	if (format_probe(fd, "fuzz", &f, &e) < 0)
 		check(e.cause[0]);
 	else if (f->read_ids)
-		(void)!f->read_ids(fd, size, &ids, &e);
+		(void)!f->read_ids(&(struct file){ fd, 0, size }, &ids, &e);
 	check(memchr(ids.uuid, 0, sizeof(ids.uuid)) && memchr(ids.modify, 0, sizeof(ids.modify)) &&
 	      memchr(ids.content, 0, sizeof(ids.content)));
 	close(fd);

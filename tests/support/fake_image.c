@@ -143,7 +143,7 @@ struct fake *fake_new(const char *path, uint32_t cluster, uint64_t size)
 	struct fake *f = must(calloc(1, sizeof(*f)));
 
 	f->im.ops = &fake_ops;
-	f->im.fd = -1;
+	f->im.file.fd = -1;
 	f->im.path = must(strdup(path));
 	f->im.states = f->pub;
 	f->im.info = (struct image_info){ .format = "fake", .cluster_size = cluster, .nstates = 1 };

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "formats/crypt/crypt.h"
+#include "formats/image.h"
 
 #define LEN ((size_t)2 << 20)
 #define SLOT(n) (208 + 48 * (size_t)(n))
@@ -106,7 +107,7 @@ static void test_luks__fields(void **state)
 			put_be16(p + f->at, (uint16_t)f->value);
 		}
 		fd = file(p);
-		r = luks_read(fd, LEN, 0, LEN, &h, &e);
+		r = luks_read(&(struct file){ fd, 0, LEN }, 0, LEN, &h, &e);
 		close(fd);
 		if (r != f->code || !strstr(e.cause, f->cause))
 			fail_msg("row %zu: %s: %s; wanted %s: %s", i, err_code_name(r), e.cause, err_code_name(f->code),
@@ -127,10 +128,10 @@ static void test_luks__places(void **state)
 	assert_non_null(p);
 	header(p);
 	fd = file(p);
-	assert_int_equal(luks_read(fd, LEN, 0, 591, &h, &e), ERR_CORRUPT);
-	assert_int_equal(luks_read(fd, LEN, LEN - 591, 592, &h, &e), ERR_CORRUPT);
-	assert_int_equal(luks_read(fd, LEN, UINT64_MAX, UINT64_MAX, &h, &e), ERR_CORRUPT);
-	assert_ok(luks_read(fd, LEN, 0, LEN, &h, &e), &e);
+	assert_int_equal(luks_read(&(struct file){ fd, 0, LEN }, 0, 591, &h, &e), ERR_CORRUPT);
+	assert_int_equal(luks_read(&(struct file){ fd, 0, LEN }, LEN - 591, 592, &h, &e), ERR_CORRUPT);
+	assert_int_equal(luks_read(&(struct file){ fd, 0, LEN }, UINT64_MAX, UINT64_MAX, &h, &e), ERR_CORRUPT);
+	assert_ok(luks_read(&(struct file){ fd, 0, LEN }, 0, LEN, &h, &e), &e);
 	assert_string_equal(luks_text(&h, text, sizeof(text)), "luks, aes-256-xts-plain64, sha256, 1 of 8 key slots");
 	close(fd);
 	free(p);
@@ -140,10 +141,10 @@ static int open_with(const uint8_t *p, const struct image_secret *s, struct err 
 {
 	struct luks_header h;
 	struct imgcrypt *c;
-	int fd = file(p), r = luks_read(fd, LEN, 0, LEN, &h, e);
+	int fd = file(p), r = luks_read(&(struct file){ fd, 0, LEN }, 0, LEN, &h, e);
 
 	assert_ok(r, e);
-	r = luks_open(fd, 0, &h, &s, 1, &c, e);
+	r = luks_open(&(struct file){ fd, 0, LEN }, 0, &h, &s, 1, &c, e);
 	close(fd);
 	return r;
 }

@@ -254,7 +254,7 @@ static void test_parents__windows_names(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
-		struct image im = { .fd = -1 };
+		struct image im = { .file.fd = -1 };
 
 		assert_ok(image_parent_add_windows(&im, rows[i].in, &e), &e);
 		assert_ok(image_parent_add_windows(&im, rows[i].in, &e), &e);
@@ -300,12 +300,12 @@ static void test_parents__uuids(void **state)
 #define FILES 6u
 static const char *const places[] = { "t/d", "t/d/Snapshots", "t/d/other", "t/out" };
 
-struct file {
+struct found {
 	unsigned place;			/* index into places */
 	uint8_t id, modify, parent, parent_modify;	/* parent 0: a base; parent_modify 0: not recorded */
 };
 
-static void make_file(const struct file *f, unsigned n)
+static void make_file(const struct found *f, unsigned n)
 {
 	struct vimage v;
 	char path[64];
@@ -321,18 +321,18 @@ static void make_file(const struct file *f, unsigned n)
 	vimage_done(&v);
 }
 
-static bool may_look(const struct file *child, unsigned place, bool allow_out)
+static bool may_look(const struct found *child, unsigned place, bool allow_out)
 {
 	return place == child->place || (place == 1 && child->place == 0) || (place == 3 && allow_out);
 }
 
 /* How many fit; *ret is one of them. */
-static unsigned candidates(const struct file *f, unsigned child, bool exactly, bool allow_out, unsigned *ret)
+static unsigned candidates(const struct found *f, unsigned child, bool exactly, bool allow_out, unsigned *ret)
 {
 	unsigned found = 0;
 
 	for (unsigned i = 0; i < FILES; i++) {
-		const struct file *c = &f[child];
+		const struct found *c = &f[child];
 
 		if (i == child || f[i].id != c->parent || !may_look(c, f[i].place, allow_out) ||
 		    (exactly && c->parent_modify && f[i].modify != c->parent_modify))
@@ -344,7 +344,7 @@ static unsigned candidates(const struct file *f, unsigned child, bool exactly, b
 }
 
 /* What opening file top must give: the number of layers, or the error. */
-static int model(const struct file *f, unsigned top, bool allow_out, bool force, unsigned layers[FILES])
+static int model(const struct found *f, unsigned top, bool allow_out, bool force, unsigned layers[FILES])
 {
 	unsigned n = 0, at = top, next = 0, found;
 
@@ -373,7 +373,7 @@ static unsigned rnd(uint64_t *state, unsigned n)
 	return (unsigned)(*state >> 33) % n;
 }
 
-static void expect_model(const struct file *f, unsigned top, bool allow_out, bool force)
+static void expect_model(const struct found *f, unsigned top, bool allow_out, bool force)
 {
 	static const char *const allow[] = { "t/out", NULL };
 	struct chain_opts o = { .allow_paths = allow_out ? allow : NULL, .force = force };
@@ -406,12 +406,12 @@ static void test_parents__random(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < 60; round++) {
-		struct file f[FILES];
+		struct found f[FILES];
 		unsigned layers[FILES];
 
 		assert_int_equal(system("rm -f t/d/*.vdi t/d/*/*.vdi t/out/*.vdi"), 0);
 		for (unsigned i = 0; i < FILES; i++) {
-			f[i] = (struct file){ .place = rnd(&seed, 4), .id = (uint8_t)(1 + rnd(&seed, 5)),
+			f[i] = (struct found){ .place = rnd(&seed, 4), .id = (uint8_t)(1 + rnd(&seed, 5)),
 					      .modify = (uint8_t)(0x10 + rnd(&seed, 2)) };
 			if (rnd(&seed, 3)) {
 				f[i].parent = (uint8_t)(1 + rnd(&seed, 5));

@@ -309,7 +309,7 @@ static void test_bounds__l1_changed_since(void **state)
 		small_image(&q);
 		(void)qimage_data(&q, 0, 1);
 		assert_ok(qcow2_open(qimage_fd(&q), "test.qcow2", &o, &im, &e), &e);
-		put64(im->fd, q.l1, entries[i]);
+		put64(im->file.fd, q.l1, entries[i]);
 		assert_err(image_pread(im, 0, &b, 1, 0, &e), ERR_CHANGED, &e);
 		image_close(im);
 		qimage_done(&q);

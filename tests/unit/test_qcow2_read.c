@@ -631,7 +631,7 @@ static void test_read__changed(void **state)
 	(void)qimage_data(&q, 0, 1);
 	im = open_ok(&q);
 	assert_ok(image_check_unchanged(im, &e), &e);
-	assert_int_equal(ftruncate(im->fd, 3 * 4096), 0);
+	assert_int_equal(ftruncate(im->file.fd, 3 * 4096), 0);
 	assert_err(image_check_unchanged(im, &e), ERR_CHANGED, &e);
 	image_close(im);
 	qimage_done(&q);

@@ -70,7 +70,7 @@ static void test_raw__holes(void **state)
 	image_close(im);
 	assert_int_equal(truncate("holes.img", 64 * MIB + 5), 0);
 	im = open_raw("holes.img", 0);
-	assert_ok(fs_pwrite_full(im->fd, "x", 1, 32 * MIB, &e), &e);
+	assert_ok(fs_pwrite_full(im->file.fd, "x", 1, 32 * MIB, &e), &e);
 	for (uint64_t off = 0; off < im->info.virtual_size; off += x.len) {
 		assert_ok(image_next_extent(im, 0, off, UINT64_MAX, &x, &e), &e);
 		if (x.kind == EXTENT_DATA) {
@@ -101,7 +101,7 @@ static void test_raw__changed(void **state)
 	assert_ok(fs_write_atomic("c.img", buf, 100, true, 0600, &e), &e);
 	im = open_raw("c.img", 0);
 	usleep(20000);
-	assert_ok(fs_pwrite_full(im->fd, "y", 1, 0, &e), &e);
+	assert_ok(fs_pwrite_full(im->file.fd, "y", 1, 0, &e), &e);
 	assert_err(image_check_unchanged(im, &e), ERR_CHANGED, &e);
 	image_close(im);
 
@@ -161,7 +161,7 @@ static uint64_t skipped(int fd, uint64_t off, uint64_t end)
 	struct err e = ERR_INIT;
 	uint64_t data;
 
-	assert_ok(file_skip_hole(fd, off, end, &data, &e), &e);
+	assert_ok(file_skip_hole(&(struct file){ fd, 0, UINT64_MAX }, off, end, &data, &e), &e);
 	return data;
 }
 

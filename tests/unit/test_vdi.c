@@ -382,15 +382,15 @@ static void test_vdi__ids(void **state)
 	(void)state;
 	vimage_init(&v, 10 * BS, BS, 0, 0x44);
 	fd = vimage_fd(&v);
-	assert_int_equal(f->read_ids(fd, v.len, &ids, &e), 1);
+	assert_int_equal(f->read_ids(&(struct file){ fd, 0, v.len }, &ids, &e), 1);
 	assert_string_equal(ids.uuid, vimage_uuid(0x44, false, text));
 	assert_string_equal(ids.modify, vimage_uuid(0x44, true, text));
-	assert_int_equal(f->read_ids(fd, 100, &ids, &e), 0);
+	assert_int_equal(f->read_ids(&(struct file){ fd, 0, 100 }, &ids, &e), 0);
 	close(fd);
 	/* the bytes of a GUID: the first three groups are turned round */
 	memcpy(v.p + VIMAGE_UUID, "\x1b\xb0\xdf\x28\x9c\x38\x10\x4e\xb1\xb1\x95\x72\x67\x20\xe3\xf0", 16);
 	fd = vimage_fd(&v);
-	assert_int_equal(f->read_ids(fd, v.len, &ids, &e), 1);
+	assert_int_equal(f->read_ids(&(struct file){ fd, 0, v.len }, &ids, &e), 1);
 	assert_string_equal(ids.uuid, "28dfb01b-389c-4e10-b1b1-95726720e3f0");
 	close(fd);
 	vimage_done(&v);

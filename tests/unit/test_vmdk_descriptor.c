@@ -317,7 +317,7 @@ static void test_parents__by_uuid(void **state)
 	assert_string_equal(im->parent.ids.uuid, "21bc9620-13de-4425-a32a-f6c1ef630541");
 	image_close(im);
 	fd = kimage_fd(&k);
-	assert_int_equal(vmdk_read_ids(fd, k.len, &ids, &e), 1);
+	assert_int_equal(vmdk_read_ids(&(struct file){ fd, 0, k.len }, &ids, &e), 1);
 	assert_string_equal(ids.uuid, "0d00d660-2611-439c-9471-5236e3733bc5");
 	assert_string_equal(ids.modify, "133882ab-2864-4609-971f-99bc49732f3b");
 	assert_string_equal(ids.content, "12345678");
@@ -380,17 +380,17 @@ static void test_ids__embedded(void **state)
 	(void)state;
 	kimage_sparse(&k, 0, "ddb.uuid.image=\"0d00d660-2611-439c-9471-5236e3733bc5\"");
 	fd = kimage_fd(&k);
-	assert_int_equal(vmdk_read_ids(fd, k.len, &ids, &e), 1);
+	assert_int_equal(vmdk_read_ids(&(struct file){ fd, 0, k.len }, &ids, &e), 1);
 	assert_string_equal(ids.uuid, "0d00d660-2611-439c-9471-5236e3733bc5");
 	close(fd);
 	kimage_le64(&k, 36, UINT64_MAX / 256);
 	fd = kimage_fd(&k);
-	assert_int_equal(vmdk_read_ids(fd, k.len, &ids, &e), 0);
+	assert_int_equal(vmdk_read_ids(&(struct file){ fd, 0, k.len }, &ids, &e), 0);
 	close(fd);
 	kimage_done(&k);
 	kimage_cowd(&k);
 	fd = kimage_fd(&k);
-	assert_int_equal(vmdk_read_ids(fd, k.len, &ids, &e), 0);
+	assert_int_equal(vmdk_read_ids(&(struct file){ fd, 0, k.len }, &ids, &e), 0);
 	close(fd);
 	kimage_done(&k);
 }
