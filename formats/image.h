@@ -184,6 +184,7 @@ struct image_part {
 struct image_parent {
 	VEC(char *) refs;		/* where it may be, likeliest first: UTF-8 paths with '/'; owned */
 	struct image_ids ids;		/* what it must be; "" isn't compared */
+	char content2[40];		/* a content id that fits as well (VHDX); "" = none */
 };
 
 /* First member of every implementation. */

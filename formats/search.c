@@ -142,11 +142,19 @@ static int add_folders(struct search *s, const struct image *child, const char *
 	return 0;
 }
 
-static bool fits(const struct image_ids *want, const struct image_ids *is, bool exactly)
+static bool has_content(const struct image_parent *p, const struct image_ids *is)
 {
+	return !p->ids.content[0] || !strcmp(p->ids.content, is->content) ||
+	       (p->content2[0] && !strcmp(p->content2, is->content));
+}
+
+static bool fits(const struct image_parent *p, const struct image_ids *is, bool exactly)
+{
+	const struct image_ids *want = &p->ids;
+
 	if (want->uuid[0] && strcmp(want->uuid, is->uuid) != 0)
 		return false;
-	if ((exactly || !want->uuid[0]) && want->content[0] && strcmp(want->content, is->content) != 0)
+	if ((exactly || !want->uuid[0]) && !has_content(p, is))
 		return false;
 	return !exactly || !want->modify[0] || !strcmp(want->modify, is->modify);
 }
@@ -183,7 +191,7 @@ static int collect(const struct search *s, const struct image *child, const fold
 	for (size_t i = 0; i < s->images.n; i++) {
 		const struct search_image *x = &s->images.p[i], **slot;
 
-		if (!fits(&child->parent.ids, &x->ids, exactly) || !in_folders(x, folders) || is_listed(x, ret) ||
+		if (!fits(&child->parent, &x->ids, exactly) || !in_folders(x, folders) || is_listed(x, ret) ||
 		    (x->dev == child->identity.dev && x->ino == child->identity.ino))
 			continue;
 		slot = VEC_PUSH(ret, e);

@@ -114,49 +114,57 @@ static int check_metadata(const struct vhdx_metadata *m, uint32_t params, uint64
 
 /* ---- the parent ---- */
 
-/* The text of length bytes at off in the locator. */
-static char *locator_text(const uint8_t *p, uint32_t len, uint32_t off, uint16_t length, struct err *e)
+static const char *const keys[] = { "parent_linkage", "parent_linkage2", "relative_path", "volume_path",
+				    "absolute_win32_path" };
+#define KEYS (sizeof(keys) / sizeof(keys[0]))
+
+/* Is the UTF-16 text of n bytes this one?  A NUL may end it. */
+static bool is_text(const uint8_t *p, uint32_t n, const char *text)
 {
-	if (!range_ok(off, length, len)) {
-		(void)err_set(e, ERR_CORRUPT, "parent locator of %" PRIu32 " bytes: text of %" PRIu16 " at %" PRIu32,
-			      len, length, off);
-		return NULL;
-	}
-	return text_from_utf16(p + off, length / 2, false, e);
+	size_t len = strlen(text);
+
+	if (n / 2 < len || (n / 2 > len && get_le16(p + 2 * len)))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (get_le16(p + 2 * i) != (uint8_t)text[i])
+			return false;
+	return true;
 }
 
-static int take_linkage(struct vhdx *v, const char *key, const char *value, struct err *e)
+/* What the locator says under one key.  All entries may share one long text: what is wanted is taken, and once. */
+static int take_pair(const uint8_t *p, uint32_t len, const uint8_t *entry, char *values[KEYS], struct err *e)
 {
-	uint8_t uuid[16];
+	uint32_t key = get_le32(entry), value = get_le32(entry + 4);
+	uint16_t nkey = get_le16(entry + 8), nvalue = get_le16(entry + 10);
 
-	if (!uuid_parse(value, uuid))
-		return err_set(e, ERR_CORRUPT, "parent locator: %s is not a GUID", key);
-	memcpy(v->m.linkage[strcmp(key, "parent_linkage") != 0], uuid, 16);
-	return 0;
-}
-
-/* What the locator says under one key. */
-static int take_pair(struct vhdx *v, const uint8_t *p, uint32_t len, const uint8_t *entry, char *paths[3],
-		     struct err *e)
-{
-	static const char *const names[] = { "relative_path", "volume_path", "absolute_win32_path" };
-	CLEANUP(free_ptr) char *key = locator_text(p, len, get_le32(entry), get_le16(entry + 8), e);
-	CLEANUP(free_ptr) char *value = key ? locator_text(p, len, get_le32(entry + 4), get_le16(entry + 10), e) : NULL;
-
-	if (!value)
-		return e->code;
-	if (strcmp(key, "parent_linkage") == 0 || strcmp(key, "parent_linkage2") == 0)
-		return take_linkage(v, key, value, e);
-	for (size_t i = 0; i < 3; i++) {
-		if (strcmp(key, names[i]) == 0 && !paths[i])
-			paths[i] = STEAL(value);
-		if (!value)
-			break;
+	if (!range_ok(key, nkey, len) || !range_ok(value, nvalue, len))
+		return err_set(e, ERR_CORRUPT, "parent locator of %" PRIu32 " bytes: texts of %" PRIu16 " at %" PRIu32
+			       " and %" PRIu16 " at %" PRIu32, len, nkey, key, nvalue, value);
+	for (size_t i = 0; i < KEYS; i++) {
+		if (!is_text(p + key, nkey, keys[i]))
+			continue;
+		if (values[i])
+			return err_set(e, ERR_CORRUPT, "parent locator: %s is there twice", keys[i]);
+		values[i] = text_from_utf16(p + value, nvalue / 2, false, e);
+		return values[i] ? 0 : e->code;
 	}
 	return 0;
 }
 
-static int take_pairs(struct vhdx *v, const uint8_t *p, uint32_t len, char *paths[3], struct err *e)
+static int take_linkages(struct vhdx *v, char *const values[KEYS], struct err *e)
+{
+	for (size_t i = 0; i < 2; i++)
+		if (values[i] && !uuid_parse(values[i], v->m.linkage[i]))
+			return err_set(e, ERR_CORRUPT, "parent locator: %s is not a GUID", keys[i]);
+	if (uuid_is_null(v->m.linkage[0]))
+		return err_set(e, ERR_CORRUPT, "parent locator: no parent_linkage");
+	uuid_text(v->m.linkage[0], v->im.parent.ids.content);
+	if (!uuid_is_null(v->m.linkage[1]))
+		uuid_text(v->m.linkage[1], v->im.parent.content2);
+	return 0;
+}
+
+static int take_pairs(struct vhdx *v, const uint8_t *p, uint32_t len, char *values[KEYS], struct err *e)
 {
 	uint32_t n = get_le16(p + 18);
 
@@ -165,13 +173,12 @@ static int take_pairs(struct vhdx *v, const uint8_t *p, uint32_t len, char *path
 	if (!range_ok(LOCATOR_ENTRIES_OFFSET, (uint64_t)n * LOCATOR_ENTRY_BYTES, len))
 		return err_set(e, ERR_CORRUPT, "parent locator of %" PRIu32 " bytes: %" PRIu32 " entries", len, n);
 	for (uint32_t i = 0; i < n; i++)
-		if (take_pair(v, p, len, p + LOCATOR_ENTRIES_OFFSET + (size_t)i * LOCATOR_ENTRY_BYTES, paths, e) < 0)
+		if (take_pair(p, len, p + LOCATOR_ENTRIES_OFFSET + (size_t)i * LOCATOR_ENTRY_BYTES, values, e) < 0)
 			return e->code;
-	if (uuid_is_null(v->m.linkage[0]))
-		return err_set(e, ERR_CORRUPT, "parent locator: no parent_linkage");
-	uuid_text(v->m.linkage[0], v->im.parent.ids.content);
-	for (size_t i = 0; i < 3; i++)
-		if (paths[i] && *paths[i] && image_parent_add_windows(&v->im, paths[i], e) < 0)
+	if (take_linkages(v, values, e) < 0)
+		return e->code;
+	for (size_t i = 2; i < KEYS; i++)
+		if (values[i] && *values[i] && image_parent_add_windows(&v->im, values[i], e) < 0)
 			return e->code;
 	return 0;
 }
@@ -179,7 +186,7 @@ static int take_pairs(struct vhdx *v, const uint8_t *p, uint32_t len, char *path
 static int read_parent(struct vhdx *v, const struct item_place *x, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *p = NULL;
-	char *paths[3] = { NULL };
+	char *values[KEYS] = { NULL };
 	int r;
 
 	if (!x->there)
@@ -193,9 +200,9 @@ static int read_parent(struct vhdx *v, const struct item_place *x, struct err *e
 		return err_set(e, ERR_NOMEM, "parent locator");
 	r = vhdx_read(v, p, x->length, x->offset, e);
 	if (r == 0)
-		r = take_pairs(v, p, x->length, paths, e);
-	for (size_t i = 0; i < 3; i++)
-		free(paths[i]);
+		r = take_pairs(v, p, x->length, values, e);
+	for (size_t i = 0; i < KEYS; i++)
+		free(values[i]);
 	if (r < 0)
 		return err_ctx(e, "metadata at %" PRIu64, x->offset);
 	if (v->im.parent.refs.n)

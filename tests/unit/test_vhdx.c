@@ -351,12 +351,12 @@ static void test_vhdx__parent(void **state)
 		vhdx_image_block(&v, i, VHDX_FULLY_PRESENT, (uint8_t)(0xa0 + i));
 	vhdx_image_save(&v, parent);
 	vhdx_image_done(&v);
-	for (int i = 0; i < 5; i++) {	/* by each path, and by the id alone */
+	for (int i = 0; i < 6; i++) {	/* by each path, and by either id alone */
 		p.relative = i == 0 ? ".\\p.vhdx" : NULL;
 		p.absolute = i == 1 ? "C:\\old place\\p.vhdx" : NULL;
 		p.volume = i == 2 ? "\\\\?\\Volume{5e0bd954}\\x\\p.vhdx" : NULL;
-		p.linkage = i == 4 ? "{99999999-9999-9999-9999-999999999999}" : VHDX_IMAGE_DATA_WRITE;
-		p.linkage2 = i == 4 ? VHDX_IMAGE_DATA_WRITE : NULL;
+		p.linkage = i >= 4 ? "{99999999-9999-9999-9999-999999999999}" : VHDX_IMAGE_DATA_WRITE;
+		p.linkage2 = i >= 4 ? VHDX_IMAGE_DATA_WRITE : NULL;
 		p.relative = i == 4 ? "p.vhdx" : p.relative;
 		write_child(child, &p);
 		assert_ok(chain_open(child, &co, &c, &e), &e);
@@ -387,6 +387,60 @@ static void test_vhdx__parent(void **state)
 	free(child);
 	free(parent);
 	test_folder_done(dir);
+}
+
+#define METADATA (2 * MIB)
+#define LOCATOR (METADATA + VHDX_IMAGE_ITEMS + 64)
+
+/* Puts a locator of these keys; all have one value, that of units. */
+static void put_keys(struct vhdx_image *v, const char *const *keys, uint16_t n, const uint16_t *units, uint16_t nunits)
+{
+	uint8_t p[1024] = { 0 }, length[4];
+	uint32_t at = 20 + 12 * (uint32_t)n, value = at;
+
+	memcpy(p, vhdx_guid_parent_vhdx, 16);
+	put_le16(p + 18, n);
+	for (uint16_t i = 0; i < nunits; i++, at += 2)
+		put_le16(p + at, units[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		put_le32(p + 20 + 12 * i, at);
+		put_le32(p + 24 + 12 * i, value);
+		put_le16(p + 28 + 12 * i, (uint16_t)(2 * strlen(keys[i])));
+		put_le16(p + 30 + 12 * i, (uint16_t)(2 * nunits));
+		for (const char *c = keys[i]; *c; c++, at += 2)
+			put_le16(p + at, (uint8_t)*c);
+	}
+	assert_true(at <= sizeof(p));
+	vhdx_image_put(v, LOCATOR, p, at);
+	put_le32(length, at);
+	vhdx_image_put(v, METADATA + 32 + 5 * 32 + 20, length, 4);
+}
+
+/* Values are looked at under known keys alone, and under each once: 65535 entries may share one text of 64 KiB. */
+static void test_vhdx__locator_keys(void **state)
+{
+	static const char guid[] = VHDX_IMAGE_DATA_WRITE;
+	static const char *const good[] = { "parent_linkage", "parent_linkages", "parent_linkag", "" };
+	static const char *const twice[] = { "parent_linkage", "x", "parent_linkage" };
+	static const char *const others[] = { "x", "y" };
+	static const uint16_t bad[] = { 'x', 0xdc00 };
+	struct vhdx_parent p = { .linkage = VHDX_IMAGE_DATA_WRITE };
+	uint16_t units[sizeof(guid)];
+	struct vhdx_image v;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(guid); i++)
+		units[i] = (uint8_t)guid[i];
+	vhdx_image_new(&v, BLOCK, BLOCK, 512, &p);
+	put_keys(&v, good, 4, units, sizeof(guid) - 1);
+	image_close(vhdx_image_open(&v, false));
+	put_keys(&v, twice, 3, units, sizeof(guid) - 1);
+	vhdx_image_refused(&v, ERR_CORRUPT, "parent_linkage is there twice");
+	put_keys(&v, others, 2, bad, 2);
+	vhdx_image_refused(&v, ERR_CORRUPT, "no parent_linkage");	/* what these say is nobody's business */
+	put_keys(&v, good, 1, bad, 2);
+	vhdx_image_refused(&v, ERR_CORRUPT, "not UTF-16");
+	vhdx_image_done(&v);
 }
 
 /* The digest says what decides the content: table, bitmaps, but no data. */
@@ -433,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_vhdx__bad_entries),
 		cmocka_unit_test(test_vhdx__bad_bitmap),
 		cmocka_unit_test(test_vhdx__parent),
+		cmocka_unit_test(test_vhdx__locator_keys),
 		cmocka_unit_test(test_vhdx__digest),
 	};
 
