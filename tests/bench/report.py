@@ -166,6 +166,28 @@ class Report:
                 "read-zeroes=on`; seconds.\n\n" + table(
                     ["", "rounds", self.v["kedge"], self.v["qemu-img"], "ratio", "bar"], rows)) if rows else ""
 
+    def formats(self):
+        r = self.results("formats")
+        parts = []
+        for verb, head, text in (
+                ("read", "Reading each format", "`kedge dump --sink null` and `qemu-img convert -n --target-image-opts` into "
+                 "`driver=null-co,read-zeroes=on`, images by qemu-img; seconds."),
+                ("write", "Writing each format", "`kedge dump -O` and `qemu-img convert`, both from the same raw file; seconds; MiB "
+                 "that the image takes on the disk.")):
+            rows = [self.format_row(r, case, verb) for case in r.cases() if case.startswith(verb + " ")]
+            sizes = ["kedge, MiB", "qemu-img, MiB"] if verb == "write" else []
+            if rows:
+                parts.append(f"## {head}\n\nThe content is vm-web's of night 1. {text}\n\n" + table(
+                    ["", "rounds", self.v["kedge"], self.v["qemu-img"], "ratio", "bar", *sizes], rows))
+        return "\n".join(parts)
+
+    @staticmethod
+    def format_row(r, case, verb):
+        x = ratio(r.med(case, "qemu-img"), r.med(case, "kedge"))
+        wanted = 1.5 if verb == "read" and any(r.of(case, "kedge", "packed")) else 1
+        row = [case[len(verb) + 1:], str(len(r.of(case, "kedge")))] + cells(r, case, ("kedge", "qemu-img")) + [times(x), least(x, wanted)]
+        return row + ([mib(r.med(case, w, "allocated")) for w in ("kedge", "qemu-img")] if verb == "write" else [])
+
     def sizes(self):
         rows = []
         n = self.results("nights")
@@ -254,6 +276,6 @@ original. Password and key derivation are part of the time of all of them.
 
 def make(folder, versions, work, encryption):
     r = Report(folder, versions)
-    parts = [r.first(), r.nights(), r.restore(), r.sizes(), r.dump(), r.memory(), r.limits(), r.syncs()]
+    parts = [r.first(), r.nights(), r.restore(), r.sizes(), r.dump(), r.formats(), r.memory(), r.limits(), r.syncs()]
     head = "# Benchmarks\n\n" + METHOD.format(encryption=encryption) + "\nMachine: " + machine(work) + "\n"
     return "\n".join([head] + [p for p in parts if p])

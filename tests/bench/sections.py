@@ -6,6 +6,7 @@ import os
 import shutil
 
 from corpus import sha256_file
+from formats import formats
 from measure import Failed, warm
 
 
@@ -300,4 +301,4 @@ def prepare(c):
 
 
 SECTIONS = {"prepare": prepare, "first": first, "nights": nights, "restore": restore, "dump": dump,
-            "sizes": sizes, "memory": memory}
+            "formats": formats, "sizes": sizes, "memory": memory}
