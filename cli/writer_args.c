@@ -23,6 +23,8 @@ int writer_args_check(struct cli *c, const struct writer_args *a, struct err *e)
 		return cli_usage(c, e, "--cluster-size must be a power of two");
 	if (a->compress && preallocation_of(a->preallocation) != PREALLOC_OFF)
 		return cli_usage(c, e, "--compress and --preallocation contradict each other");
+	if (a->format && !strcmp(a->format, "qcow3") && a->subformat && strcmp(a->subformat, "v3") != 0)
+		return cli_usage(c, e, "-O qcow3 is version 3 of qcow2: --subformat contradicts it");
 	if (a->keep_ids && a->seed_ids)
 		return cli_usage(c, e, "--keep-ids and --seed-ids contradict each other");
 	return 0;

@@ -8,7 +8,7 @@
 #include "formats/formats.h"
 
 /* Names that -O takes: those of formats.c that can be written. */
-#define WRITER_FORMATS "raw|qcow2|qcow|vdi|vhd|vhdx|vmdk"
+#define WRITER_FORMATS "raw|qcow2|qcow3|qcow|vdi|vhd|vhdx|vmdk"
 
 struct writer_args {
 	const char *format, *subformat, *preallocation, *seed_ids;
@@ -23,7 +23,7 @@ struct writer_args {
 	WRITER_ARGS_MORE(type)
 #define WRITER_ARGS_MORE(type) \
 	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", \
-	    "which kind: vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
+	    "which kind: qcow2: v3 or v2; vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
 	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
 	    "of clusters or blocks (default: qcow2 64K, qcow 4K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
 	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2, qcow: compress clusters; vmdk: as streamOptimized"), \

@@ -22,7 +22,8 @@
 #include "formats/vmdk/vmdk_write.h"
 
 static const char *const qcow_endings[] = { ".qcow", NULL };
-static const char *const qcow2_endings[] = { ".qcow2", NULL };
+static const char *const qcow2_endings[] = { ".qcow2", ".qcow3", NULL };
+static const char *const qcow2_subformats[] = { "v3", "v2", NULL };
 static const char *const raw_endings[] = { ".raw", ".img", NULL };
 static const char *const vdi_endings[] = { ".vdi", NULL };
 static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
@@ -42,6 +43,7 @@ static const struct format formats[] = {
 		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA,
 		.cluster_min = 512,
 		.cluster_max = 2 * MIB,
+		.subformats = qcow2_subformats,
 	},
 	{
 		.name = "qcow",
@@ -114,6 +116,8 @@ const struct format *format_list(void)
 
 static const struct format *find(const char *name, size_t len)
 {
+	if (len == 5 && memcmp(name, "qcow3", 5) == 0)	/* what some call version 3 */
+		name = "qcow2";
 	for (const struct format *f = formats; f->name; f++)
 		if (strlen(f->name) == len && memcmp(f->name, name, len) == 0)
 			return f;

@@ -35,7 +35,8 @@ struct format {
 	const char *const *subformats;
 };
 
-const struct format *format_find(const char *name);	/* NULL if unknown */
+/* NULL if unknown.  "qcow3" is another name of qcow2. */
+const struct format *format_find(const char *name);
 /* All formats, NULL-named at the end. */
 const struct format *format_list(void);
 /* Names the format of fd's content.  Nothing found, or found ambiguous (an image's magic and a partition table):

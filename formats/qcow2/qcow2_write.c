@@ -377,6 +377,7 @@ int qcow2_create(const struct writer_opts *o, struct image_writer **ret, struct 
 	q->file.fd = -1;
 	q->cluster_bits = (unsigned)__builtin_ctz(size);
 	q->l2_bits = q->cluster_bits - 3;
+	q->version = o->subformat && !strcmp(o->subformat, "v2") ? 2 : 3;
 	q->size = o->size;
 	q->replace = o->replace;
 	q->preallocation = o->preallocation;

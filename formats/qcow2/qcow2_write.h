@@ -1,5 +1,5 @@
 /*
- * qcow2_write.h - writing qcow2 version 3.  A registry entry; used through formats/writer.h.
+ * qcow2_write.h - writing qcow2, version 3 or 2.  A registry entry; used through formats/writer.h.
  */
 #ifndef KEDGE_FORMATS_QCOW2_QCOW2_WRITE_H
 #define KEDGE_FORMATS_QCOW2_QCOW2_WRITE_H
@@ -7,7 +7,7 @@
 #include "formats/writer.h"
 
 /*
- * A new qcow2 file that QEMU, VirtualBox and others accept: version 3, 16-bit refcounts, no zero flags, no extended L2.
+ * A new qcow2 file that QEMU, VirtualBox and others accept: version 3 (subformat "v2": 2), 16-bit refcounts, no zero flags, no extended L2.
  * cluster_size: a power of two from 512 bytes to 2 MiB, 0 = 64 KiB.  compress: raw deflate with QEMU's 4 KiB window, in
  * `threads` threads; excludes preallocation (ERR_INVALID).  Sizes are rounded up to 512 bytes, as QEMU counts.
  *

@@ -146,7 +146,7 @@ static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, ui
 	const struct q2w_state *s = &q->states.p[q2w_now(q)];
 	uint8_t h[HEADER_BYTES + 8] = { 'Q', 'F', 'I', 0xfb };
 
-	put_be32(h + 4, 3);
+	put_be32(h + 4, q->version);
 	put_be32(h + 20, q->cluster_bits);
 	put_be64(h + 24, round_up(s->size, Q2W_SECTOR));
 	put_be32(h + 36, (uint32_t)s->l1_entries);
@@ -155,8 +155,10 @@ static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, ui
 	put_be32(h + 56, (uint32_t)reftable_clusters);
 	put_be32(h + 60, (uint32_t)(q->states.n - 1));
 	put_be64(h + 64, snapshots);
-	put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
-	put_be32(h + 100, HEADER_BYTES);
+	if (q->version > 2) {	/* version 2 ends before them: there the end of the extensions, zeros, follows at once */
+		put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
+		put_be32(h + 100, HEADER_BYTES);
+	}
 	return fs_pwrite_full(q->file.fd, h, sizeof(h), 0, e);
 }
 

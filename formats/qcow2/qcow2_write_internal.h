@@ -64,6 +64,7 @@ struct q2w {
 	enum preallocation preallocation;
 	bool reserves;			/* space, before it is written */
 	unsigned cluster_bits, l2_bits;
+	uint32_t version;		/* 3, or 2 for programs that know no other */
 	uint64_t size;			/* of the current state */
 	struct q2w_pack *pack;		/* NULL: not compressing.  Its lock is taken before `lock` */
 	uint8_t *table, *cluster, *packed;	/* share's own: a cluster each */
