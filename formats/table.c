@@ -23,7 +23,7 @@ int table_scan(const struct file *f, uint64_t off, uint64_t entries, table_fn fn
 			return e->code;
 		if (data == end)
 			break;
-		at = max_u64(at, round_down(data, 8));	/* entries are aligned to 8, holes to more */
+		at = max_u64(at, off + round_down(data - off, 8));	/* the table itself may be at any place */
 		len = (size_t)min_u64(end - at, SLICE_BYTES);
 		if (file_pread_full(f, buf, len, at, e) < 0)
 			return e->code;

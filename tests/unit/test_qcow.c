@@ -188,6 +188,40 @@ static void test_qcow__reads(void **state)
 	image_close(im);
 }
 
+/* Nothing aligns an L1 table: behind a hole in it the entries are still where they are. */
+static void test_qcow__odd_table(void **state)
+{
+	uint8_t header[QCOW_HEADER_BYTES] = { 0 }, entry[8], cluster[CS];
+	const uint64_t l1 = 4097, l2 = 0x140000, at = 0x150000;
+	struct image_open_opts o = { 0 };
+	struct err e = ERR_INIT;
+	struct image *im;
+	int fd;
+
+	(void)state;
+	put_be32(header, QCOW_MAGIC);
+	put_be32(header + 4, 1);
+	put_be64(header + 24, (uint64_t)600 * COVER);
+	header[32] = 12;
+	header[33] = 6;
+	put_be64(header + 40, l1);
+	memset(cluster, 7, sizeof(cluster));
+	fd = memfd_create("qcow", MFD_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_ok(fs_pwrite_full(fd, header, sizeof(header), 0, &e), &e);
+	put_be64(entry, l2);
+	assert_ok(fs_pwrite_full(fd, entry, 8, l1 + 520 * 8, &e), &e);
+	put_be64(entry, at);
+	assert_ok(fs_pwrite_full(fd, entry, 8, l2 + 8, &e), &e);
+	assert_ok(fs_pwrite_full(fd, cluster, CS, at, &e), &e);
+	assert_true(lseek(fd, (off_t)l1, SEEK_DATA) > (off_t)l1);	/* else it would prove nothing */
+	assert_ok(format_find("qcow")->open(fd, "test.qcow", &o, &im, &e), &e);
+	expect(im, 0, EXTENT_HOLE, (uint64_t)520 * COVER + CS, 0);
+	expect(im, (uint64_t)520 * COVER + CS, EXTENT_DATA, CS, at);
+	expect_bytes(im, (uint64_t)520 * COVER + CS, CS, 7);
+	image_close(im);
+}
+
 /* What the last cluster has past the end of the file is zeros; one that begins there is damage. */
 static void test_qcow__short_file(void **state)
 {
@@ -461,7 +495,7 @@ static void test_qcow__parts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_qcow__reads),
+		cmocka_unit_test(test_qcow__reads), cmocka_unit_test(test_qcow__odd_table),
 		cmocka_unit_test(test_qcow__short_file),
 		cmocka_unit_test(test_qcow__backing),
 		cmocka_unit_test(test_qcow__fields),

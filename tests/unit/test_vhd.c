@@ -378,6 +378,26 @@ static void test_vhd__differencing(void **state)
 	test_folder_done(dir);
 }
 
+/* By force what is sound is read: also where the table names a block whose bitmap would be outside the file. */
+static void test_vhd__differencing_damaged(void **state)
+{
+	static const uint8_t bits[SECTORS / 8] = { 0xff, 0xff };
+	struct err e = ERR_INIT;
+	struct vhd_image v;
+	struct image *im;
+	uint8_t b;
+
+	(void)state;
+	make(&v, 4);
+	add_block(&v, 1, bits, 0x10);
+	put_be32(v.p + TABLE, 0xfffffffe);
+	refused(&v, ERR_CORRUPT, "outside the file");
+	im = opened(&v, true);
+	expect(im, BLOCK, 0x10, 512);
+	assert_err(image_pread(im, 0, &b, 1, 0, &e), ERR_CORRUPT, &e);
+	image_close(im);
+}
+
 static void test_vhd__parent_names(void **state)
 {
 	static const struct {
@@ -495,6 +515,7 @@ int main(void)
 		cmocka_unit_test(test_vhd__hostile_fields),
 		cmocka_unit_test(test_vhd__header_checksum),
 		cmocka_unit_test(test_vhd__differencing),
+		cmocka_unit_test(test_vhd__differencing_damaged),
 		cmocka_unit_test(test_vhd__parent_names),
 		cmocka_unit_test(test_vhd__parent_refused),
 		cmocka_unit_test(test_vhd__digest),
