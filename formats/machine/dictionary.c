@@ -24,6 +24,7 @@ void dictionary_done(struct dictionary *d)
 {
 	for (size_t i = 0; i < d->entries.n; i++) {
 		free(d->entries.p[i].key);
+		free(d->entries.p[i].spelled);
 		free(d->entries.p[i].value);
 	}
 	VEC_DONE(&d->entries);
@@ -104,7 +105,7 @@ static int add_line(struct dictionary *d, const char *p, size_t len, uint32_t li
 		return e->code;
 	x->line = line;
 	x->value = unescape(value, value_len, e);
-	if (!x->value || machine_text_n(&x->key, p, key_len, e) < 0)
+	if (!x->value || machine_text_n(&x->key, p, key_len, e) < 0 || machine_text(&x->spelled, x->key, e) < 0)
 		return e->code;
 	for (char *c = x->key; *c; c++)
 		*c = (char)tolower((unsigned char)*c);

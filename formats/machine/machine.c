@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
+#include "base/num.h"
 #include "base/text.h"
 #include "formats/machine/machine_internal.h"
 
@@ -22,6 +23,7 @@ const char *machine_kind_name(enum machine_kind kind)
 {
 	static const char *const names[] = {
 		[MACHINE_LIBVIRT] = "libvirt", [MACHINE_VIRTUALBOX] = "virtualbox", [MACHINE_VMWARE] = "vmware",
+		[MACHINE_OVF] = "ovf",
 	};
 
 	return names[kind];
@@ -386,14 +388,31 @@ static int read_vmsd(struct machine *m, const char *const *allow, struct err *e)
 	return vmsd_parse(text, len, m, e) < 0 ? err_ctx(e, "%s", name) : 0;
 }
 
-static int parse(struct machine *m, const void *text, size_t len, const char *const *allow, struct err *e)
+static int parse(struct machine *m, const void *text, size_t len, struct err *e)
 {
 	switch (m->kind) {
 	case MACHINE_VIRTUALBOX: return vbox_parse(text, len, m, e);
 	case MACHINE_LIBVIRT: return libvirt_parse(text, len, m, e);
-	case MACHINE_VMWARE: break;
+	case MACHINE_VMWARE:
+	case MACHINE_OVF: break;
 	}
-	return vmx_parse(text, len, m, e) < 0 ? e->code : read_vmsd(m, allow, e);
+	return vmx_parse(text, len, m, e);
+}
+
+int machine_parse_text(const char *path, const void *text, size_t len, struct machine **ret, struct err *e)
+{
+	CLEANUP(machine_free_cleanup) struct machine *m = NULL;
+	enum machine_kind kind;
+	char q[300];
+
+	text_quote(path, q, sizeof(q));
+	if (!kind_of(path, text, min_size(len, PEEK_BYTES), &kind))
+		return err_set(e, ERR_INVALID, "%s is no description of a machine", q);
+	m = machine_new(kind, path, e);
+	if (!m || parse(m, text, len, e) < 0)
+		return err_ctx(e, "%s", q);
+	*ret = STEAL(m);
+	return 0;
 }
 
 int machine_open(const char *path, const char *const *allow, struct machine **ret, struct err *e)
@@ -412,7 +431,7 @@ int machine_open(const char *path, const char *const *allow, struct machine **re
 	m = machine_new(kind, path, e);
 	if (!m)
 		return e->code;
-	if (parse(m, text, len, allow, e) < 0)
+	if (parse(m, text, len, e) < 0 || (kind == MACHINE_VMWARE && read_vmsd(m, allow, e) < 0))
 		return err_ctx(e, "%s", q);
 	*ret = STEAL(m);
 	return 0;

@@ -24,7 +24,7 @@
 #define MACHINE_IMAGES_MAX 16384u		/* in VirtualBox's list */
 #define MACHINE_NONE UINT32_MAX
 
-enum machine_kind { MACHINE_LIBVIRT, MACHINE_VIRTUALBOX, MACHINE_VMWARE };
+enum machine_kind { MACHINE_LIBVIRT, MACHINE_VIRTUALBOX, MACHINE_VMWARE, MACHINE_OVF };
 
 enum machine_role {
 	MACHINE_CONFIG,		/* the description itself, and what extends it */
@@ -84,7 +84,7 @@ struct machine {
 	VEC(char *) notes;			/* what its user should know */
 };
 
-/* "libvirt", "virtualbox", "vmware". */
+/* "libvirt", "virtualbox", "vmware", "ovf". */
 const char *machine_kind_name(enum machine_kind kind);
 /* "configuration", "snapshot list", "nvram", "tpm", "loader". */
 const char *machine_role_name(enum machine_role role);
@@ -99,6 +99,11 @@ int machine_is(const char *path);
  * contradicts itself; ERR_UNSUPPORTED: encrypted.
  */
 MUST_CHECK int machine_open(const char *path, const char *const *allow, struct machine **ret, struct err *e);
+/*
+ * The same of a description that is in memory already, called `path`: no other file is looked at, so a .vmx has no
+ * snapshots.  ERR_INVALID: it is none (by name and content, as machine_is).
+ */
+MUST_CHECK int machine_parse_text(const char *path, const void *text, size_t len, struct machine **ret, struct err *e);
 void machine_free(struct machine *m);	/* NULL is fine */
 DEFINE_CLEANUP(struct machine, machine_free)
 

@@ -21,6 +21,10 @@ MUST_CHECK int vmsd_parse(const void *text, size_t len, struct machine *m, struc
 MUST_CHECK int libvirt_parse(const void *text, size_t len, struct machine *m, struct err *e);
 /* Does it look like one?  The text may be cut off. */
 bool vmx_looks(const void *text, size_t len);
+/* "TRUE" and what else VMware takes for it; NULL is not. */
+bool vmx_is_true(const char *s);
+/* The length of "scsi0:0" in "scsi0:0.filename"; 0 = the key is another. */
+size_t vmx_slot_of(const char *key);
 
 /* --- machine.c: filling the model ---------------------------------------------------------------------------------- */
 
@@ -82,6 +86,7 @@ const char *xml_attribute(const char *const *attributes, const char *name);
 
 struct dictionary_entry {
 	char *key, *value;	/* key in lower case */
+	char *spelled;		/* the key as it is there */
 	uint32_t line;
 };
 /* KEY = "VALUE" lines, sorted by key. */

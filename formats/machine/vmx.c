@@ -51,7 +51,7 @@ bool vmx_looks(const void *text, size_t len)
 	return false;
 }
 
-static bool is_true(const char *s)
+bool vmx_is_true(const char *s)
 {
 	return s && (!strcasecmp(s, "TRUE") || !strcmp(s, "1") || !strcasecmp(s, "yes"));
 }
@@ -76,8 +76,7 @@ static int set_uuid(struct machine *m, const char *s, struct err *e)
 	return machine_text(&m->uuid, text, e);
 }
 
-/* "scsi0:0" of "scsi0:0.filename"; 0 = the key is another. */
-static size_t slot_of(const char *key)
+size_t vmx_slot_of(const char *key)
 {
 	static const char *const buses[] = { "scsi", "sata", "nvme", "ide" };
 
@@ -128,7 +127,7 @@ static int refuse_encrypted(const struct dictionary *d, struct err *e)
 {
 	const bool all = dictionary_get(d, "encryption.keysafe") || dictionary_get(d, "encryption.data");
 
-	if (!all && !is_true(dictionary_get(d, "vtpm.present")))
+	if (!all && !vmx_is_true(dictionary_get(d, "vtpm.present")))
 		return 0;
 	(void)err_set(e, ERR_UNSUPPORTED, all ? "the machine is encrypted by VMware"
 					      : "the machine has a virtual TPM, whose state VMware keeps encrypted");
@@ -147,13 +146,13 @@ static int read_vmx(const struct dictionary *d, struct machine *m, struct err *e
 	for (size_t i = 0; i < d->entries.n; i++) {
 		const struct dictionary_entry *x = &d->entries.p[i];
 		CLEANUP(free_ptr) char *slot = NULL;
-		size_t n = slot_of(x->key);
+		size_t n = vmx_slot_of(x->key);
 
 		if (!n)
 			continue;
 		if (machine_text_n(&slot, x->key, n, e) < 0)
 			return e->code;
-		if (is_true(dictionary_getf(d, "%s.present", slot)) && add_drive(m, d, slot, x->value, e) < 0)
+		if (vmx_is_true(dictionary_getf(d, "%s.present", slot)) && add_drive(m, d, slot, x->value, e) < 0)
 			return e->code;
 	}
 	s = dictionary_get(d, "nvram");
