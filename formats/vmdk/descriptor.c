@@ -266,6 +266,11 @@ static int take_key(struct vmdk_descriptor *d, struct span key, struct span valu
 		{ "version", &d->version }, { "CID", &d->cid }, { "parentCID", &d->parent_cid },
 	};
 
+	if (key.len > 11 && strncasecmp(key.p, "encryption.", 11) == 0) {
+		(void)err_set(e, ERR_UNSUPPORTED, "descriptor: the disk is encrypted by VMware (%.*s)",
+			      (int)min_size(key.len, 40), key.p);
+		return err_hint(e, "remove the encryption in VMware, or back the machine up from inside");
+	}
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		if (is_word(key, texts[i].key))
 			return copy_text(value, texts[i].key, texts[i].to, e);
@@ -332,10 +337,11 @@ static int check_type(const struct vmdk_descriptor *d, struct err *e)
 		"monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
 		"2GbMaxExtentSparse", "2GbMaxExtentFlat", "streamOptimized", "vmfs", "vmfsThin", "vmfsPreallocated",
 		"vmfsEagerZeroedThick", "vmfsSparse", "seSparse", "vmfsSeSparse", "custom",
+		/* made of files, or of devices, which are followed only where the user allows it */
+		"fullDevice", "partitionedDevice",
 	};
 	static const char *const devices[] = {
-		"fullDevice", "partitionedDevice", "vmfsRaw", "vmfsRDM", "vmfsRDMP", "vmfsRawDeviceMap",
-		"vmfsPassthroughRawDeviceMap",
+		"vmfsRaw", "vmfsRDM", "vmfsRDMP", "vmfsRawDeviceMap", "vmfsPassthroughRawDeviceMap",
 	};
 	char q[80];
 
