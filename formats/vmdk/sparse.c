@@ -104,13 +104,18 @@ static int take_tables(struct vmdk_sparse *s, const struct vmdk_header *h, struc
 	s->unclean = h->unclean == 1;
 	if (dir == VMDK_DIR_AT_END && vmdk_footer_find(s->file, h, &dir, e) < 0)
 		return e->code;
-	if (!in_file(s, dir, bytes, &s->dir) || (!s->dir && bytes))
-		return err_set(e, ERR_CORRUPT,
-			       "sparse header: grain directory of %" PRIu64 " entries at sector %" PRIu64
-			       " is outside the file of %" PRIu64 " bytes", s->dir_entries, dir, s->file->bytes.size);
 	/* A copy that isn't there is damage that doesn't hurt; writers that have none leave anything here. */
 	if (h->flags & FLAG_COPY && h->copy && h->copy != dir && !in_file(s, h->copy, bytes, &s->copy))
 		s->copy = 0;
+	if (in_file(s, dir, bytes, &s->dir) && (s->dir || !bytes))
+		return 0;
+	if (!s->copy)
+		return err_set(e, ERR_CORRUPT,
+			       "sparse header: grain directory of %" PRIu64 " entries at sector %" PRIu64
+			       " is outside the file of %" PRIu64 " bytes", s->dir_entries, dir, s->file->bytes.size);
+	s->dir = s->copy;
+	s->copy = 0;
+	s->dir_lost = true;
 	return 0;
 }
 

@@ -211,25 +211,32 @@ static void take_regions(struct vmdk_sparse *s, struct vmdk_regions *r)
 	*r = (struct vmdk_regions){ 0 };
 }
 
+/* The copy stands in for what is wrong, and for what its disk can't read. */
+static bool copy_may_help(const struct vmdk_sparse *s, int code)
+{
+	return s->copy && (code == ERR_CORRUPT || code == ERR_IO);
+}
+
 static int check_dirs(struct vmdk_sparse *s, char **note, struct err *e)
 {
 	CLEANUP(vmdk_regions_done) struct vmdk_regions first = { 0 };
 	CLEANUP(vmdk_regions_done) struct vmdk_regions both = { 0 };
 	struct err bad = ERR_INIT;
-	char text[NOTE_MAX];
+	char text[NOTE_MAX], why[300];
 	int r = check_dir(s, &s->meta, s->dir, "grain directory", "grain table", &first, e);
 
-	if (r < 0 && (r != ERR_CORRUPT || !s->copy))
+	if (r < 0 && !copy_may_help(s, r))
 		return r;
 	if (s->copy && check_dir(s, r < 0 ? &s->meta : &first, s->copy, "redundant grain directory",
 				 "redundant grain table", &both, &bad) < 0) {
-		if (bad.code != ERR_CORRUPT) {
+		if (!copy_may_help(s, bad.code)) {
 			*e = bad;
 			return bad.code;
 		}
 		if (r < 0)
 			return err_ctx(e, "both grain directories are damaged, the first");
-		snprintf(text, sizeof(text), "the redundant grain directory is damaged: %.300s", bad.cause);
+		snprintf(text, sizeof(text), "the redundant grain directory is damaged: %.300s",
+			 err_text(&bad, why, sizeof(why)));
 		s->copy = 0;
 		take_regions(s, &first);
 		return vmdk_note_add(note, text, e);
@@ -237,7 +244,8 @@ static int check_dirs(struct vmdk_sparse *s, char **note, struct err *e)
 	take_regions(s, s->copy ? &both : &first);
 	if (r == 0)
 		return 0;
-	snprintf(text, sizeof(text), "the redundant grain directory is used, the first is damaged: %.300s", e->cause);
+	snprintf(text, sizeof(text), "the redundant grain directory is used, the first is damaged: %.300s",
+		 err_text(e, why, sizeof(why)));
 	err_clear(e);
 	s->dir = s->copy;
 	s->copy = 0;
@@ -284,26 +292,42 @@ static bool copy_is_good(const struct table_check *c, uint64_t index)
 	       vmdk_table_read(s, table, c->buf, &hole, &unheard) == 0 && !bad_entry(s, c->buf, &at);
 }
 
+/* Reads the table and checks its entries; the message says where and what. */
+static int check_entries(const struct table_check *c, uint64_t table, struct err *e)
+{
+	struct vmdk_sparse *s = c->s;
+	const char *bad;
+	uint64_t i;
+	bool hole;
+
+	if (vmdk_table_read(s, table, c->buf, &hole, e) < 0)
+		return err_ctx(e, "grain table at %" PRIu64, table);
+	bad = hole ? NULL : bad_entry(s, c->buf, &i);
+	return bad ? err_set(e, ERR_CORRUPT, "grain table entry at %" PRIu64 ": %s", table + i * s->entry_bytes, bad) : 0;
+}
+
 static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 {
 	struct table_check *c = opaque;
 	struct vmdk_sparse *s = c->s;
-	char text[NOTE_MAX];
-	uint64_t table, at, *slot;
-	const char *bad = vmdk_table_of(s, v, &table);
-	bool hole;
+	struct err found = ERR_INIT;
+	char text[NOTE_MAX], why[300];
+	uint64_t table, *slot;
+	int r;
 
-	if (bad)
+	if (vmdk_table_of(s, v, &table))
 		return err_set(e, ERR_CHANGED, "the image was changed while it was opened");
-	if (vmdk_table_read(s, table, c->buf, &hole, e) < 0)
-		return e->code;
-	bad = hole ? NULL : bad_entry(s, c->buf, &at);
-	if (!bad)
+	r = check_entries(c, table, &found);
+	if (r == 0)
 		return 0;
-	if (!copy_is_good(c, index)) {	/* its own grains can't be read then; the others can */
-		if (!*c->damage)
-			*c->damage = text_printf(e, "grain table entry at %" PRIu64 ": %s",
-						 table + at * s->entry_bytes, bad);
+	err_text(&found, why, sizeof(why));
+	if (!copy_may_help(s, r) || !copy_is_good(c, index)) {
+		if (r != ERR_CORRUPT) {
+			*e = found;
+			return r;
+		}
+		if (!*c->damage)	/* its own grains can't be read then; the others can */
+			*c->damage = text_printf(e, "%s", why);
 		return *c->damage ? 0 : e->code;
 	}
 	slot = VEC_PUSH(&s->from_copy, e);
@@ -312,8 +336,7 @@ static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
 	*slot = index;
 	if (s->from_copy.n > 1)
 		return 0;
-	snprintf(text, sizeof(text), "redundant grain tables are used, the first damage is at %" PRIu64 ": %s",
-		 table + at * s->entry_bytes, bad);
+	snprintf(text, sizeof(text), "redundant grain tables are used, the first damage: %s", why);
 	return vmdk_note_add(c->note, text, e);
 }
 
@@ -324,6 +347,8 @@ int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct 
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "grain table");
+	if (s->dir_lost && vmdk_note_add(note, "the redundant grain directory is used, the first is outside the file", e) < 0)
+		return e->code;
 	if (check_dirs(s, note, e) < 0 || vmdk_scan_dir(s, s->dir, check_table, &c, e) < 0)
 		return e->code;
 	if (s->unmapped)

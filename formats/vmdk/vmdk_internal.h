@@ -110,6 +110,7 @@ struct vmdk_sparse {
 	uint64_t span;			/* guest bytes of one table */
 	uint64_t dir, dir_entries;	/* file offset, count */
 	uint64_t copy;			/* file offset of the redundant directory; 0 = none */
+	bool dir_lost;			/* dir is the redundant one: the header has none that is in the file */
 	uint64_t descriptor, descriptor_len;	/* embedded descriptor, bytes; 0 = none */
 	uint64_t tables, tables_len;	/* SESPARSE: area of the tables */
 	uint64_t grains;		/* SESPARSE: area of the grains */

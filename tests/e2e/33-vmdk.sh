@@ -143,3 +143,22 @@ says "outside the image's folder" "--allow-path"
 rm base.vmdk && cp good.vmdk c.vmdk && mv sub/away c-s001.vmdk
 expect 1 k backup --vm far c.vmdk
 says "base.vmdk"
+cd ..
+
+# --- a disk that can't read a sector of the first directory or table: the second one is on another --------------------------
+case $BUILD in */release | */debug) ;; *) exit 0 ;; esac	# sanitizers want to be loaded first
+mkdir faults && cd faults
+# fault CLASS N COMMAND...: its Nth call of the class fails; was_hit: there was one
+fault() { rm -f report; env LD_PRELOAD="$BUILD/preload/fault.so" FAULT_REPORT=report FAULT_CLASS="$1" FAULT_NTH="$2" FAULT_DO=error FAULT_ERRNO=5 "${@:3}"; }
+was_hit() { [ "$(od -An -t u8 -j 8 -N 8 report | tr -d ' ')" != 0 ]; }
+"$KEDGE" dump --no-progress -q -O vmdk -o s.vmdk raw:../a.raw
+directory= table=
+for ((n = 1; n < 100; n++)); do
+	fault read $n "$KEDGE" info --json s.vmdk >out 2>/dev/null
+	was_hit || break
+	case $(jq -r '.note // ""' out) in
+	*"directory is used, the first is damaged: "*"Input/output error"*) directory=$n ;;
+	*"tables are used, the first damage: "*"Input/output error"*) table=$n ;;
+	esac
+done
+[ $n -lt 100 ] && [ -n "$directory" ] && [ -n "$table" ] || die "of $n reads that fail none has the copy used: '$directory' '$table'"

@@ -185,6 +185,16 @@ static void test_sparse__copy_of_the_directory(void **state)
 		kimage_le32(&k, 3 * KSECTOR + 4, 99999);	/* now both are wrong */
 		refused(&k, ERR_CORRUPT, damage[i].words);
 	}
+	for (size_t i = 0; i < 3; i++) {	/* the header's own place of the first */
+		kimage_sparse(&k, GRAINS, "");
+		kimage_le64(&k, 56, (const uint64_t[]){ 0, 0xffff, UINT64_MAX / 512 }[i]);
+		im = opened(&k);
+		assert_string_equal(im->info.note, "the redundant grain directory is used, the first is outside the file");
+		expect_bytes(im, 5 * 1024, 1024, 6);
+		image_close(im);
+		kimage_le32(&k, 3 * KSECTOR + 4, 99999);
+		refused(&k, ERR_CORRUPT, "grain directory entry at 1540");
+	}
 	kimage_sparse(&k, GRAINS, "");
 	kimage_le32(&k, 3 * KSECTOR + 4, 99999);
 	im = opened(&k);
@@ -204,7 +214,7 @@ static void test_sparse__copy_of_a_table(void **state)
 	kimage_le32(&k, KSPARSE_TABLE(1) + 4, 77777);
 	kimage_le32(&k, KSPARSE_TABLE(2) + 12, 8);
 	im = opened(&k);
-	assert_has(im->info.note, "redundant grain tables are used, the first damage is at 4612");
+	assert_has(im->info.note, "redundant grain tables are used, the first damage: grain table entry at 4612: the grain");
 	expect_bytes(im, 0, 1024, 1);
 	expect_bytes(im, 5 * 1024, 1024, 6);
 	expect_bytes(im, 11 * 1024, 512, 12);
