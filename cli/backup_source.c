@@ -142,7 +142,7 @@ int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct 
 	struct image_secret buf[IMAGE_KEYS_MAX];
 	struct image_secrets secrets;
 
-	image_keys_for(&s->keys, disk, buf, &secrets);
+	image_keys_for(c, &s->keys, disk, buf, &secrets);
 	co.backing_format = o->image.backing_format;
 	co.force = o->image.force;
 	co.settle = true;

@@ -99,7 +99,8 @@ int image_keys_load(struct cli *c, const struct image_args *a, struct image_keys
 	return 0;
 }
 
-void image_keys_for(const struct image_keys *k, const char *disk, struct image_secret *buf, struct image_secrets *ret)
+void image_keys_for(struct cli *c, const struct image_keys *k, const char *disk, struct image_secret *buf,
+		    struct image_secrets *ret)
 {
 	bool own = false;
 	size_t n = 0;
@@ -115,7 +116,7 @@ void image_keys_for(const struct image_keys *k, const char *disk, struct image_s
 			s.name = NULL;
 		buf[n++] = s;
 	}
-	*ret = (struct image_secrets){ .p = buf, .n = n };
+	*ret = (struct image_secrets){ .p = buf, .n = n, .cancel = &c->cancel };
 }
 
 int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks, bool locked_ok,
@@ -128,12 +129,13 @@ int image_args_open(struct cli *c, const struct image_args *a, const char *arg, 
 	const struct format *f = NULL;
 	struct chain_opts o = {
 		.allow_paths = a->allow_paths.p, .backing_format = a->backing_format, .force = a->force,
-		.ignore_locks = ignore_locks, .locked_ok = locked_ok, .cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
+		.ignore_locks = ignore_locks, .locked_ok = locked_ok,
+		.cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
 	};
 
 	if (image_args_name(c, a, arg, &f, &path, e) < 0 || image_keys_load(c, a, &keys, e) < 0)
 		return e->code;
-	image_keys_for(&keys, NULL, buf, &secrets);
+	image_keys_for(c, &keys, NULL, buf, &secrets);
 	o.secrets = &secrets;
 	o.format = f ? f->name : NULL;
 	if (chain_open(path, &o, ret, e) < 0)

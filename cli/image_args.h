@@ -37,10 +37,11 @@ struct image_keys {
 };
 MUST_CHECK int image_keys_load(struct cli *c, const struct image_args *a, struct image_keys *ret, struct err *e);
 void image_keys_done(struct image_keys *k);
-/* Those for a disk (NULL: there are no disks): its own, if it has some, else those of no disk.  *ret borrows buf, which takes
- * IMAGE_KEYS_MAX. */
+/* Those for a disk (NULL: there are no disks): its own, if it has some, else those of no disk.  *ret borrows buf, which
+ * takes IMAGE_KEYS_MAX, and c, whose signals interrupt their use. */
 #define IMAGE_KEYS_MAX 16
-void image_keys_for(const struct image_keys *k, const char *disk, struct image_secret *buf, struct image_secrets *ret);
+void image_keys_for(struct cli *c, const struct image_keys *k, const char *disk, struct image_secret *buf,
+		    struct image_secrets *ret);
 
 /* "[FORMAT:]PATH" and --format taken apart: *ret_format is NULL when it is to be probed; *ret_path is malloc'ed.  Wrong
  * usage sets exit 2. */

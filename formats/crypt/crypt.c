@@ -70,6 +70,19 @@ static bool iv_of(const char *name, const char *cipher, struct imgcrypt_spec *s)
 	return true;
 }
 
+static int mode_of(const char *name, size_t n)
+{
+	static const struct { const char *name; int id; } modes[] = {
+		{ "xts", GCRY_CIPHER_MODE_XTS }, { "cbc", GCRY_CIPHER_MODE_CBC }, { "ctr", GCRY_CIPHER_MODE_CTR },
+		{ "ecb", GCRY_CIPHER_MODE_ECB },
+	};
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
+		if (n == 3 && !memcmp(name, modes[i].name, 3))
+			return modes[i].id;
+	return 0;
+}
+
 /* libgcrypt sets itself up; calling it again does nothing. */
 static int library(struct err *e)
 {
@@ -80,16 +93,16 @@ static int library(struct err *e)
 	return sodium_init() < 0 ? err_set(e, ERR_INTERNAL, "libsodium can't be used") : 0;
 }
 
-int imgcrypt_spec_of(const char *cipher, const char *mode, size_t key_len, struct imgcrypt_spec *ret, struct err *e)
+int imgcrypt_spec_of(const char *cipher, const char *mode, size_t key_len, struct imgcrypt_spec *ret,
+		     struct err *e)
 {
 	struct imgcrypt_spec s = { .key_len = key_len };
 	size_t n = strcspn(mode, "-");
-	bool xts = n == 3 && !memcmp(mode, "xts", 3);
+	bool xts = mode_of(mode, n) == GCRY_CIPHER_MODE_XTS;
 
 	if (library(e) < 0)
 		return e->code;
-	s.mode = xts ? GCRY_CIPHER_MODE_XTS : n == 3 && !memcmp(mode, "cbc", 3) ? GCRY_CIPHER_MODE_CBC
-	       : n == 3 && !memcmp(mode, "ctr", 3) ? GCRY_CIPHER_MODE_CTR : n == 3 && !memcmp(mode, "ecb", 3) ? GCRY_CIPHER_MODE_ECB : 0;
+	s.mode = mode_of(mode, n);
 	s.cipher = cipher_of(cipher, xts ? key_len / 2 : key_len);
 	if (!s.mode || !s.cipher || key_len > CRYPT_KEY_MAX || (xts && key_len % 2) ||
 	    (xts && gcry_cipher_get_algo_blklen(s.cipher) != 16))
@@ -238,21 +251,29 @@ void imgcrypt_check_value(const struct imgcrypt *c, uint8_t ret[32])
 {
 	static const char what[] = "kedge image key";
 
-	(void)crypto_generichash(ret, 32, (const uint8_t *)what, sizeof(what) - 1, c->key, CRYPT_KEY_MAX);
+	const uint32_t spec[] = { (uint32_t)c->s.cipher, (uint32_t)c->s.mode, (uint32_t)c->s.key_len, c->s.iv,
+				  (uint32_t)c->s.essiv_hash, (uint32_t)c->s.essiv_cipher };
+	uint8_t msg[sizeof(what) - 1 + sizeof(spec)];
+
+	memcpy(msg, what, sizeof(what) - 1);
+	for (size_t i = 0; i < sizeof(spec) / sizeof(*spec); i++)
+		put_le32(msg + sizeof(what) - 1 + 4 * i, spec[i]);
+	(void)crypto_generichash(ret, 32, msg, sizeof(msg), c->key, CRYPT_KEY_MAX);
 }
 
 int imgcrypt_aes_open(const struct image_secret *s, struct imgcrypt **ret, struct err *e)
 {
-	static const struct imgcrypt_spec spec = { .cipher = GCRY_CIPHER_AES128, .mode = GCRY_CIPHER_MODE_CBC, .key_len = 16,
-						.iv = CRYPT_IV_PLAIN64 };
+	static const struct imgcrypt_spec spec = {
+		.cipher = GCRY_CIPHER_AES128, .mode = GCRY_CIPHER_MODE_CBC, .key_len = 16, .iv = CRYPT_IV_PLAIN64,
+	};
 	uint8_t key[16] = { 0 };
 	int r;
 
 	if (library(e) < 0)
 		return e->code;
 	if (s->len && s->len <= 16 && s->p[s->len - 1] == '\n') {
-		(void)err_set(e, ERR_INVALID, "the secret's file ends with a newline, and nothing in an image that is encrypted "
-			      "with AES tells whether that belongs to the password");
+		(void)err_set(e, ERR_INVALID, "the secret's file ends with a newline, and nothing in an image that is "
+			      "encrypted with AES tells whether that belongs to the password");
 		return err_hint(e, "write the password without one: printf %%s PASSWORD >FILE");
 	}
 	memcpy(key, s->p, s->len < 16 ? s->len : 16);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/cancel.h"
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
@@ -26,17 +27,22 @@
 #define STRIPES 4000u
 #define DIGEST_BYTES 20u
 #define HASH_MAX 64u
+#define CANCEL_ROUNDS 4096u	/* so often it is asked: milliseconds */
 
 static const char *const hashes[] = { "sha1", "sha224", "sha256", "sha384", "sha512", "md5", "ripemd160" };
 
 static int hash_of(const char *name, struct err *e)
 {
 	char q[64];
+	int id = 0;
 
 	for (size_t i = 0; i < sizeof(hashes) / sizeof(*hashes); i++)
 		if (!strcmp(hashes[i], name))
-			return gcry_md_map_name(name);
-	return err_set(e, ERR_UNSUPPORTED, "LUKS header: hash \"%s\" is not supported", text_quote(name, q, sizeof(q)));
+			id = gcry_md_map_name(name);
+	if (id && gcry_md_get_algo_dlen(id) && gcry_md_get_algo_dlen(id) <= HASH_MAX)
+		return id;	/* this libgcrypt has it, and allows it */
+	return err_set(e, ERR_UNSUPPORTED, "LUKS header: hash \"%s\" is not supported",
+		       text_quote(name, q, sizeof(q)));
 }
 
 static bool take_name(struct rd *r, char name[33])
@@ -59,12 +65,11 @@ static int decode(struct rd r, struct luks_header *h, struct err *e)
 	if (!rd_take(&r, 6, &magic) || memcmp(magic, "LUKS\xba\xbe", 6) != 0 || !rd_be16(&r, &version))
 		return err_set(e, ERR_CORRUPT, "LUKS header: it doesn't begin with \"LUKS\\xba\\xbe\"");
 	if (version != 1)
-		return err_set(e, ERR_UNSUPPORTED,
-			       "LUKS header: version %u; images have version 1, and Argon2, which version 2 has, is not supported",
-			       version);
-	if (!take_name(&r, h->cipher) || !take_name(&r, h->mode) || !take_name(&r, h->hash) || !rd_be32(&r, &h->payload) ||
-	    !rd_be32(&r, &h->key_len) || !rd_copy(&r, h->digest, DIGEST_BYTES) || !rd_copy(&r, h->digest_salt, 32) ||
-	    !rd_be32(&r, &h->digest_iterations) || !rd_skip(&r, 40))
+		return err_set(e, ERR_UNSUPPORTED, "LUKS header: version %u; images have version 1, and Argon2, which "
+			       "version 2 has, is not supported", version);
+	if (!take_name(&r, h->cipher) || !take_name(&r, h->mode) || !take_name(&r, h->hash) ||
+	    !rd_be32(&r, &h->payload) || !rd_be32(&r, &h->key_len) || !rd_copy(&r, h->digest, DIGEST_BYTES) ||
+	    !rd_copy(&r, h->digest_salt, 32) || !rd_be32(&r, &h->digest_iterations) || !rd_skip(&r, 40))
 		return err_set(e, ERR_CORRUPT, "LUKS header: it is cut off");
 	for (unsigned i = 0; i < LUKS_SLOTS; i++)
 		if (!take_slot(&r, &h->slots[i]))
@@ -84,8 +89,9 @@ static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
 		uint64_t at = (uint64_t)s->offset * CRYPT_SECTOR;
 
 		if (s->active != SLOT_ACTIVE && s->active != SLOT_DISABLED)
-			return err_set(e, ERR_CORRUPT, "LUKS header: key slot %u is neither active nor disabled (0x%08" PRIx32 ")",
-				       i, s->active);
+			return err_set(e, ERR_CORRUPT,
+				       "LUKS header: key slot %u is neither active nor disabled (0x%08" PRIx32 ")", i,
+				       s->active);
 		if (s->active != SLOT_ACTIVE)
 			continue;
 		h->active++;
@@ -95,8 +101,9 @@ static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
 		if (!s->iterations)
 			return err_set(e, ERR_CORRUPT, "LUKS header: key slot %u has no iterations", i);
 		if (at < HEADER_BYTES || !range_ok(at, material_bytes(h), len))
-			return err_set(e, ERR_CORRUPT, "LUKS header: key slot %u lies at %" PRIu64 ", outside its %" PRIu64
-				       " bytes", i, at, len);
+			return err_set(e, ERR_CORRUPT,
+				       "LUKS header: key slot %u lies at %" PRIu64 ", outside its %" PRIu64 " bytes", i,
+				       at, len);
 	}
 	if (!h->active)
 		return err_set(e, ERR_CORRUPT, "LUKS header: no key slot is active: nothing opens it any more");
@@ -109,7 +116,8 @@ int luks_read(const struct file *f, uint64_t off, uint64_t len, struct luks_head
 	uint8_t buf[HEADER_BYTES];
 
 	if (!range_ok(off, len, f->size) || len < HEADER_BYTES)
-		return err_set(e, ERR_CORRUPT, "LUKS header of %" PRIu64 " bytes at %" PRIu64 " is outside the file", len, off);
+		return err_set(e, ERR_CORRUPT, "LUKS header of %" PRIu64 " bytes at %" PRIu64 " is outside the file",
+			       len, off);
 	if (file_pread_full(f, buf, sizeof(buf), off, e) < 0)
 		return err_ctx(e, "LUKS header");
 	if (decode(rd_of(buf, sizeof(buf)), &h, e) < 0)
@@ -153,25 +161,78 @@ struct attempt {
 	const struct file *f;
 	uint64_t off;
 	const struct luks_header *h;
-	uint64_t rounds;	/* that were made so far */
+	const struct luks_limits *limits;
+	uint64_t rounds;	/* of all attempts so far */
 	struct work *w;
 };
 
-/* PBKDF2, as long as all of it together stays bounded: a hostile header can ask for hours. */
-static int derive(struct attempt *a, const uint8_t *p, size_t p_len, const uint8_t salt[32], uint32_t iterations, uint8_t *out,
-		  size_t len, const char *what, struct err *e)
+/* Is so much work allowed?  A hostile header can ask for hours. */
+static int check_work(struct attempt *a, uint32_t iterations, size_t len, const char *what, struct err *e)
 {
 	uint64_t rounds = div_up(len, gcry_md_get_algo_dlen(a->h->hash_id)) * iterations;
-	gcry_error_t r;
 
-	if (rounds > LUKS_ROUNDS_MAX - a->rounds)
+	if (rounds > a->limits->one)
 		return err_set(e, ERR_UNSUPPORTED,
 			       "LUKS header: %s asks for %" PRIu32 " iterations of %s; no more than %" PRIu64
-			       " rounds are made in all",
-			       what, iterations, a->h->hash, LUKS_ROUNDS_MAX);
+			       " rounds are made for it", what, iterations, a->h->hash, a->limits->one);
+	if (rounds > a->limits->all - a->rounds) {
+		(void)err_set(e, ERR_UNSUPPORTED,
+			      "LUKS: none of the secrets tried so far opens it, and more than %" PRIu64
+			      " rounds of %s are not made for one image", a->limits->all, a->h->hash);
+		return err_hint(e, "say which secret is for it: --image-secret NAME=FILE, with a layer's file name or "
+				   "a disk's name");
+	}
 	a->rounds += rounds;
-	r = gcry_kdf_derive(p, p_len, GCRY_KDF_PBKDF2, a->h->hash_id, salt, 32, iterations, len, out);
-	return r ? err_set(e, ERR_INTERNAL, "LUKS: %s: %s", what, gcry_strerror(r)) : 0;
+	return 0;
+}
+
+/* PBKDF2 (RFC 8018, 5.2) over HMAC.  libgcrypt's own can't be interrupted, and this takes seconds to minutes. */
+static int rounds(const struct attempt *a, gcry_md_hd_t h, const uint8_t salt[32], uint32_t iterations, uint8_t *out,
+		  size_t len, struct err *e)
+{
+	size_t size = gcry_md_get_algo_dlen(a->h->hash_id);
+	uint8_t u[HASH_MAX], number[4];
+	int r = 0;
+
+	for (size_t at = 0; at < len && r == 0; at += size) {
+		size_t n = min_size(size, len - at);
+
+		put_be32(number, (uint32_t)(at / size + 1));
+		gcry_md_reset(h);
+		gcry_md_write(h, salt, 32);
+		gcry_md_write(h, number, sizeof(number));
+		memcpy(u, gcry_md_read(h, 0), size);
+		memcpy(out + at, u, n);
+		for (uint32_t k = 1; k < iterations && r == 0; k++) {
+			gcry_md_reset(h);
+			gcry_md_write(h, u, size);
+			memcpy(u, gcry_md_read(h, 0), size);
+			for (size_t i = 0; i < n; i++)
+				out[at + i] ^= u[i];
+			if (!(k % CANCEL_ROUNDS) && a->limits->cancel)
+				r = cancel_check(a->limits->cancel, e);
+		}
+	}
+	sodium_memzero(u, sizeof(u));
+	return r;
+}
+
+static int derive(struct attempt *a, const uint8_t *p, size_t p_len, const uint8_t salt[32], uint32_t iterations,
+		  uint8_t *out, size_t len, const char *what, struct err *e)
+{
+	gcry_md_hd_t h = NULL;
+	gcry_error_t bad;
+	int r;
+
+	if (check_work(a, iterations, len, what, e) < 0)
+		return e->code;
+	bad = gcry_md_open(&h, a->h->hash_id, GCRY_MD_FLAG_HMAC);
+	if (!bad)
+		bad = gcry_md_setkey(h, p, p_len);
+	r = bad ? err_set(e, ERR_UNSUPPORTED, "LUKS: %s: %s", what, gcry_strerror(bad))
+		: rounds(a, h, salt, iterations, out, len, e);
+	gcry_md_close(h);	/* wipes; NULL is fine */
+	return r;
 }
 
 /* H(number of the block, block) over each block of the hash's size, in place. */
@@ -242,11 +303,12 @@ static int try_password(struct attempt *a, const uint8_t *p, size_t len, struct 
 	return 0;
 }
 
-int luks_open(const struct file *f, uint64_t off, const struct luks_header *h, const struct image_secret *const *secrets, size_t n,
+int luks_open(const struct file *f, uint64_t off, const struct luks_header *h,
+	      const struct image_secret *const *secrets, size_t n, const struct luks_limits *limits,
 	      struct imgcrypt **ret, struct err *e)
 {
 	CLEANUP(work_free) struct work *w = sodium_malloc(sizeof(*w));
-	struct attempt a = { .f = f, .off = off, .h = h, .w = w };
+	struct attempt a = { .f = f, .off = off, .h = h, .limits = limits, .w = w };
 	int r = 0;
 
 	if (!w)

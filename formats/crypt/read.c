@@ -9,9 +9,10 @@
 
 #define SECRETS_MAX 16
 
-int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const struct luks_header *h, const struct image_secrets *s,
-		 struct imgcrypt **ret, struct err *e)
+int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const struct luks_header *h,
+		    const struct image_secrets *s, struct imgcrypt **ret, struct err *e)
 {
+	const struct luks_limits limits = { LUKS_ROUNDS_ONE, LUKS_ROUNDS_ALL, s ? s->cancel : NULL };
 	const struct image_secret *fit[SECRETS_MAX];
 	size_t n = 0;
 
@@ -22,7 +23,7 @@ int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const 
 	if (!n)
 		return 0;
 	if (h)
-		return luks_open(f, off, h, fit, n, ret, e);
+		return luks_open(f, off, h, fit, n, &limits, ret, e);
 	if (n == 1)
 		return imgcrypt_aes_open(fit[0], ret, e);
 	(void)err_set(e, ERR_INVALID, "encrypted with AES, where nothing tells which of %zu secrets is right", n);
@@ -30,7 +31,7 @@ int imgcrypt_unlock(const struct file *f, const char *path, uint64_t off, const 
 }
 
 int imgcrypt_pread(struct imgcrypt *c, const struct file *f, void *buf, size_t len, uint64_t host, uint64_t tweak,
-		struct err *e)
+		   struct err *e)
 {
 	size_t head = (size_t)(host % CRYPT_SECTOR), whole = (size_t)round_up(head + len, CRYPT_SECTOR);
 	CLEANUP(free_ptr) uint8_t *tmp = NULL;

@@ -21,6 +21,7 @@ static bool is_quick(const struct luks_header *h)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct image_secret pw = { .p = (const uint8_t *)"secret\n", .len = 7 }, *const list[] = { &pw };
+	const struct luks_limits limits = { 100000, 1000000, NULL };
 	int fd = file_of(data, size);
 	struct imgcrypt *c = NULL;
 	struct err e = ERR_INIT;
@@ -31,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(e.code < 0 && e.cause[0]);
 	} else {
 		check(strlen(luks_text(&h, text, sizeof(text))) < sizeof(text));
-		if (is_quick(&h) && luks_open(&(struct file){ fd, 0, size }, 0, &h, list, 1, &c, &e) < 0)
+		if (is_quick(&h) && luks_open(&(struct file){ fd, 0, size }, 0, &h, list, 1, &limits, &c, &e) < 0)
 			check(e.code < 0 && e.cause[0]);
 		imgcrypt_free(c);
 	}

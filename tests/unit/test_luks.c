@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/cancel.h"
 #include "base/fs.h"
 #include "formats/crypt/crypt.h"
 #include "formats/image.h"
@@ -137,14 +138,14 @@ static void test_luks__places(void **state)
 	free(p);
 }
 
-static int open_with(const uint8_t *p, const struct image_secret *s, struct err *e)
+static int open_with(const uint8_t *p, const struct image_secret *s, const struct luks_limits *limits, struct err *e)
 {
 	struct luks_header h;
 	struct imgcrypt *c;
 	int fd = file(p), r = luks_read(&(struct file){ fd, 0, LEN }, 0, LEN, &h, e);
 
 	assert_ok(r, e);
-	r = luks_open(&(struct file){ fd, 0, LEN }, 0, &h, &s, 1, &c, e);
+	r = luks_open(&(struct file){ fd, 0, LEN }, 0, &h, &s, 1, limits, &c, e);
 	close(fd);
 	return r;
 }
@@ -153,23 +154,63 @@ static int open_with(const uint8_t *p, const struct image_secret *s, struct err 
 static void test_luks__work(void **state)
 {
 	const struct image_secret s = { .p = (const uint8_t *)"wrong\n", .len = 6 };
+	struct cancel cancel = { 0 };
+	/* With the newline and without: 2 tries of 10 rounds for a key of two blocks, and 10 for the digest. */
+	const struct luks_limits usual = { LUKS_ROUNDS_ONE, LUKS_ROUNDS_ALL, NULL }, just = { 20, 60, NULL },
+		one = { 19, 60, NULL }, all = { 20, 59, NULL }, stopped = { LUKS_ROUNDS_ONE, LUKS_ROUNDS_ALL, &cancel };
 	uint8_t *p = malloc(LEN);
 	struct err e = ERR_INIT;
 
 	(void)state;
 	assert_non_null(p);
 	header(p);
-	assert_int_equal(open_with(p, &s, &e), ERR_AUTH);
+	assert_int_equal(open_with(p, &s, &usual, &e), ERR_AUTH);
 	assert_has(e.cause, "doesn't open any of its 1 key slots");
 	assert_has(e.hint, "--image-secret");
+	err_clear(&e);
+	assert_err(open_with(p, &s, &just, &e), ERR_AUTH, &e);
+	assert_int_equal(open_with(p, &s, &one, &e), ERR_UNSUPPORTED);
+	assert_has(e.cause, "key slot 0 asks for 10 iterations");
+	err_clear(&e);
+	assert_int_equal(open_with(p, &s, &all, &e), ERR_UNSUPPORTED);	/* that is the secrets', not the slot's fault */
+	assert_has(e.cause, "none of the secrets tried so far");
+	assert_has(e.hint, "NAME=FILE");
+	err_clear(&e);
+	cancel_request(&cancel);
+	put_be32(p + SLOT(0) + 4, 100000000);
+	assert_err(open_with(p, &s, &stopped, &e), ERR_CANCELLED, &e);
 	put_be32(p + SLOT(0) + 4, UINT32_MAX);
-	assert_int_equal(open_with(p, &s, &e), ERR_UNSUPPORTED);
+	assert_int_equal(open_with(p, &s, &usual, &e), ERR_UNSUPPORTED);
 	assert_has(e.cause, "key slot 0 asks for 4294967295 iterations of sha256");
 	put_be32(p + SLOT(0) + 4, 10);
 	put_be32(p + 164, UINT32_MAX);
-	assert_int_equal(open_with(p, &s, &e), ERR_UNSUPPORTED);
+	err_clear(&e);
+	assert_int_equal(open_with(p, &s, &usual, &e), ERR_UNSUPPORTED);
 	assert_has(e.cause, "digest asks for 4294967295 iterations");
 	free(p);
+}
+
+/* One key used in two ways gives two contents: images must not count as unchanged. */
+static void test_luks__check_value(void **state)
+{
+	static const char *const ways[][2] = { { "aes", "xts-plain64" }, { "aes", "xts-plain" }, { "serpent", "xts-plain64" },
+					       { "aes", "xts-essiv:sha256" }, { "aes", "ecb" }, { "aes", "cbc-plain64" } };
+	uint8_t key[64] = { 1, 2, 3 }, values[6][32];
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		struct imgcrypt_spec s;
+		struct imgcrypt *c;
+
+		assert_ok(imgcrypt_spec_of(ways[i][0], ways[i][1], 32, &s, &e), &e);
+		assert_ok(imgcrypt_new(&s, key, &c, &e), &e);
+		imgcrypt_check_value(c, values[i]);
+		imgcrypt_free(c);
+		for (size_t k = 0; k < i; k++)
+			if (!memcmp(values[i], values[k], 32))
+				fail_msg("%s-%s and %s-%s", ways[i][0], ways[i][1], ways[k][0], ways[k][1]);
+	}
 }
 
 int main(void)
@@ -178,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_luks__fields),
 		cmocka_unit_test(test_luks__places),
 		cmocka_unit_test(test_luks__work),
+		cmocka_unit_test(test_luks__check_value),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
