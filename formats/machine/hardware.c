@@ -114,20 +114,19 @@ struct hardware_drive *hardware_find(struct hardware *h, const char *name)
 }
 
 /* The readers of machines and of hardware go over the same bytes in the same order. */
-struct hardware_drive *hardware_add_drive(struct hardware *h, const struct machine *m, struct err *e)
+struct hardware_drive *hardware_add_drive(struct hardware *h, const struct machine *m, size_t at, struct err *e)
 {
-	const size_t i = h->drives.n;
 	struct hardware_drive *d;
 
-	if (i >= m->disks.n) {
-		(void)err_set(e, ERR_INTERNAL, "drive %zu of %zu", i + 1, m->disks.n);
+	if (at >= m->disks.n) {
+		(void)err_set(e, ERR_INTERNAL, "drive %zu of %zu", at + 1, m->disks.n);
 		return NULL;
 	}
 	d = VEC_PUSH(&h->drives, e);
 	if (!d)
 		return NULL;
 	*d = (struct hardware_drive){ .kind = DRIVE_DISK, .bus = BUS_SATA };
-	if (machine_text(&d->name, m->disks.p[i].name, e) < 0 || machine_text(&d->image, m->disks.p[i].image.path, e) < 0)
+	if (machine_text(&d->name, m->disks.p[at].name, e) < 0 || machine_text(&d->image, m->disks.p[at].image.path, e) < 0)
 		return NULL;
 	return d;
 }

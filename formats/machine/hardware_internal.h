@@ -26,8 +26,8 @@ const struct hardware_guest *hardware_guest(enum machine_kind kind, const char *
 const char *hardware_guest_vmware(const struct hardware *h, char buf[static 40]);
 const char *hardware_guest_vbox(const struct hardware *h, char buf[static 40]);
 
-/* The next drive, in the order of m's disks. */
-struct hardware_drive *hardware_add_drive(struct hardware *h, const struct machine *m, struct err *e);
+/* The next drive: disk `at` of m. */
+struct hardware_drive *hardware_add_drive(struct hardware *h, const struct machine *m, size_t at, struct err *e);
 struct hardware_nic *hardware_add_nic(struct hardware *h, struct err *e);
 /* "08002712abcd", "52:54:..", "52-54-..": as struct hardware_nic has it; else "". */
 void hardware_set_mac(struct hardware_nic *n, const char *text);

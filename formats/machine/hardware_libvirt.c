@@ -109,7 +109,7 @@ static int read_disk(const struct xml_node *devices, const struct xml_node *x, c
 		     struct hardware *h, struct err *e)
 {
 	const struct xml_node *target = xml_find(x, "target"), *address = xml_find(x, "address");
-	struct hardware_drive *d = hardware_add_drive(h, m, e);
+	struct hardware_drive *d = hardware_add_drive(h, m, h->drives.n, e);
 	const char *dev = xml_get(target, "dev");
 	uint32_t letter = letter_of(dev);
 

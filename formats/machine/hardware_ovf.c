@@ -29,6 +29,7 @@ struct ovf {
 	struct controller controllers[CONTROLLERS_MAX];
 	size_t n;
 	uint32_t seen[BUS_FLOPPY + 1];
+	size_t disk;			/* of m, the next */
 };
 
 static const char *item(const struct xml_node *x, const char *name, char *buf, size_t len)
@@ -77,9 +78,13 @@ static void read_controller(struct ovf *o, const struct xml_node *x, uint32_t ty
 
 static int read_drive(struct ovf *o, const struct xml_node *x, uint32_t type, struct err *e)
 {
-	struct hardware_drive *d = type == 17 ? hardware_add_drive(o->h, o->m, e) : VEC_PUSH(&o->h->drives, e);
 	char buf[32];
 	const char *parent = item(x, "Parent", buf, sizeof(buf));
+	struct hardware_drive *d;
+
+	while (o->disk < o->m->disks.n && o->m->disks.p[o->disk].skipped)
+		o->disk++;
+	d = type == 17 ? hardware_add_drive(o->h, o->m, o->disk++, e) : VEC_PUSH(&o->h->drives, e);
 
 	if (!d)
 		return e->code;

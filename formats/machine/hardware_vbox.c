@@ -37,7 +37,7 @@ static void read_controller(const struct xml_node *c, uint32_t index, struct har
 static int read_device(const struct xml_node *c, uint32_t index, const struct xml_node *x, const struct machine *m,
 		       struct hardware *h, struct err *e)
 {
-	struct hardware_drive *d = hardware_add_drive(h, m, e);
+	struct hardware_drive *d = hardware_add_drive(h, m, h->drives.n, e);
 	const struct xml_node *image = xml_find(x, "Image");
 	uint32_t port = hardware_number(xml_get(x, "port"), 10000, 0), device = hardware_number(xml_get(x, "device"), 1, 0);
 

@@ -27,7 +27,7 @@ static enum hardware_adapter adapter_of(const char *s)
 static int read_drive(const struct dictionary *dict, const char *slot, const struct machine *m, struct hardware *h,
 		      struct err *e)
 {
-	struct hardware_drive *d = hardware_add_drive(h, m, e);
+	struct hardware_drive *d = hardware_add_drive(h, m, h->drives.n, e);
 	size_t letters = strcspn(slot, "0123456789");
 	const char *type = dictionary_getf(dict, "%s.devicetype", slot), *colon = strchr(slot, ':');
 	char number[8];
