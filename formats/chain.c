@@ -184,7 +184,7 @@ static int check_format(const struct image *im, const char *format, const char *
 }
 
 /* Does the branch meet layers that are open already, in this file?  1: it does, and ends. */
-static int join(struct opener *b, const struct image *child, int fd, const char *path, struct err *e)
+static int join(struct opener *b, const struct image *child, int fd, const char *path, bool changed, struct err *e)
 {
 	struct image_identity id;
 	uint32_t found;
@@ -199,15 +199,16 @@ static int join(struct opener *b, const struct image *child, int fd, const char 
 		return 0;
 	if (check_format(b->layers.p[found], child->info.backing_format, child->path, e) < 0)
 		return e->code;
-	if (image_check_parent(child, b->layers.p[found], e) < 0 && !(e->code == ERR_CHANGED && b->o->force))
+	if (image_check_parent(child, b->layers.p[found], e) < 0 && !(e->code == ERR_CHANGED && changed))
 		return e->code;
 	err_clear(e);
 	b->below.p[b->layers.n - 1] = found;
 	return 1;
 }
 
-/* Opens one place where child's parent may be; f NULL = the child knows the format.  It becomes the next layer. */
-static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f,
+/* Opens one place where child's parent may be; f NULL = the child knows the format; changed: one that was written to
+ * since will do.  It becomes the next layer. */
+static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f, bool changed,
 		      struct err *e)
 {
 	CLEANUP(free_ptr) char *path = NULL;
@@ -219,7 +220,7 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 	text_quote(child->path, q, sizeof(q));
 	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0)
 		return err_ctx(e, "%s", q);
-	r = join(b, child, fd, path, e);
+	r = join(b, child, fd, path, changed, e);
 	if (r)
 		return r < 0 ? r : 0;
 	if (check_loop(b, fd, path, e) < 0)
@@ -230,7 +231,7 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 	fd = -1;
 	if (open_layer(b, f, take, path, &im, e) < 0)
 		return e->code;
-	if (image_check_parent(child, im, e) < 0 && !(e->code == ERR_CHANGED && b->o->force)) {
+	if (image_check_parent(child, im, e) < 0 && !(e->code == ERR_CHANGED && changed)) {
 		image_close(im);
 		return e->code;
 	}
@@ -246,27 +247,19 @@ static bool try_next(int code)
 }
 
 /* The places that the image names, then those where it may be; of all that is wrong, the first that isn't mere absence
- * is told. */
-static int add_parent(struct opener *b, struct err *e)
+ * is told, unless it is nothing that another place could mend. */
+static int find_parent(struct opener *b, const struct image *child, bool changed, struct err *e)
 {
-	const struct image *child = b->layers.p[b->layers.n - 1];
 	CLEANUP(free_ptr) char *found = NULL;
 	const struct format *f;
 	struct err now = ERR_INIT;
-	char q[QUOTE_BYTES];
 
-	if (b->layers.n - b->branch == IMAGE_CHAIN_MAX)
-		return err_set(e, ERR_UNSUPPORTED, "%s: the chain has more than %d layers",
-			       text_quote(child->path, q, sizeof(q)), IMAGE_CHAIN_MAX);
-	if (b->layers.n == CHAIN_LAYERS_MAX)
-		return err_set(e, ERR_UNSUPPORTED, "%s: the disk has more than %d layers",
-			       text_quote(child->path, q, sizeof(q)), CHAIN_LAYERS_MAX);
 	for (size_t i = 0; i < child->parent.refs.n; i++) {
-		int r = try_parent(b, child, child->parent.refs.p[i], NULL, &now);
+		int r = try_parent(b, child, child->parent.refs.p[i], NULL, changed, &now);
 
 		if (r == 0)
 			return 0;
-		if (!i || e->code == ERR_NOTFOUND)
+		if (!i || e->code == ERR_NOTFOUND || !try_next(r))
 			*e = now;
 		if (!try_next(r))
 			return r;
@@ -274,13 +267,32 @@ static int add_parent(struct opener *b, struct err *e)
 	if (!child->parent.ids.uuid[0] && !child->parent.ids.content[0])
 		return e->code;
 	err_clear(&now);
-	if (search_parent(&b->search, child, b->o->allow_paths, b->o->force, &found, &f, &now) < 0) {
+	if (search_parent(&b->search, child, b->o->allow_paths, changed, &found, &f, &now) < 0) {
 		if (!e->code || now.code != ERR_NOTFOUND)
 			*e = now;
 		return e->code;
 	}
 	err_clear(e);
-	return try_parent(b, child, found, f, e);
+	return try_parent(b, child, found, f, changed, e);
+}
+
+static int add_parent(struct opener *b, struct err *e)
+{
+	const struct image *child = b->layers.p[b->layers.n - 1];
+	char q[QUOTE_BYTES];
+	int r;
+
+	if (b->layers.n - b->branch == IMAGE_CHAIN_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "%s: the chain has more than %d layers",
+			       text_quote(child->path, q, sizeof(q)), IMAGE_CHAIN_MAX);
+	if (b->layers.n == CHAIN_LAYERS_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "%s: the disk has more than %d layers",
+			       text_quote(child->path, q, sizeof(q)), CHAIN_LAYERS_MAX);
+	r = find_parent(b, child, false, e);
+	if (r == 0 || !b->o->force || !try_next(r))
+		return r;
+	err_clear(e);	/* the right one is nowhere: now one that was changed will do */
+	return find_parent(b, child, true, e);
 }
 
 /* Opens what a description names: *ret_path is malloc'ed. */

@@ -238,6 +238,43 @@ static void test_parents__vmdk_content(void **state)
 	chain_close(c);
 }
 
+/* With force, too, the right one counts before one that was changed, and lies at another place. */
+static void test_parents__force_prefers_the_right_one(void **state)
+{
+	struct chain_opts o = { .force = true };
+	struct err e = ERR_INIT;
+	struct chain *c;
+
+	(void)state;
+	make_vmdk("t/d/disk.vmdk", "00000001", "ffffffff", NULL);
+	make_vmdk("t/d/child.vmdk", "00000002", "0badcafe", "disk.vmdk");
+	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
+	assert_has(c->layers[1]->path, "disk.vmdk");
+	chain_close(c);
+	make_vmdk("t/d/right.vmdk", "0badcafe", "ffffffff", NULL);
+	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
+	assert_has(c->layers[1]->path, "right.vmdk");
+	chain_close(c);
+}
+
+/* What keeps a later place from being read is told, not what was wrong with the first. */
+static void test_parents__locked(void **state)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1 };
+	struct chain_opts o = { 0 };
+	int fd;
+
+	(void)state;
+	make_vmdk("t/out/base.vmdk", "0badcafe", "ffffffff", NULL);
+	make_vmdk("t/d/base.vmdk", "0badcafe", "ffffffff", NULL);
+	make_vmdk("t/d/child.vmdk", "00000002", "0badcafe", "../out/base.vmdk");
+	fd = open("t/d/base.vmdk", O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &l), 0);	/* as QEMU that writes to it */
+	refused("t/d/child.vmdk", &o, ERR_LOCKED, "base.vmdk", "");
+	close(fd);
+}
+
 static void test_parents__windows_names(void **state)
 {
 	static const struct { const char *in, *out; } rows[] = {
@@ -438,6 +475,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_parents__loops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__raw_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__vmdk_content, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__force_prefers_the_right_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parents__locked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parents__random, setup, teardown),
 		cmocka_unit_test(test_parents__windows_names),
