@@ -48,19 +48,32 @@ static int damaged(const struct vdi *v, struct err *e)
 	return e->code;
 }
 
-/* A run of the map; of allocated blocks, the part that is, or isn't, a hole of the file: fixed images may be sparse. */
+/*
+ * A run of the map; of allocated blocks, the part that is, or isn't, a hole of the file.  A fixed image may be sparse, and
+ * is one run.  Elsewhere runs may be as many as blocks, and looking for the end of the data goes through the file's
+ * extents: there a run that begins with data counts as data.
+ */
 static int run_at(struct vdi *v, uint64_t off, uint64_t limit, enum extent_kind *ret_kind, uint64_t *ret_host,
 		  uint64_t *ret_len, struct err *e)
 {
-	uint64_t end;
+	uint64_t end, stop;
 	bool data;
+	int r;
 
 	if (vdi_run_at(v, off, limit, ret_kind, ret_host, ret_len, e) < 0)
 		return e->code;
 	if (*ret_kind != EXTENT_DATA)
 		return 0;
-	if (file_next_data(&v->im.file, *ret_host, *ret_host + *ret_len, &data, &end, e) < 0)
-		return e->code;
+	stop = *ret_host + *ret_len;
+	if (v->h.type == VDI_FIXED) {
+		r = file_next_data(&v->im.file, *ret_host, stop, &data, &end, e);
+	} else {
+		r = file_skip_hole(&v->im.file, *ret_host, stop, &end, e);
+		data = r == 0 && end == *ret_host;
+		end = data ? stop : end;
+	}
+	if (r < 0)
+		return r;
 	*ret_len = end - *ret_host;
 	if (!data)
 		*ret_kind = EXTENT_ZERO;
