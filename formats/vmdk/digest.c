@@ -2,10 +2,11 @@
  * digest.c - what identifies the state of a VMDK without reading its data.
  *
  * state digest, see formats/digest.h:
- *	"kedge vmdk state 1"
+ *	"kedge vmdk state 2"
  *	createType, CID, parentCID, parent's name, ddb.uuid.image, .parent, .modification, .parentmodification
  *	size; number of extents; of each: kind, access, guest bytes, number of its file (2^64 - 1 = none), offset in it
- *	    of a sparse one: version, capacity, grain, entries of a table, zero entries, compressed, markers
+ *	    of a sparse one: version, capacity, grain, entries of a table, zero entries, compressed, markers, SESparse's area of
+ *	    grains;
  *	    for each directory entry that isn't 0, in order: index, place of the table, and its bytes if they aren't all
  *	    zero; then 2^64 - 1
  *	of each file but the first: device, inode, size, mtime, ctime
@@ -62,6 +63,7 @@ static int add_sparse(struct digest *d, const struct vmdk_sparse *s, struct err 
 	digest_u64(d, s->zero_entry);
 	digest_u64(d, s->compressed);
 	digest_u64(d, s->markers);
+	digest_u64(d, s->grains);
 	if (vmdk_scan_dir(s, s->dir, add_table, &t, e) < 0)
 		return e->code;
 	digest_u64(d, UINT64_MAX);
@@ -85,7 +87,7 @@ int vmdk_state_digest(struct image *im, uint32_t state, uint8_t digest[32], stru
 	struct vmdk *v = (struct vmdk *)im;
 	struct digest d;
 
-	digest_begin(&d, "kedge vmdk state 1");
+	digest_begin(&d, "kedge vmdk state 2");
 	add_descriptor(&d, &v->d);
 	digest_u64(&d, im->states[state].size);
 	digest_u64(&d, v->nextents);

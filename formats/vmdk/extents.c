@@ -88,7 +88,7 @@ int vmdk_extent_fits(const struct vmdk_extent *x, struct err *e)
 
 static int open_sparse(struct vmdk_extent *x, struct err *e)
 {
-	if (x->file->sparse)
+	if (x->file->sparse || x->file->flat)
 		return err_set(e, ERR_CORRUPT, "two extents have the same sparse file");
 	x->file->sparse = true;
 	x->sparse = calloc(1, sizeof(*x->sparse));
@@ -106,6 +106,9 @@ static int open_flat(const struct vmdk_extent *x, bool force, struct err *e)
 {
 	uint64_t size = x->file->bytes.size;
 
+	if (x->file->sparse)
+		return err_set(e, ERR_CORRUPT, "one extent has it as a sparse file, another as a flat one");
+	x->file->flat = true;
 	/* What is missing was there once: zeros in its place are nobody's disk. */
 	if (force || range_ok(x->offset, x->len, size))
 		return 0;
@@ -168,7 +171,8 @@ int vmdk_extent_alone(struct vmdk *v, struct vmdk_sparse **s, struct err *e)
 	v->nextents = 1;
 	v->extents[0] = (struct vmdk_extent){
 		.len = v->d.lines.n ? v->d.sectors * VMDK_SECTOR : (*s)->capacity, .kind = (*s)->kind,
-		.file = &v->files[0], .sparse = STEAL(*s),
+		.file = &v->files[0],
 	};
+	v->extents[0].sparse = STEAL(*s);
 	return vmdk_extent_fits(&v->extents[0], e);
 }

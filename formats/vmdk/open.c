@@ -214,26 +214,50 @@ static int load_sparse(struct vmdk *v, enum content content, const struct image_
 
 /* ---- opening ---- */
 
+/* What is noted of extents is told of the first of them: a disk may have thousands. */
+static int add_notes(struct vmdk *v, const struct vmdk_extent *x, const char *note, size_t more, struct err *e)
+{
+	CLEANUP(free_ptr) char *text = NULL;
+	char q[300], rest[60] = "";
+
+	if (!x)
+		return 0;
+	if (more)
+		(void)snprintf(rest, sizeof(rest), "; there are notes of %zu more extents", more);
+	text = x->file == v->files ? text_printf(e, "%s%s", note, rest) :
+	       text_printf(e, "extent %s: %s%s", text_quote(x->file->path, q, sizeof(q)), note, rest);
+	return text ? vmdk_note_add(&v->note, text, e) : e->code;
+}
+
 static int check_tables(struct vmdk *v, struct err *e)
 {
+	CLEANUP(free_ptr) char *first = NULL;
+	const struct vmdk_extent *noted = NULL;
+	size_t more = 0;
 	char q[300];
 
 	for (size_t i = 0; i < v->nextents; i++) {
 		const struct vmdk_extent *x = &v->extents[i];
 		CLEANUP(free_ptr) char *damage = NULL;
+		CLEANUP(free_ptr) char *note = NULL;
 
 		if (!x->sparse)
 			continue;
 		text_quote(x->file->path, q, sizeof(q));
-		if (vmdk_tables_check(x->sparse, &v->note, &damage, e) < 0)
+		if (vmdk_tables_check(x->sparse, &note, &damage, e) < 0)
 			return x->file == v->files ? e->code : err_ctx(e, "extent %s", q);
+		more += noted && note;
+		if (note && !noted) {
+			noted = x;
+			first = STEAL(note);
+		}
 		if (!damage || v->damage)
 			continue;
 		v->damage = x->file == v->files ? STEAL(damage) : text_printf(e, "extent %s: %s", q, damage);
 		if (!v->damage)
 			return e->code;
 	}
-	return 0;
+	return add_notes(v, noted, first, more, e);
 }
 
 /* What the descriptor says the image is made of; an embedded one names its own file alone. */

@@ -76,6 +76,8 @@ const char *vmdk_grain_of(const struct vmdk_sparse *s, uint64_t v, struct vmdk_g
 			return bad;
 	} else if (v == 1 && s->zero_entry) {
 		g.kind = VMDK_GRAIN_ZERO;
+	} else if (v == 1 && s->kind == VMDK_SPARSE) {	/* not what it says: no grain lies behind the header's sector */
+		return "it means zeros, and the header says that there is no such entry";
 	} else if (v) {
 		g.kind = s->compressed ? VMDK_GRAIN_COMPRESSED : VMDK_GRAIN_DATA;
 		g.host = v * VMDK_SECTOR;
@@ -347,6 +349,9 @@ int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct 
 
 	if (!buf)
 		return err_set(e, ERR_NOMEM, "grain table");
+	if (s->dir_entries > VMDK_DIR_ENTRIES_MAX)
+		return err_set(e, ERR_UNSUPPORTED, "grain directory of %" PRIu64 " entries, %" PRIu64 " are the limit",
+			       s->dir_entries, VMDK_DIR_ENTRIES_MAX);
 	if (s->dir_lost && vmdk_note_add(note, "the redundant grain directory is used, the first is outside the file", e) < 0)
 		return e->code;
 	if (check_dirs(s, note, e) < 0 || vmdk_scan_dir(s, s->dir, check_table, &c, e) < 0)

@@ -33,6 +33,8 @@
 #define VMDK_NAME_MAX 1024
 #define VMDK_GRAIN_SECTORS_MAX ((uint64_t)1 << 21)
 #define VMDK_COMPRESSED_GRAIN_MAX ((uint64_t)2 << 20)	/* bytes: it is decompressed as a whole */
+/* Of a directory: 128 MiB, for grains of 64 KiB an EiB of disk.  One may lie in a hole, and cost no bytes. */
+#define VMDK_DIR_ENTRIES_MAX ((uint64_t)1 << 25)
 #define VMDK_SLICE_BYTES 65536			/* tables are read and cached in pieces of at most this */
 #define VMDK_CID_NONE 0xffffffffu
 #define VMDK_CID_LONG 0xfffffffeu	/* "see longContentID": any number of images have it, so it is no id */
@@ -97,6 +99,7 @@ struct vmdk_file {
 	const char *path;		/* for messages; likewise */
 	char owner_tables, owner_grains;	/* their addresses name our blocks in the cache */
 	bool sparse;			/* holds a sparse extent, and nothing else may */
+	bool flat;			/* holds flat ones */
 };
 
 struct vmdk_sparse {

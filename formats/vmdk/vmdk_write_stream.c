@@ -281,8 +281,14 @@ int vw_stream_new(struct vw *v, const struct writer_opts *o, struct vw_stream **
 		.max_bytes = (size_t)max_u64(o->max_bytes ? o->max_bytes / 2 : 32 * MIB, ITEMS_MIN * item_bytes()),
 		.run = pack_item, .local_new = codec_new, .local_free = codec_free, .item_free = free,
 	};
-	struct vw_stream *s = calloc(1, sizeof(*s));
+	struct vw_stream *s;
 
+	if (round_up(v->size, VW_GRAIN_BYTES) / VMDK_SECTOR > VW_SECTOR_MAX) {
+		(void)err_set(e, ERR_INVALID, "a disk of %" PRIu64 " bytes is too large for a streamOptimized VMDK",
+			      v->size);
+		return err_hint(e, "--subformat twoGbMaxExtentSparse or monolithicFlat can");
+	}
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(e, ERR_NOMEM, "stream");
 	s->at = OVERHEAD * VMDK_SECTOR;

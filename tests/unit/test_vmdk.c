@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include <inttypes.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "base/bytes.h"
@@ -107,10 +108,10 @@ static void test_sparse__zero_entry(void **state)
 
 	(void)state;
 	kimage_sparse(&k, GRAINS, "");
-	kimage_le32(&k, KSPARSE_TABLE(0) + 8, 1);	/* without the flag it names a sector, in the descriptor */
+	kimage_le32(&k, KSPARSE_TABLE(0) + 8, 1);	/* without the flag it is nothing's */
 	kimage_le32(&k, KSPARSE_COPY_TABLE(0) + 8, 1);
 	im = opened(&k);
-	unreadable(im, 2048, "the grain lies in metadata");
+	unreadable(im, 2048, "it means zeros, and the header says that there is no such entry");
 	expect_bytes(im, 0, 2048 / 2, 1);		/* the others stay readable */
 	image_close(im);
 	kimage_le32(&k, 8, 7);
@@ -278,6 +279,16 @@ static void test_sparse__digest(void **state)
 	im = opened(&k);
 	assert_ok(image_state_digest(im, 0, b, &e), &e);
 	assert_memory_not_equal(a, b, 32);
+	image_close(im);
+	kimage_done(&k);
+	/* where all grains lie */
+	kimage_sesparse(&k);
+	assert_ok(kimage_open(&k, NULL, true, &im, &e), &e);
+	memcpy(a, im->identity.metadata_digest, 32);
+	image_close(im);
+	kimage_le64(&k, 192, get_le64(k.p + 192) + 1);
+	assert_ok(kimage_open(&k, NULL, true, &im, &e), &e);
+	assert_memory_not_equal(a, im->identity.metadata_digest, 32);
 	image_close(im);
 	kimage_done(&k);
 }
@@ -550,6 +561,33 @@ static void test_extent_without_descriptor(void **state)
 }
 
 /* A claim of any size costs what is there: a directory must be in the file. */
+/* The directory is in the file, as a hole: looking through it would take as long as it claims. */
+static void test_claims__directory(void **state)
+{
+	CLEANUP(free_ptr) char *text = kdescriptor("monolithicSparse", "RW 8589934593 SPARSE \"x\"");
+	struct image_open_opts o = { 0 };
+	struct err e = ERR_INIT;
+	struct image *im;
+	struct kimage k;
+	int fd;
+
+	(void)state;
+	kimage_sparse(&k, 0, "");
+	memset(k.p + KSECTOR, 0, KSECTOR);
+	kimage_text(&k, KSECTOR, text);
+	kimage_le64(&k, 12, ((uint64_t)1 << 33) + 1);
+	kimage_le64(&k, 20, 1);
+	kimage_le32(&k, 44, 256);
+	kimage_le64(&k, 48, 0);
+	kimage_le64(&k, 56, k.len / KSECTOR);
+	fd = kimage_fd(&k);
+	assert_int_equal(ftruncate(fd, (off_t)(k.len + (1 << 27) + 4)), 0);
+	assert_int_equal(vmdk_open(fd, "x.vmdk", &o, &im, &e), ERR_UNSUPPORTED);
+	assert_has(e.cause, "directory of 33554433 entries, 33554432 are the limit");
+	close(fd);
+	kimage_done(&k);
+}
+
 static void test_claims(void **state)
 {
 	struct kimage k;
@@ -599,6 +637,7 @@ int main(void)
 		cmocka_unit_test(test_sesparse__refused),
 		cmocka_unit_test(test_extent_without_descriptor),
 		cmocka_unit_test(test_claims),
+		cmocka_unit_test(test_claims__directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

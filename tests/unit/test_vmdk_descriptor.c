@@ -230,6 +230,8 @@ static void test_extents__refused(void **state)
 	assert_err(open_lines("custom", "RW 1 FLAT \"\" 0", &files, false, &im, &e), ERR_CORRUPT, &e);
 	assert_int_equal(open_lines("custom", "RW 24 SPARSE \"s\"\nRW 24 SPARSE \"s\"", &files, false, &im, &e), ERR_CORRUPT);
 	assert_has(e.cause, "the same sparse file");
+	assert_err(open_lines("custom", "RW 24 SPARSE \"s\"\nRW 1 FLAT \"s\" 0", &files, false, &im, &e), ERR_CORRUPT, &e);
+	assert_err(open_lines("custom", "RW 1 FLAT \"s\" 0\nRW 24 SPARSE \"s\"", &files, false, &im, &e), ERR_CORRUPT, &e);
 	assert_int_equal(open_lines("custom", "RW 25 SPARSE \"s\"", &files, false, &im, &e), ERR_CORRUPT);
 	assert_has(e.cause, "gives it 25 sectors, its own header 24");
 	assert_err(open_lines("custom", "RW 6 SPARSE \"f\"", &files, false, &im, &e), ERR_CORRUPT, &e);
@@ -249,6 +251,30 @@ static void test_extents__refused(void **state)
 	kfiles_done(&files);
 	kimage_done(&flat);
 	kimage_done(&sparse);
+}
+
+/* Each extent is damaged: one is told of, and how many more there are. */
+static void test_extents__notes(void **state)
+{
+	struct kimage s[3];
+	struct kfiles files = { 0 };
+	struct err e = ERR_INIT;
+	struct image *im;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		kimage_sparse(&s[i], 1, "");
+		kimage_le32(&s[i], 3 * KSECTOR + 4, 99999);
+		kfiles_add(&files, (const char *[]){ "a", "b", "c" }[i], &s[i]);
+	}
+	assert_ok(open_lines("custom", "RW 24 SPARSE \"a\"\nRW 24 SPARSE \"b\"\nRW 24 SPARSE \"c\"", &files, false, &im, &e), &e);
+	assert_has(im->info.note, "extent a: the redundant grain directory is damaged");
+	assert_has(im->info.note, "; there are notes of 2 more extents");
+	assert_null(strstr(im->info.note, "extent b"));
+	image_close(im);
+	kfiles_done(&files);
+	for (size_t i = 0; i < 3; i++)
+		kimage_done(&s[i]);
 }
 
 /* ---- parents and ids ---- */
@@ -417,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_encodings),
 		cmocka_unit_test(test_extents__mixed),
 		cmocka_unit_test(test_extents__refused),
+		cmocka_unit_test(test_extents__notes),
 		cmocka_unit_test(test_parents__by_name),
 		cmocka_unit_test(test_parents__by_uuid),
 		cmocka_unit_test(test_parents__damaged_link),

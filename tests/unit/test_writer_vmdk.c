@@ -260,6 +260,8 @@ static void test_create__refused(void **state)
 		{ { .path = path, .size = 0 }, "cannot have 0 bytes" },
 		{ { .path = path, .size = UINT64_MAX }, "cannot have" },
 		{ { .path = path, .size = 2 * TIB }, "too large for a sparse VMDK" },
+		{ { .path = path, .size = 2 * TIB, .compress = true }, "too large for a streamOptimized VMDK" },
+		{ { .path = path, .size = UINT64_MAX / 8, .compress = true }, "too large for a streamOptimized VMDK" },
 		{ { .path = path, .size = 5000 * SPLIT, .subformat = "twoGbMaxExtentSparse" }, "more than 4096 files" },
 		{ { .path = path, .size = MIB, .subformat = "thick" }, "is not thick" },
 		{ { .path = path, .size = MIB, .cluster_size = 65536 }, "grains of 64 KiB" },
