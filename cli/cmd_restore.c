@@ -16,6 +16,7 @@
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "cli/points.h"
+#include "cli/restore_crypt.h"
 #include "cli/restore_size.h"
 #include "cli/writer_args.h"
 #include "restore/restore.h"
@@ -24,7 +25,8 @@ struct restore_cmd_opts {
 	const char *output, *to;
 	struct writer_args writer;
 	struct opt_list sizes;
-	bool force, with_snapshots, salvage, plaintext;
+	struct restore_crypt crypt;
+	bool force, with_snapshots, salvage;
 };
 
 static const struct opt restore_options[] = {
@@ -36,8 +38,7 @@ static const struct opt restore_options[] = {
 	    "grow the disk to this size: zeros behind its end (repeatable)"),
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
 	    "qcow2: with all internal snapshots of that backup"),
-	OPT(struct restore_cmd_opts, plaintext, 0, OPT_FLAG, "plaintext", NULL,
-	    "write disks unencrypted whose image was encrypted"),
+	RESTORE_CRYPT_ARGS(struct restore_cmd_opts),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
 	    "overwrite existing files, or the block device"),
 	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
@@ -51,11 +52,13 @@ struct target {
 	const struct manifest_state_disk *sd;
 	const struct format *format;
 	uint64_t size;		/* that the disk gets: at least that of sd's tree */
+	const struct image_secret *secret;	/* that opens it; NULL: not encrypted */
 	char *path;
 };
 struct job {
 	struct cli *c;
 	const struct restore_cmd_opts *o;
+	struct restore_crypt *crypt;
 	struct opened open;
 	struct point pt;
 	VEC(struct target) targets;
@@ -124,28 +127,17 @@ static void old_ids(const struct manifest_disk *d, struct image_ids *ret)
 	copy_id(ret->content, sizeof(ret->content), d->content_id);
 }
 
-/* What was encrypted doesn't lie about in the clear unless its owner says so. */
-static int check_plaintext(const struct job *j, const struct manifest_disk *d, struct err *e)
+static int check_target(struct job *j, struct target *t, struct err *e)
 {
-	for (size_t i = 0; i < d->features.n && !j->o->plaintext; i++) {
-		if (strcmp(d->features.p[i], "encrypted") != 0)
-			continue;
-		(void)err_set(e, ERR_INVALID, "the image of disk %s was encrypted; what is restored would not be", d->name);
-		return err_hint(e, "--plaintext writes it unencrypted; onto an encrypted file system, or encrypt it then: "
-				   "qemu-img convert --object secret,id=s,file=FILE -O qcow2 -o "
-				   "encrypt.format=luks,encrypt.key-secret=s");
-	}
-	return 0;
-}
-
-static int check_target(struct job *j, const struct target *t, struct err *e)
-{
+	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	struct image_ids ids;
 	struct stat st;
 
-	old_ids(&j->pt.backup->m->disks.p[t->disk], &ids);
-	if (check_plaintext(j, &j->pt.backup->m->disks.p[t->disk], e) < 0 ||
+	old_ids(d, &ids);
+	if (restore_crypt_secret(j->c, j->crypt, d, t->format, t->path, &t->secret, e) < 0 ||
 	    writer_args_fit(j->c, &j->o->writer, t->format, t->path, &ids, e) < 0)
+		return e->code;
+	if (t->secret && writer_args_sealed(j->c, &j->o->writer, e) < 0)
 		return e->code;
 	if (j->o->with_snapshots && !(t->format->can & FORMAT_SNAPSHOTS))
 		return cli_usage(j->c, e, "--with-snapshots needs -O qcow2: %s becomes %s", t->path, t->format->name);
@@ -312,6 +304,8 @@ static int restore_disk(struct job *j, struct restore *rs, const struct target *
 	wo.size = t->size;
 	wo.max_size = j->o->with_snapshots ? max_u64(restore_max_size(m, t->disk), t->size) : 0;
 	wo.replace = j->o->force;
+	wo.secret = t->secret;
+	wo.secret_ms = (unsigned)j->crypt->iter_ms;
 	r = t->format->create(&wo, &w, e);
 	if (r < 0)
 		return r;
@@ -344,8 +338,8 @@ static void note_disk(struct job *j, struct restore *rs, const struct target *t,
 	char size[MSG_SIZE_BYTES], q[512];
 	json_t *row = j->c->g.json ? json_object() : NULL;
 
-	msg_note(j->c, "disk %s: %s, %s, %s in %.1f s, every chunk verified%s", d->name,
-		 text_quote(t->path, q, sizeof(q)), t->format->name, msg_size(j->c, t->size, size), seconds,
+	msg_note(j->c, "disk %s: %s, %s%s, %s in %.1f s, every chunk verified%s", d->name,
+		 text_quote(t->path, q, sizeof(q)), t->format->name, t->secret ? " (LUKS)" : "", msg_size(j->c, t->size, size), seconds,
 		 j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
@@ -354,6 +348,7 @@ static void note_disk(struct job *j, struct restore *rs, const struct target *t,
 		msg_json_set(&row, "disk", msg_json_text(d->name));
 		msg_json_set(&row, "path", msg_json_text(t->path));
 		msg_json_set(&row, "format", json_string(t->format->name));
+		msg_json_set(&row, "encryption", t->secret ? json_string("luks") : json_null());
 		msg_json_set(&row, "size", msg_json_u64(t->size));
 		msg_json_push(&j->written, row);
 	}
@@ -506,11 +501,14 @@ static int report(struct job *j, struct err *e)
 
 static int run(struct cli *c, void *opts, struct err *e)
 {
-	struct job j = { .c = c, .o = opts };
+	struct restore_cmd_opts *o = opts;
+	struct job j = { .c = c, .o = o, .crypt = &o->crypt };
 	int r = check_options(c, j.o, e);
 
 	if (c->g.json)
 		j.written = json_array();
+	if (r == 0)
+		r = restore_crypt_load(c, j.crypt, e);
 	if (r == 0)
 		r = open_listed(c, &j.open, NULL, e);
 	if (r == 0)
@@ -518,12 +516,15 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (r == 0)
 		r = plan_sizes(&j, e);
 	if (r == 0)
+		r = restore_crypt_all_used(c, j.crypt, e);
+	if (r == 0)
 		r = restore_all(&j, e);
 	if (r == 0)
 		r = report(&j, e);
 	for (size_t i = 0; i < j.targets.n; i++)
 		free(j.targets.p[i].path);
 	VEC_DONE(&j.targets);
+	restore_crypt_done(j.crypt);
 	restore_result_done(&j.result);
 	json_decref(j.written);
 	opened_done(&j.open);

@@ -112,6 +112,17 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 	return a->subformat ? check_subformat(c, a->subformat, f, path, e) : 0;
 }
 
+int writer_args_sealed(struct cli *c, const struct writer_args *a, struct err *e)
+{
+	if (a->compress)
+		return cli_usage(c, e, "--compress: qcow2 has no clusters that are both compressed and encrypted");
+	if (preallocation_of(a->preallocation) != PREALLOC_OFF)
+		return cli_usage(c, e, "--preallocation: what isn't written of an encrypted image would read as noise");
+	if (a->seed_ids)
+		return cli_usage(c, e, "--seed-ids: the key of an encrypted image is always random, so no two files are the same");
+	return 0;
+}
+
 int writer_args_opts(const struct cli *c, const struct writer_args *a, const char *disk, const struct image_ids *ids,
 		     int64_t time_ns, struct writer_opts *ret, char **ret_seed, struct err *e)
 {

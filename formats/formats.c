@@ -40,7 +40,8 @@ static const struct format formats[] = {
 		.probe = qcow2_probe,
 		.open = qcow2_open,
 		.create = qcow2_create,
-		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA,
+		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA |
+		       FORMAT_ENCRYPT,
 		.cluster_min = 512,
 		.cluster_max = 2 * MIB,
 		.subformats = qcow2_subformats,

@@ -24,6 +24,7 @@
 
 struct image_writer;
 struct image_ids;
+struct image_secret;
 
 enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 
@@ -47,6 +48,9 @@ struct writer_opts {
 	unsigned threads;		/* for compression; 0 = 1 */
 	size_t max_bytes;		/* memory that the writer may use; 0 = 64 MiB */
 	mode_t mode;			/* of a new file; 0 = 0600 */
+	const struct image_secret *secret;	/* qcow2: encrypted with LUKS, which this opens; borrowed until create returns; NULL = not
+					 * encrypted.  Excludes compress, preallocation and id_seed: keys are random. */
+	unsigned secret_ms;		/* how long trying a passphrase is to take; 0 = LUKS_MS_DEFAULT */
 	const char *subformat;		/* one of struct format's subformats; NULL = the first of them */
 	/* For formats that name their images (formats/ids.h): */
 	const struct image_ids *ids;	/* used as they are where not ""; NULL = none */

@@ -1,5 +1,5 @@
 /* crypt.c - sectors: ciphers by libgcrypt, and the initial vectors that LUKS names. */
-#include "formats/crypt/crypt.h"
+#include "formats/crypt/crypt_internal.h"
 
 #include <gcrypt.h>
 #include <inttypes.h>
@@ -83,8 +83,7 @@ static int mode_of(const char *name, size_t n)
 	return 0;
 }
 
-/* libgcrypt sets itself up; calling it again does nothing. */
-static int library(struct err *e)
+int imgcrypt_library(struct err *e)
 {
 	if (!gcry_check_version(NULL))
 		return err_set(e, ERR_INTERNAL, "libgcrypt can't be used");
@@ -100,7 +99,7 @@ int imgcrypt_spec_of(const char *cipher, const char *mode, size_t key_len, struc
 	size_t n = strcspn(mode, "-");
 	bool xts = mode_of(mode, n) == GCRY_CIPHER_MODE_XTS;
 
-	if (library(e) < 0)
+	if (imgcrypt_library(e) < 0)
 		return e->code;
 	s.mode = mode_of(mode, n);
 	s.cipher = cipher_of(cipher, xts ? key_len / 2 : key_len);
@@ -247,6 +246,22 @@ int imgcrypt_decrypt(struct imgcrypt *c, uint8_t *buf, size_t len, uint64_t sect
 	return r ? err_set(e, ERR_INTERNAL, "decryption: %s", gcry_strerror(r)) : 0;
 }
 
+int imgcrypt_encrypt(struct imgcrypt *c, uint8_t *out, const uint8_t *in, size_t len, uint64_t sector, struct err *e)
+{
+	struct handle h = { 0 };
+	gcry_error_t r = 0;
+
+	if (handle_take(c, &h, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < len && !r; i += CRYPT_SECTOR, sector++) {
+		r = set_vector(c, &h, sector);
+		if (!r)
+			r = gcry_cipher_encrypt(h.data, out + i, CRYPT_SECTOR, in + i, CRYPT_SECTOR);
+	}
+	handle_give(c, &h);
+	return r ? err_set(e, ERR_INTERNAL, "encryption: %s", gcry_strerror(r)) : 0;
+}
+
 void imgcrypt_check_value(const struct imgcrypt *c, uint8_t ret[32])
 {
 	static const char what[] = "kedge image key";
@@ -269,7 +284,7 @@ int imgcrypt_aes_open(const struct image_secret *s, struct imgcrypt **ret, struc
 	uint8_t key[16] = { 0 };
 	int r;
 
-	if (library(e) < 0)
+	if (imgcrypt_library(e) < 0)
 		return e->code;
 	if (s->len && s->len <= 16 && s->p[s->len - 1] == '\n') {
 		(void)err_set(e, ERR_INVALID, "the secret's file ends with a newline, and nothing in an image that is "

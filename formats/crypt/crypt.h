@@ -1,10 +1,10 @@
 /*
  * crypt.h - the encryption inside qcow and qcow2 images: LUKS version 1, and QEMU's older AES.
  *
- * Only reading.  Keys and passwords are in locked memory (sodium_malloc) and wiped; the ciphers' own state, in
- * libgcrypt, is wiped when it is freed.
+ * AES is only read; LUKS is written too.  Keys and passwords are in locked memory (sodium_malloc) and wiped; the
+ * ciphers' own state, in libgcrypt, is wiped when it is freed.
  *
- * Threads: imgcrypt_decrypt from any number of threads at once; the rest from one.
+ * Threads: imgcrypt_decrypt and imgcrypt_encrypt from any number of threads at once; the rest from one.
  */
 #ifndef KEDGE_FORMATS_CRYPT_CRYPT_H
 #define KEDGE_FORMATS_CRYPT_CRYPT_H
@@ -51,6 +51,9 @@ MUST_CHECK int imgcrypt_new(const struct imgcrypt_spec *s, const uint8_t *key, s
 void imgcrypt_free(struct imgcrypt *c);	/* NULL is fine */
 /* Decrypts whole sectors in place; sector is the number of the first for the initial vector. */
 MUST_CHECK int imgcrypt_decrypt(struct imgcrypt *c, uint8_t *buf, size_t len, uint64_t sector, struct err *e);
+/* The reverse, of len bytes at in; out may be in. */
+MUST_CHECK int imgcrypt_encrypt(struct imgcrypt *c, uint8_t *out, const uint8_t *in, size_t len, uint64_t sector,
+				 struct err *e);
 /* Tells two keys, or ways to use one, apart without telling them: BLAKE2b over the key and the spec. */
 void imgcrypt_check_value(const struct imgcrypt *c, uint8_t ret[32]);
 
@@ -103,6 +106,16 @@ struct luks_limits {
 MUST_CHECK int luks_open(const struct file *f, uint64_t off, const struct luks_header *h,
 			 const struct image_secret *const *secrets, size_t n, const struct luks_limits *limits,
 			 struct imgcrypt **ret, struct err *e);
+
+/*
+ * A new header with a new random key, which one slot opens with the secret: AES-256-XTS, plain64, SHA-256, as QEMU makes it.
+ * *ret_header is malloc'ed: *ret_len bytes, what an image's file holds of it; *ret encrypts the data.  ms: how long trying a
+ * password is to take on this processor, 0 = LUKS_MS_DEFAULT; making it takes that time.  ERR_INVALID: an empty secret, or
+ * one that ends with a newline.
+ */
+#define LUKS_MS_DEFAULT 2000u
+MUST_CHECK int luks_make(const struct image_secret *s, unsigned ms, uint8_t **ret_header, size_t *ret_len, struct imgcrypt **ret,
+			 struct err *e);
 
 /* ---- what the readers do with it ---- */
 

@@ -18,14 +18,9 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
-#include "formats/crypt/crypt.h"
+#include "formats/crypt/crypt_internal.h"
 #include "formats/file.h"
 
-#define HEADER_BYTES 592u
-#define SLOT_ACTIVE 0x00ac71f3u
-#define SLOT_DISABLED 0x0000deadu
-#define STRIPES 4000u
-#define DIGEST_BYTES 20u
 #define HASH_MAX 64u
 #define CANCEL_ROUNDS 4096u	/* so often it is asked: milliseconds */
 
@@ -68,7 +63,7 @@ static int decode(struct rd r, struct luks_header *h, struct err *e)
 		return err_set(e, ERR_UNSUPPORTED, "LUKS header: version %u; images have version 1, and Argon2, which "
 			       "version 2 has, is not supported", version);
 	if (!take_name(&r, h->cipher) || !take_name(&r, h->mode) || !take_name(&r, h->hash) ||
-	    !rd_be32(&r, &h->payload) || !rd_be32(&r, &h->key_len) || !rd_copy(&r, h->digest, DIGEST_BYTES) ||
+	    !rd_be32(&r, &h->payload) || !rd_be32(&r, &h->key_len) || !rd_copy(&r, h->digest, LUKS_DIGEST_BYTES) ||
 	    !rd_copy(&r, h->digest_salt, 32) || !rd_be32(&r, &h->digest_iterations) || !rd_skip(&r, 40))
 		return err_set(e, ERR_CORRUPT, "LUKS header: it is cut off");
 	for (unsigned i = 0; i < LUKS_SLOTS; i++)
@@ -79,7 +74,7 @@ static int decode(struct rd r, struct luks_header *h, struct err *e)
 
 static size_t material_bytes(const struct luks_header *h)
 {
-	return (size_t)round_up((uint64_t)h->key_len * STRIPES, CRYPT_SECTOR);
+	return (size_t)round_up((uint64_t)h->key_len * LUKS_STRIPES, CRYPT_SECTOR);
 }
 
 static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
@@ -88,19 +83,19 @@ static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
 		const struct luks_slot *s = &h->slots[i];
 		uint64_t at = (uint64_t)s->offset * CRYPT_SECTOR;
 
-		if (s->active != SLOT_ACTIVE && s->active != SLOT_DISABLED)
+		if (s->active != LUKS_SLOT_ACTIVE && s->active != LUKS_SLOT_DISABLED)
 			return err_set(e, ERR_CORRUPT,
 				       "LUKS header: key slot %u is neither active nor disabled (0x%08" PRIx32 ")", i,
 				       s->active);
-		if (s->active != SLOT_ACTIVE)
+		if (s->active != LUKS_SLOT_ACTIVE)
 			continue;
 		h->active++;
-		if (s->stripes != STRIPES)
+		if (s->stripes != LUKS_STRIPES)
 			return err_set(e, ERR_CORRUPT, "LUKS header: key slot %u has %" PRIu32 " stripes, not 4000", i,
 				       s->stripes);
 		if (!s->iterations)
 			return err_set(e, ERR_CORRUPT, "LUKS header: key slot %u has no iterations", i);
-		if (at < HEADER_BYTES || !range_ok(at, material_bytes(h), len))
+		if (at < LUKS_HEADER_BYTES || !range_ok(at, material_bytes(h), len))
 			return err_set(e, ERR_CORRUPT,
 				       "LUKS header: key slot %u lies at %" PRIu64 ", outside its %" PRIu64 " bytes", i,
 				       at, len);
@@ -113,9 +108,9 @@ static int check_slots(struct luks_header *h, uint64_t len, struct err *e)
 int luks_read(const struct file *f, uint64_t off, uint64_t len, struct luks_header *ret, struct err *e)
 {
 	struct luks_header h = { 0 };
-	uint8_t buf[HEADER_BYTES];
+	uint8_t buf[LUKS_HEADER_BYTES];
 
-	if (!range_ok(off, len, f->size) || len < HEADER_BYTES)
+	if (!range_ok(off, len, f->size) || len < LUKS_HEADER_BYTES)
 		return err_set(e, ERR_CORRUPT, "LUKS header of %" PRIu64 " bytes at %" PRIu64 " is outside the file",
 			       len, off);
 	if (file_pread_full(f, buf, sizeof(buf), off, e) < 0)
@@ -148,8 +143,8 @@ const char *luks_text(const struct luks_header *h, char *buf, size_t len)
 
 /* Locked memory for what a key comes out of. */
 struct work {
-	uint8_t slot_key[CRYPT_KEY_MAX], key[CRYPT_KEY_MAX], digest[DIGEST_BYTES];
-	uint8_t material[CRYPT_KEY_MAX * STRIPES + CRYPT_SECTOR];
+	uint8_t slot_key[CRYPT_KEY_MAX], key[CRYPT_KEY_MAX], digest[LUKS_DIGEST_BYTES];
+	uint8_t material[CRYPT_KEY_MAX * LUKS_STRIPES + CRYPT_SECTOR];
 };
 
 static void work_free(struct work **w)
@@ -235,8 +230,7 @@ static int derive(struct attempt *a, const uint8_t *p, size_t p_len, const uint8
 	return r;
 }
 
-/* H(number of the block, block) over each block of the hash's size, in place. */
-static void diffuse(int hash, uint8_t *p, size_t len)
+void luks_diffuse(int hash, uint8_t *p, size_t len)
 {
 	size_t size = gcry_md_get_algo_dlen(hash);
 	uint8_t in[4 + HASH_MAX], out[HASH_MAX];
@@ -257,11 +251,11 @@ static void diffuse(int hash, uint8_t *p, size_t len)
 static void merge(const struct luks_header *h, const uint8_t *material, uint8_t *key)
 {
 	memset(key, 0, h->key_len);
-	for (size_t s = 0; s < STRIPES; s++) {
+	for (size_t s = 0; s < LUKS_STRIPES; s++) {
 		for (size_t i = 0; i < h->key_len; i++)
 			key[i] ^= material[s * h->key_len + i];
-		if (s + 1 < STRIPES)
-			diffuse(h->hash_id, key, h->key_len);
+		if (s + 1 < LUKS_STRIPES)
+			luks_diffuse(h->hash_id, key, h->key_len);
 	}
 }
 
@@ -286,16 +280,16 @@ static int try_slot(struct attempt *a, unsigned i, const uint8_t *p, size_t len,
 	if (r < 0)
 		return r;
 	merge(a->h, a->w->material, a->w->key);
-	if (derive(a, a->w->key, a->h->key_len, a->h->digest_salt, a->h->digest_iterations, a->w->digest, DIGEST_BYTES,
+	if (derive(a, a->w->key, a->h->key_len, a->h->digest_salt, a->h->digest_iterations, a->w->digest, LUKS_DIGEST_BYTES,
 		   "its key's digest", e) < 0)
 		return e->code;
-	return sodium_memcmp(a->w->digest, a->h->digest, DIGEST_BYTES) == 0;
+	return sodium_memcmp(a->w->digest, a->h->digest, LUKS_DIGEST_BYTES) == 0;
 }
 
 static int try_password(struct attempt *a, const uint8_t *p, size_t len, struct err *e)
 {
 	for (unsigned i = 0; i < LUKS_SLOTS; i++) {
-		int r = a->h->slots[i].active == SLOT_ACTIVE ? try_slot(a, i, p, len, e) : 0;
+		int r = a->h->slots[i].active == LUKS_SLOT_ACTIVE ? try_slot(a, i, p, len, e) : 0;
 
 		if (r)
 			return r;

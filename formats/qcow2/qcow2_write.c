@@ -22,6 +22,7 @@ static void state_done(struct q2w_state *s)
 static void q2w_free(struct q2w *q)
 {
 	q2w_pack_free(q->pack);
+	q2w_crypt_free(q->crypt);
 	q2w_meta_free(q->meta);
 	for (size_t i = 0; i < q->states.n; i++)
 		state_done(&q->states.p[i]);
@@ -51,13 +52,15 @@ static int check_begun(const struct q2w *q, struct err *e)
 }
 
 /* The host offset of guest cluster c, allocated if need be. */
-static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
+static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e)
 {
 	uint64_t entry, host;
 	uint32_t refs;
 
 	if (q2w_l2_get(q, q2w_now(q), c, &entry, e) < 0)
 		return e->code;
+	if (ret_fresh)
+		*ret_fresh = !entry;
 	if (!entry) {
 		if (q2w_alloc(q, 1, &host, e) < 0)
 			return e->code;
@@ -85,23 +88,24 @@ static int q2w_expect(struct image_writer *w, uint64_t off, uint64_t len, struct
 
 	if (check_begun(q, e) < 0)
 		return e->code;
-	if (q->pack || q->w.cluster_size < Q2W_CLUSTER_DEFAULT)
+	/* nor do those that are to be filled when they get theirs */
+	if (q->pack || q->crypt || q->w.cluster_size < Q2W_CLUSTER_DEFAULT)
 		return 0;
 	pthread_mutex_lock(&q->lock);
 	for (uint64_t c = off >> q->cluster_bits; rc == 0 && c < end; c++)
-		rc = place_locked(q, c, &host, e);
+		rc = place_locked(q, c, &host, NULL, e);
 	if (rc == 0)
 		rc = q2w_alloc_check(q, e);
 	pthread_mutex_unlock(&q->lock);
 	return rc < 0 ? err_ctx(e, "%s", q->path) : 0;
 }
 
-static int place(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
+int q2w_place(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e)
 {
 	int rc;
 
 	pthread_mutex_lock(&q->lock);
-	rc = place_locked(q, c, ret_host, e);
+	rc = place_locked(q, c, ret_host, ret_fresh, e);
 	pthread_mutex_unlock(&q->lock);
 	return rc;
 }
@@ -115,10 +119,12 @@ struct run {
 
 static int run_flush(struct q2w *q, struct run *r, struct err *e)
 {
-	if (r->len && fs_pwrite_full(q->file.fd, r->buf, r->len, r->host, e) < 0)
-		return e->code;
+	size_t len = r->len;
+
 	r->len = 0;
-	return 0;
+	if (!len)
+		return 0;
+	return q->crypt ? q2w_crypt_write(q, r->buf, len, r->host, e) : fs_pwrite_full(q->file.fd, r->buf, len, r->host, e);
 }
 
 int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
@@ -131,7 +137,12 @@ int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off,
 		/* what nobody writes reads as zeros: there is no backing file, and a new cluster is a hole */
 		if (bytes_all_zero(buf, n))
 			continue;
-		if (place(q, off >> q->cluster_bits, &host, e) < 0)
+		if (q->crypt && n < size) {
+			if (q2w_crypt_write_part(q, buf, n, off, e) < 0)
+				return e->code;
+			continue;
+		}
+		if (q2w_place(q, off >> q->cluster_bits, &host, NULL, e) < 0)
 			return e->code;
 		host += off % size;
 		if (run.buf + run.len != buf || run.host + run.len != host) {
@@ -334,6 +345,9 @@ static int check_opts(const struct writer_opts *o, struct err *e)
 				o->cluster_size > Q2W_CLUSTER_MAX))
 		return err_set(e, ERR_INVALID, "qcow2 clusters have 512 bytes to 2 MiB, a power of two, not %" PRIu32,
 			       o->cluster_size);
+	if (o->secret && (o->compress || o->preallocation != PREALLOC_OFF || o->id_seed))
+		return err_set(e, ERR_INVALID, "an encrypted qcow2 cannot %s", o->compress ? "be compressed" : o->id_seed ?
+			       "be made from a seed: its key is random" : "be preallocated: what isn't written would be noise");
 	if (o->compress && o->preallocation != PREALLOC_OFF)
 		return err_set(e, ERR_INVALID, "compressed clusters cannot be preallocated: choose one of the two");
 	return 0;
@@ -360,7 +374,9 @@ static int open_parts(struct q2w *q, const struct writer_opts *o, struct err *e)
 		return e->code;
 	if (o->compress && q2w_pack_new(q, o->threads, max / 2, &q->pack, e) < 0)
 		return e->code;
-	return q2w_alloc(q, 1, &n, e);	/* cluster 0 is the header's */
+	if (q2w_alloc(q, 1, &n, e) < 0)	/* cluster 0 is the header's */
+		return e->code;
+	return o->secret ? q2w_crypt_new(q, o->secret, o->secret_ms, e) : 0;
 }
 
 int qcow2_create(const struct writer_opts *o, struct image_writer **ret, struct err *e)

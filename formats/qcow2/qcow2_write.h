@@ -22,6 +22,9 @@
  * Clusters of at least 64 KiB that are expected (writer_expect) get their places at once, in the guest's order; on ext4
  * their space too, so that ERR_NOSPACE comes before data do.
  *
+ * secret: LUKS version 1, whose header lies in clusters of its own behind the image's.  Clusters are encrypted whole, by their
+ * place in the file; machine memory too, the tables not.
+ *
  * Memory: max_bytes (default 64 MiB), but never less than four clusters for each of tables, parts and compression, plus
  * 8 bytes for each (cluster_size / 2) clusters of the file.  Disks too large for the cluster size are ERR_INVALID.
  */

@@ -12,6 +12,8 @@
 #include "formats/target.h"
 
 #define HEADER_BYTES 112
+#define V2_HEADER_BYTES 72
+#define EXT_LUKS 0x0537be77u
 #define SNAPSHOT_BYTES 40
 #define SNAPSHOT_EXTRA_BYTES 24
 
@@ -139,12 +141,25 @@ static int write_snapshots(struct q2w *q, uint64_t *ret_off, struct err *e)
 
 /* ---- the end ---- */
 
-/* Version 3, from the qcow2 specification, "Header"; what stays 0: no backing file, no encryption, no feature bits,
- * deflate.  Behind it the end of the header extensions, all 0 too. */
+/* "Full disk encryption header pointer" of the specification. */
+static void put_luks(const struct q2w *q, uint8_t *h, uint8_t *ext)
+{
+	uint64_t off, len;
+
+	q2w_crypt_header(q->crypt, &off, &len);
+	put_be32(h + 32, 2);
+	put_be32(ext, EXT_LUKS);
+	put_be32(ext + 4, 16);
+	put_be64(ext + 8, off);
+	put_be64(ext + 16, len);
+}
+
+/* Version 3, from the qcow2 specification, "Header"; what stays 0: no backing file, no feature bits, deflate.  Behind it the
+ * header extensions, ended by zeros. */
 static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, uint64_t reftable_clusters, struct err *e)
 {
 	const struct q2w_state *s = &q->states.p[q2w_now(q)];
-	uint8_t h[HEADER_BYTES + 8] = { 'Q', 'F', 'I', 0xfb };
+	uint8_t h[HEADER_BYTES + 24 + 8] = { 'Q', 'F', 'I', 0xfb };
 
 	put_be32(h + 4, q->version);
 	put_be32(h + 20, q->cluster_bits);
@@ -155,10 +170,12 @@ static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, ui
 	put_be32(h + 56, (uint32_t)reftable_clusters);
 	put_be32(h + 60, (uint32_t)(q->states.n - 1));
 	put_be64(h + 64, snapshots);
-	if (q->version > 2) {	/* version 2 ends before them: there the end of the extensions, zeros, follows at once */
+	if (q->version > 2) {	/* version 2 ends before them: there the extensions follow at once */
 		put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
 		put_be32(h + 100, HEADER_BYTES);
 	}
+	if (q->crypt)
+		put_luks(q, h, h + (q->version > 2 ? HEADER_BYTES : V2_HEADER_BYTES));
 	return fs_pwrite_full(q->file.fd, h, sizeof(h), 0, e);
 }
 

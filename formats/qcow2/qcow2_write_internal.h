@@ -3,6 +3,7 @@
  *
  *	qcow2_write.c		the writer's operations, states, plain clusters
  *	qcow2_write_pack.c	compression: parts of clusters, the worker pool
+ *	qcow2_write_crypt.c	encryption
  *	qcow2_write_share.c	equal ranges of an earlier state
  *	qcow2_write_map.c	L1 and L2 tables
  *	qcow2_write_alloc.c	host clusters and their refcounts
@@ -55,6 +56,7 @@ struct q2w_state {
 
 struct q2w_meta;
 struct q2w_pack;
+struct q2w_crypt;
 
 struct q2w {
 	struct image_writer w;
@@ -67,6 +69,7 @@ struct q2w {
 	uint32_t version;		/* 3, or 2 for programs that know no other */
 	uint64_t size;			/* of the current state */
 	struct q2w_pack *pack;		/* NULL: not compressing.  Its lock is taken before `lock` */
+	struct q2w_crypt *crypt;	/* NULL: not encrypted */
 	uint8_t *table, *cluster, *packed;	/* share's own: a cluster each */
 
 	/* guards what follows; held while metadata is read or written, never for data */
@@ -124,6 +127,8 @@ void q2w_compressed_range(const struct q2w *q, uint64_t entry, uint64_t *ret_hos
 void q2w_entry_clusters(const struct q2w *q, uint64_t entry, uint64_t *ret_first, uint64_t *ret_n);
 
 /* ---- data; q->lock is not held ---- */
+/* The host offset of guest cluster c, allocated if need be: *ret_fresh (NULL: no matter) tells. */
+MUST_CHECK int q2w_place(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e);
 /* Guest bytes, uncompressed. */
 MUST_CHECK int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
 /* Guest bytes, by whatever way the image wants. */
@@ -138,6 +143,18 @@ MUST_CHECK int q2w_pack_write(struct q2w *q, const uint8_t *buf, size_t len, uin
 MUST_CHECK int q2w_pack_drain(struct q2w *q, struct err *e);
 /* Inflates a compressed cluster of exactly cluster_size bytes. */
 MUST_CHECK int q2w_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len, struct err *e);
+
+/* ---- crypt; q->lock is not held ---- */
+/* Makes the LUKS header and writes it behind what there is; before the first state. */
+MUST_CHECK int q2w_crypt_new(struct q2w *q, const struct image_secret *s, unsigned ms, struct err *e);
+void q2w_crypt_free(struct q2w_crypt *c);	/* NULL is fine */
+/* Where it is, for the file's header. */
+void q2w_crypt_header(const struct q2w_crypt *c, uint64_t *ret_off, uint64_t *ret_len);
+/* Whole sectors at a host offset: decrypted in place; encrypted and written. */
+MUST_CHECK int q2w_crypt_decrypt(struct q2w *q, uint8_t *buf, size_t len, uint64_t host, struct err *e);
+MUST_CHECK int q2w_crypt_write(struct q2w *q, const uint8_t *buf, size_t len, uint64_t host, struct err *e);
+/* Guest bytes inside of one cluster; what nobody writes of it is zero. */
+MUST_CHECK int q2w_crypt_write_part(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
 
 /* ---- end ---- */
 /* Gives every cluster of the current state a place, as the preallocation mode says. */

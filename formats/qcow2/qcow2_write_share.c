@@ -153,6 +153,8 @@ static int read_cluster(struct q2w *q, uint64_t entry, struct err *e)
 	if (entry & Q2W_COMPRESSED)
 		return q2w_inflate(q->packed, got, q->cluster, size, e);
 	memset(q->cluster + got, 0, size - got);
+	if (q->crypt)	/* its clusters are written whole */
+		return q2w_crypt_decrypt(q, q->cluster, size, host, e);
 	return 0;
 }
 

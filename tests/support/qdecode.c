@@ -1,11 +1,15 @@
 /* qdecode.c - see qdecode.h. */
 #include "tests/support/qdecode.h"
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/crypt/crypt.h"
+#include "formats/image.h"
 #include "tests/test.h"
 
 static const uint8_t *at(const struct qdecode *im, uint64_t off, uint64_t len)
@@ -53,10 +57,47 @@ void qdecode_load(struct qdecode *im, const char *path)
 	assert_int_equal(get_be64(im->p + 72) | get_be64(im->p + 80) | get_be64(im->p + 88), 0);
 	assert_int_equal(get_be32(im->p + 96), 4);
 	assert_int_equal(get_be32(im->p + 100), 112);
+	if (get_be32(im->p + 32) == 2) {
+		assert_int_equal(get_be32(im->p + 112), 0x0537be77);
+		assert_int_equal(get_be32(im->p + 116), 16);
+		im->luks_off = get_be64(im->p + 120);
+		im->luks_len = get_be64(im->p + 128);
+		assert_int_equal(im->luks_off % im->cluster, 0);
+		at(im, im->luks_off, im->luks_len);
+		assert_int_equal(get_be64(im->p + 136), 0);
+	} else {
+		assert_int_equal(get_be32(im->p + 32), 0);
+		assert_int_equal(get_be64(im->p + 112), 0);
+	}
+}
+
+void qdecode_unlock(struct qdecode *im, const char *path, const struct image_secret *s)
+{
+	struct file f = { .fd = open(path, O_RDONLY | O_CLOEXEC), .size = im->len };
+	const struct luks_limits limits = { .one = LUKS_ROUNDS_ONE, .all = LUKS_ROUNDS_ALL };
+	struct err e = ERR_INIT;
+	struct luks_header h;
+
+	assert_true(f.fd >= 0);
+	assert_ok(luks_read(&f, im->luks_off, im->luks_len, &h, &e), &e);
+	assert_ok(luks_open(&f, im->luks_off, &h, &s, 1, &limits, &im->key, &e), &e);
+	close(f.fd);
+}
+
+/* The whole cluster at a host offset, as the guest sees it. */
+static void read_host(const struct qdecode *im, uint64_t host, uint8_t *out)
+{
+	struct err e = ERR_INIT;
+
+	memcpy(out, at(im, host, im->cluster), im->cluster);
+	assert_int_equal(im->luks_off != 0, im->key != NULL);
+	if (im->key)
+		assert_ok(imgcrypt_decrypt(im->key, out, im->cluster, host / 512, &e), &e);
 }
 
 void qdecode_done(struct qdecode *im)
 {
+	imgcrypt_free(im->key);
 	free(im->p);
 	free(im->refs);
 }
@@ -108,7 +149,8 @@ void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8
 			memcpy(out, tmp + off % im->cluster, n);
 		} else if (entry) {
 			assert_int_equal(entry & 1, 0);
-			memcpy(out, at(im, (entry & 0x00fffffffffffe00) + off % im->cluster, n), n);
+			read_host(im, entry & 0x00fffffffffffe00, tmp);
+			memcpy(out, tmp + off % im->cluster, n);
 		}
 	}
 }
@@ -178,6 +220,7 @@ void qdecode_check(struct qdecode *im)
 	im->refs = calloc(im->nclusters, sizeof(*im->refs));
 	count(im, 0, im->cluster);
 	count(im, rt, rt_clusters * im->cluster);
+	count(im, im->luks_off, im->luks_len);
 	for (uint64_t i = 0; i < rt_clusters * im->cluster / 8; i++)
 		if (get_be64(at(im, rt + i * 8, 8)))
 			count(im, get_be64(at(im, rt + i * 8, 8)), im->cluster);

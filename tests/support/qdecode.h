@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct image_secret;
+struct imgcrypt;
+
 #define QDECODE_STATES 130
 
 struct qdecode_table {		/* a state */
@@ -26,11 +29,15 @@ struct qdecode {
 	uint32_t nsnap;
 	uint32_t *refs;		/* counted here */
 	uint64_t nclusters;
+	uint64_t luks_off, luks_len;	/* 0: not encrypted */
+	struct imgcrypt *key;
 };
 
 /* Reads the file into memory, and its header and snapshot table; *im needs qdecode_done. */
 void qdecode_load(struct qdecode *im, const char *path);
 void qdecode_done(struct qdecode *im);
+/* Opens the encryption with formats/crypt, which other programs prove (tests/e2e/38-encrypted-restore.sh). */
+void qdecode_unlock(struct qdecode *im, const char *path, const struct image_secret *s);
 /* The L2 entry of cluster c; 0: none. */
 uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c);
 void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8_t *out, uint64_t len, uint64_t off);

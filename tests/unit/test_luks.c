@@ -213,6 +213,63 @@ static void test_luks__check_value(void **state)
 	}
 }
 
+/* What is made is opened by its secret and no other, and decrypts what was encrypted; no two are the same. */
+static void test_luks_make__opens(void **state)
+{
+	const struct image_secret right = { .p = (const uint8_t *)"right", .len = 5 }, wrong = { .p = (const uint8_t *)"Right", .len = 5 };
+	const struct image_secret *p = &right;
+	uint8_t *a, *b, plain[1024], sealed[1024];
+	struct imgcrypt *ca, *cb, *again;
+	struct err e = ERR_INIT;
+	const struct luks_limits limits = { .one = LUKS_ROUNDS_ONE, .all = LUKS_ROUNDS_ALL };
+	struct luks_header h;
+	size_t len, len_b;
+	struct file f;
+
+	(void)state;
+	assert_ok(luks_make(&right, 1, &a, &len, &ca, &e), &e);
+	assert_ok(luks_make(&right, 1, &b, &len_b, &cb, &e), &e);
+	assert_int_equal(len, 2068480);	/* as QEMU's */
+	assert_int_equal(len_b, len);
+	assert_memory_not_equal(a + 112, b + 112, 92);	/* digest, salt, iterations, UUID */
+	assert_memory_not_equal(a + 4096, b + 4096, 4096);
+	f = (struct file){ .fd = memfd_create("luks", MFD_CLOEXEC), .size = len };
+	assert_ok(fs_pwrite_full(f.fd, a, len, 0, &e), &e);
+	assert_ok(luks_read(&f, 0, len, &h, &e), &e);
+	assert_int_equal(h.payload, len / 512);
+	assert_true(h.slots[0].iterations >= 100000 && h.digest_iterations >= 12500);
+	memset(plain, 7, sizeof(plain));
+	assert_ok(imgcrypt_encrypt(ca, sealed, plain, sizeof(plain), 5, &e), &e);
+	assert_memory_not_equal(sealed, sealed + 512, 512);
+	assert_ok(luks_open(&f, 0, &h, &p, 1, &limits, &again, &e), &e);
+	assert_ok(imgcrypt_decrypt(again, sealed, sizeof(sealed), 5, &e), &e);
+	assert_memory_equal(sealed, plain, sizeof(plain));
+	imgcrypt_free(again);
+	p = &wrong;
+	assert_int_equal(luks_open(&f, 0, &h, &p, 1, &limits, &again, &e), ERR_AUTH);
+	close(f.fd);
+	imgcrypt_free(ca);
+	imgcrypt_free(cb);
+	free(a);
+	free(b);
+}
+
+static void test_luks_make__refuses(void **state)
+{
+	const struct image_secret line = { .p = (const uint8_t *)"x\n", .len = 2 }, none = { .p = (const uint8_t *)"" };
+	struct imgcrypt *c = NULL;
+	struct err e = ERR_INIT;
+	uint8_t *h = NULL;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(luks_make(&none, 1, &h, &len, &c, &e), ERR_INVALID);
+	assert_int_equal(luks_make(&line, 1, &h, &len, &c, &e), ERR_INVALID);
+	assert_has(e.hint, "printf");
+	assert_null(h);
+	assert_null(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +277,8 @@ int main(void)
 		cmocka_unit_test(test_luks__places),
 		cmocka_unit_test(test_luks__work),
 		cmocka_unit_test(test_luks__check_value),
+		cmocka_unit_test(test_luks_make__opens),
+		cmocka_unit_test(test_luks_make__refuses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/crypt/crypt.h"
 #include "formats/qcow2/qcow2_write.h"
 #include "tests/support/folder.h"
 #include "tests/support/qdecode.h"
@@ -197,11 +198,13 @@ static void write_all(const struct scenario *s, const struct disk *disks, uint64
 	assert_ok(writer_finish(w, &e), &e);
 }
 
-static void expect_all(const char *path, const struct disk *disks, uint32_t n)
+static void expect_all(const char *path, const struct disk *disks, uint32_t n, const struct image_secret *secret)
 {
 	CLEANUP(qdecode_done) struct qdecode im;
 
 	qdecode_load(&im, path);
+	if (secret)
+		qdecode_unlock(&im, path, secret);
 	assert_int_equal(im.nsnap, n - 1);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t vm_base = round_up(disks[i].size, im.cluster * im.l2_n), full = round_up(disks[i].size, 512);
@@ -242,7 +245,7 @@ static void run(struct fixture *f, struct scenario s, uint64_t seed)
 			     : disk_new(size, vm, &seed);
 	}
 	write_all(&s, disks, &seed);
-	expect_all(f->path, disks, s.nstates);
+	expect_all(f->path, disks, s.nstates, s.o.secret);
 	for (uint32_t i = 0; i < s.nstates; i++)
 		disk_done(&disks[i]);
 	assert_int_equal(test_folder_entries(f->dir), 1);
@@ -334,6 +337,46 @@ static void test_qcow2w__preallocation(void **state)
 	}
 }
 
+static const struct image_secret secret = { .p = (const uint8_t *)"secret", .len = 6 };
+
+/* Encrypted by places in the file: writes of any size in any order, shared and copied clusters, machine memory. */
+static void test_qcow2w__encrypted(void **state)
+{
+	for (size_t c = 0; c < 4; c++) {
+		for (uint64_t k = 0; k < 4; k++) {
+			static const uint64_t steps[] = { 512, 7777, 65536, 300 };
+
+			run(*state,
+			    (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .secret = &secret, .secret_ms = 1 },
+					       .nstates = k < 2 ? 1 : 4,
+					       .size = 1500001,
+					       .step = steps[k],
+					       .shuffle = k % 2,
+					       .resize = k == 3,
+					       .vm = k > 1 },
+			    k * 10 + c);
+		}
+	}
+}
+
+static void test_qcow2w__encrypted_refuses(void **state)
+{
+	struct fixture *f = *state;
+	struct writer_opts o[] = { { .compress = true }, { .preallocation = PREALLOC_METADATA }, { .id_seed = "x" } };
+
+	for (size_t i = 0; i < 3; i++) {
+		struct image_writer *w = NULL;
+		struct err e = ERR_INIT;
+
+		o[i].path = f->path;
+		o[i].size = 1 << 20;
+		o[i].secret = &secret;
+		assert_int_equal(qcow2_create(&o[i], &w, &e), ERR_INVALID);
+		assert_has(e.cause, "encrypted");
+	}
+	assert_int_equal(test_folder_entries(f->dir), 0);
+}
+
 /* The same bytes, whatever the number of threads. */
 static void test_qcow2w__threads_do_not_show(void **state)
 {
@@ -376,13 +419,15 @@ static void test_qcow2w__concurrent_writes(void **state)
 	uint64_t seed = 9;
 	struct disk d = disk_new(20000000, 0, &seed);
 
-	for (unsigned k = 0; k < 3; k++) {
+	for (unsigned k = 0; k < 5; k++) {
 		struct writer_opts o = { .path = f->path,
 					 .size = d.size,
 					 .replace = true,
-					 .compress = k > 0,
+					 .compress = k == 1 || k == 2,
 					 .threads = k,
-					 .cluster_size = 16384 };
+					 .secret = k > 2 ? &secret : NULL,
+					 .secret_ms = 1,
+					 .cluster_size = k == 4 ? 262144 : 16384 };	/* 4: threads meet in a cluster */
 		struct writer_state_opts so = { .size = d.size };
 		struct image_writer *w;
 		struct job jobs[3];
@@ -401,7 +446,7 @@ static void test_qcow2w__concurrent_writes(void **state)
 			assert_int_equal(jobs[i].rc, 0);
 		}
 		assert_ok(writer_finish(w, &e), &e);
-		expect_all(f->path, &d, 1);
+		expect_all(f->path, &d, 1, o.secret);
 	}
 	disk_done(&d);
 }
@@ -459,7 +504,7 @@ static void test_qcow2w__sharing_saves(void **state)
 	for (uint32_t i = 1; i < s.nstates; i++)
 		disks[i] = disks[0];
 	write_all(&s, disks, &seed);
-	expect_all(f->path, disks, s.nstates);
+	expect_all(f->path, disks, s.nstates, s.o.secret);
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_true(st.st_size < 8000000 + 40 * 4096 + 8000000 / 100);
 	disk_done(&disks[0]);
@@ -480,7 +525,7 @@ static void test_qcow2w__no_stale_tail(void **state)
 
 		memset(content, 'x', sizeof(content));
 		write_all(&s, disks, &seed);
-		expect_all(f->path, disks, 2);	/* also looks at the rest of the last cluster */
+		expect_all(f->path, disks, 2, NULL);	/* also looks at the rest of the last cluster */
 		qdecode_load(&im, f->path);
 		assert_int_equal(qdecode_entry(&im, &im.t[1], 2), 0);
 		assert_int_equal(qdecode_entry(&im, &im.t[1], 3), 0);
@@ -495,7 +540,7 @@ static void test_qcow2w__empty_disk(void **state)
 	uint64_t seed = 1;
 
 	write_all(&s, &d, &seed);
-	expect_all(f->path, &d, 1);
+	expect_all(f->path, &d, 1, NULL);
 }
 
 /* Memory and file follow what is written, not what the disk could hold. */
@@ -587,7 +632,7 @@ static void test_qcow2w__expect(void **state)
 		assert_ok(writer_write(w, d.p + off, n, off, &e), &e);
 	}
 	assert_ok(writer_finish(w, &e), &e);
-	expect_all(f->path, &d, 1);
+	expect_all(f->path, &d, 1, NULL);
 	assert_ok(fs_read_file(f->path, 8 * MIB, &file, &len, &e), &e);
 	for (uint8_t c = 2; c < CLUSTERS - 1; c++) {
 		const uint8_t *at = find_cluster(file, len / 65536, (uint8_t)(c + 1));
@@ -692,6 +737,8 @@ int main(void)
 		QCOW2_TEST(test_qcow2w__snapshots),
 		QCOW2_TEST(test_qcow2w__small_budget),
 		QCOW2_TEST(test_qcow2w__preallocation),
+		QCOW2_TEST(test_qcow2w__encrypted),
+		QCOW2_TEST(test_qcow2w__encrypted_refuses),
 		QCOW2_TEST(test_qcow2w__threads_do_not_show),
 		QCOW2_TEST(test_qcow2w__concurrent_writes),
 		QCOW2_TEST(test_qcow2w__refcount_limit),
