@@ -147,10 +147,13 @@ int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct 
 	co.force = o->image.force;
 	co.settle = true;
 	co.secrets = &secrets;
+	image_args_unpack(c, &o->image, &co);
 	if (chain_open(path, &co, ret, e) < 0)
 		return e->code;
 	warn_busy(c, *ret);
 	image_args_warn(c, *ret);
+	if ((*ret)->layers[0]->info.sequential)
+		msg_note(c, "%s is decompressed while it is read: of what is called unchanged no samples are read again", path);
 	return 0;
 }
 

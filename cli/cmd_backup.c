@@ -18,6 +18,7 @@ static const struct opt backup_options[] = {
 	    "all (default), or a list: current,snap:NAME,layer:FILE"),
 	IMAGE_ARGS_FORMAT(struct backup_opts),
 	IMAGE_ARGS_CHAIN(struct backup_opts),
+	IMAGE_ARGS_UNPACK(struct backup_opts),
 	IMAGE_ARGS_SECRET(struct backup_opts),
 	OPT(struct backup_opts, image.force, 'f', OPT_FLAG, "force", NULL, "read images that are marked corrupt, and layers that changed since"),
 	OPT(struct backup_opts, adopt, 0, OPT_FLAG, "adopt", NULL, "continue a VM name that another machine has used"),

@@ -426,6 +426,7 @@ static const struct opt dump_options[] = {
 	OPT(struct dump_opts, sink, 0, OPT_TEXT, "sink", "null", "read everything, write nothing", .choices = "null"),
 	IMAGE_ARGS_FORMAT(struct dump_opts),
 	IMAGE_ARGS_CHAIN(struct dump_opts),
+	IMAGE_ARGS_UNPACK(struct dump_opts),
 	IMAGE_ARGS_SECRET(struct dump_opts),
 	OPT(struct dump_opts, image.force, 'f', OPT_FLAG, "force", NULL,
 	    "read an image that is marked corrupt; replace an existing FILE"),

@@ -37,16 +37,18 @@ static const struct { uint32_t bit; const char *name; } feature_names[] = {
 /* Opens the file alone: no backing file, no data file. */
 static int open_alone(struct cli *c, const struct image_args *a, const char *arg, struct image **ret, struct err *e)
 {
-	CLEANUP(close_fd) int fd = -1;
-	CLEANUP(free_ptr) char *path = NULL;
+	CLEANUP(source_done) struct source s = { .file.fd = -1, .outer = -1 };
+	CLEANUP(free_ptr) char *full = NULL, *path = NULL, *member = NULL;
 	const struct image_open_opts o = { .force = true, .metadata_only = true };
+	const struct source_opts so = image_args_source(c, a);
 	const struct format *f = NULL;
 	char shown[SHOWN_BYTES];
 	struct stat st;
+	int fd;
 
-	if (image_args_name(c, a, arg, &f, &path, e) < 0)
+	if (image_args_name(c, a, arg, &f, &full, e) < 0 || source_split_path(full, &path, &member, e) < 0)
 		return e->code;
-	text_quote(path, shown, sizeof(shown));
+	text_quote(full, shown, sizeof(shown));
 	if (stat(path, &st) < 0)
 		return err_sys(e, "%s", shown);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
@@ -56,11 +58,9 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 		return err_sys(e, "%s", shown);
 	if (!f && S_ISBLK(st.st_mode))
 		f = format_find("raw");
-	if (!f && format_probe(fd, path, &f, e) < 0)
+	if (source_open(fd, path, member, f ? f->name : NULL, &so, &s, e) < 0 || (!f && source_probe(&s, full, &f, e) < 0) ||
+	    source_image(&s, f, full, &o, &so, ret, e) < 0)
 		return err_ctx(e, "%s", shown);
-	if (f->open(fd, path, &o, ret, e) < 0)
-		return err_ctx(e, "%s", shown);
-	fd = -1;
 	return 0;
 }
 
@@ -178,7 +178,7 @@ static bool stored_bytes(const struct image *im, uint64_t *ret)
 {
 	struct stat st;
 
-	if (im->identity.block_device || im->file.fd < 0 || fstat(im->file.fd, &st) < 0)
+	if (im->identity.block_device || im->file.fd < 0 || im->member || fstat(im->decoded ? im->outer_fd : im->file.fd, &st) < 0)
 		return false;
 	*ret = (uint64_t)st.st_blocks * 512;	/* stat(2): of 512 bytes, always */
 	return true;
@@ -197,6 +197,8 @@ static int print_image(const struct cli *c, const struct image *im, struct err *
 		field("format", in->format);
 	if (in->variant)
 		field("kind", in->variant);
+	if (in->wrapping)
+		field("in", text_quote(in->wrapping, shown, sizeof(shown)));
 	size_field(c, "virtual size", in->virtual_size);
 	size_field(c, "file size", in->file_size);
 	if (stored_bytes(im, &stored))
@@ -399,6 +401,7 @@ static const struct opt info_options[] = {
 	OPT(struct info_opts, chain, 0, OPT_FLAG, "chain", NULL, "show every layer of the backing chain, top first"),
 	IMAGE_ARGS_FORMAT(struct info_opts),
 	IMAGE_ARGS_CHAIN(struct info_opts),
+	IMAGE_ARGS_UNPACK(struct info_opts),
 	{ .name = NULL },
 };
 

@@ -120,6 +120,7 @@ static const struct opt map_options[] = {
 	OPT(struct map_opts, state, 0, OPT_TEXT, "state", "SELECTOR", "current (default), snap:NAME or snapid:ID"),
 	IMAGE_ARGS_FORMAT(struct map_opts),
 	IMAGE_ARGS_CHAIN(struct map_opts),
+	IMAGE_ARGS_UNPACK(struct map_opts),
 	OPT(struct map_opts, image.force, 'f', OPT_FLAG, "force", NULL, "read an image that is marked corrupt"),
 	{ .name = NULL },
 };

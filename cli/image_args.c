@@ -119,6 +119,23 @@ void image_keys_for(struct cli *c, const struct image_keys *k, const char *disk,
 	*ret = (struct image_secrets){ .p = buf, .n = n, .cancel = &c->cancel };
 }
 
+struct source_opts image_args_source(struct cli *c, const struct image_args *a)
+{
+	const char *dir = a->temp_dir ? a->temp_dir : getenv("TMPDIR");
+
+	return (struct source_opts){ .temp_dir = dir && *dir ? dir : SOURCE_TEMP_DIR, .max_bytes = a->max_unpacked,
+				     .cancel = &c->cancel };
+}
+
+void image_args_unpack(struct cli *c, const struct image_args *a, struct chain_opts *o)
+{
+	const struct source_opts so = image_args_source(c, a);
+
+	o->temp_dir = so.temp_dir;
+	o->max_unpacked = so.max_bytes;
+	o->cancel = so.cancel;
+}
+
 int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks, bool locked_ok,
 		    struct chain **ret, char **ret_path, struct err *e)
 {
@@ -138,6 +155,7 @@ int image_args_open(struct cli *c, const struct image_args *a, const char *arg, 
 	image_keys_for(c, &keys, NULL, buf, &secrets);
 	o.secrets = &secrets;
 	o.format = f ? f->name : NULL;
+	image_args_unpack(c, a, &o);
 	if (chain_open(path, &o, ret, e) < 0)
 		return e->code;
 	*ret_path = STEAL(path);

@@ -6,6 +6,7 @@
 
 #include "base/vec.h"
 #include "cli/cli.h"
+#include "formats/archive/source.h"
 #include "formats/chain.h"
 #include "formats/crypt/crypt.h"
 #include "formats/formats.h"
@@ -15,6 +16,8 @@
 struct image_args {
 	const char *format, *backing_format;
 	struct opt_list allow_paths, secrets;
+	const char *temp_dir;
+	uint64_t max_unpacked;
 	bool force;
 };
 
@@ -26,6 +29,12 @@ struct image_args {
 	    "layers may lie in this folder too (repeatable)"),                                                         \
 		OPT(type, image.backing_format, 0, OPT_TEXT, "backing-format", "FORMAT",                               \
 		    "of layers for which the image stores none")
+
+#define IMAGE_ARGS_UNPACK(type)                                                                                        \
+	OPT(type, image.temp_dir, 0, OPT_TEXT, "temp-dir", "DIR",                                                      \
+	    "where compressed images are unpacked (default: TMPDIR, /var/tmp)"),                                       \
+		OPT(type, image.max_unpacked, 0, OPT_SIZE, "max-unpacked", "SIZE",                                     \
+		    "refuse compressed images that are larger (default: what there is room for)", .min = 1, .max = INT64_MAX)
 
 #define IMAGE_ARGS_SECRET(type)                                                                                        \
 	OPT(type, image.secrets, 0, OPT_LIST, "image-secret", "[NAME=]FILE",                                           \
@@ -42,6 +51,11 @@ void image_keys_done(struct image_keys *k);
 #define IMAGE_KEYS_MAX 16
 void image_keys_for(struct cli *c, const struct image_keys *k, const char *disk, struct image_secret *buf,
 		    struct image_secrets *ret);
+
+/* How compressed images are unpacked; borrows a and c. */
+struct source_opts image_args_source(struct cli *c, const struct image_args *a);
+/* Fills in the same of o. */
+void image_args_unpack(struct cli *c, const struct image_args *a, struct chain_opts *o);
 
 /* "[FORMAT:]PATH" and --format taken apart: *ret_format is NULL when it is to be probed; *ret_path is malloc'ed.  Wrong
  * usage sets exit 2. */

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/vec.h"
+#include "formats/archive/source.h"
 #include "formats/cache.h"
 #include "formats/chain_internal.h"
 #include "formats/file.h"
@@ -90,11 +91,17 @@ static int open_part(void *opaque, const char *reference, const char *what, stru
 	return 0;
 }
 
-/* Takes fd over, whether it succeeds or not. */
-static int open_layer(struct opener *b, const struct format *f, int fd, const char *path, struct image **ret,
+static struct source_opts source_opts(const struct opener *b)
+{
+	return (struct source_opts){ .temp_dir = b->o->temp_dir, .max_bytes = b->o->max_unpacked,
+				     .cancel = b->o->cancel, .gzip = b->o->gzip };
+}
+
+/* Takes over what s owns, if it succeeds. */
+static int open_layer(struct opener *b, const struct format *f, struct source *s, const char *path, struct image **ret,
 		      struct err *e)
 {
-	CLEANUP(close_fd) int own = fd;
+	const struct source_opts so = source_opts(b);
 	struct part_opener parts = { .b = b, .path = path };
 	const struct image_opener opener = { open_part, &parts };
 	const struct image_open_opts io = { .force = b->o->force, .opener = &opener, .cache = b->cache,
@@ -102,13 +109,12 @@ static int open_layer(struct opener *b, const struct format *f, int fd, const ch
 	int64_t unwritten;
 	char q[QUOTE_BYTES];
 
-	if (!b->o->ignore_locks && lock_against_writers(fd, path, b->layers.n == 0, e) < 0)
+	if (!b->o->ignore_locks && lock_against_writers(source_outer(s), path, b->layers.n == 0, e) < 0)
 		return e->code;
-	unwritten = b->o->settle ? file_unwritten(fd) : 0;
-	if (file_identity(fd, &parts.id, e) < 0 || f->open(fd, path, &io, ret, e) < 0)
+	unwritten = b->o->settle ? file_unwritten(source_outer(s)) : 0;
+	if (file_identity(source_outer(s), &parts.id, e) < 0 || source_image(s, f, path, &io, &so, ret, e) < 0)
 		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
 	(*ret)->unwritten_ns = unwritten;
-	own = -1;
 	if (!(*ret)->locked || b->o->locked_ok)
 		return 0;
 	(void)err_set(e, ERR_INVALID, "%s: encrypted with %s, and no secret was given for it", text_quote(path, q, sizeof(q)),
@@ -211,13 +217,18 @@ static int join(struct opener *b, const struct image *child, int fd, const char 
 static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f, bool changed,
 		      struct err *e)
 {
+	CLEANUP(source_done) struct source s = { .file.fd = -1, .outer = -1 };
 	CLEANUP(free_ptr) char *path = NULL;
 	CLEANUP(close_fd) int fd = -1;
 	char q[QUOTE_BYTES];
 	struct image *im;
-	int take, r;
+	int r;
 
 	text_quote(child->path, q, sizeof(q));
+	if (child->member) {
+		(void)err_set(e, ERR_UNSUPPORTED, "%s is based on another image, which isn't looked for in an archive", q);
+		return err_hint(e, "unpack the archive, and back up the image in its folder");
+	}
 	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0)
 		return err_ctx(e, "%s", q);
 	r = join(b, child, fd, path, changed, e);
@@ -227,9 +238,10 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 		return err_ctx(e, "%s", q);
 	if (!f && backing_format(b, child, &f, e) < 0)
 		return e->code;
-	take = fd;
+	if (source_plain(fd, &s, e) < 0)
+		return e->code;
 	fd = -1;
-	if (open_layer(b, f, take, path, &im, e) < 0)
+	if (open_layer(b, f, &s, path, &im, e) < 0)
 		return e->code;
 	if (image_check_parent(child, im, e) < 0 && !(e->code == ERR_CHANGED && changed)) {
 		image_close(im);
@@ -322,26 +334,47 @@ static int check_uuid(const struct opener *b, const struct image *im, const char
 	return err_hint(e, "put the right image there; --force reads this one all the same");
 }
 
-/* The first layer of a chain or branch.  Takes fd over, whether it succeeds or not. */
-static int add_first(struct opener *b, int fd_, const char *format, const char *path, const char *uuid, struct err *e)
+/* What the user named, or OVF as gzip's, may be packed; what other descriptions and images name is taken as it is. */
+static int open_source(struct opener *b, int fd, const char *path, const char *member, const char *format,
+		       struct source *ret, struct err *e)
 {
-	CLEANUP(close_fd) int fd = fd_;
+	const struct source_opts so = source_opts(b);
+
+	if (!b->o->named_by || b->o->gzip)
+		return source_open(fd, path, member, format, &so, ret, e);
+	if (source_plain(fd, ret, e) < 0) {
+		close(fd);
+		return e->code;
+	}
+	return 0;
+}
+
+/* The first layer of a chain or branch.  Takes fd over, whether it succeeds or not. */
+static int add_first(struct opener *b, int fd, const char *format, const char *path, const char *member,
+		     const char *uuid, struct err *e)
+{
+	CLEANUP(source_done) struct source s = { .file.fd = -1, .outer = -1 };
+	CLEANUP(free_ptr) char *full = member ? text_printf(e, "%s//%s", path, member) : text_printf(e, "%s", path);
 	const struct format *f;
 	char q[QUOTE_BYTES];
 	struct image *im;
-	int take;
+
+	if (!full) {
+		close(fd);
+		return e->code;
+	}
+	if (open_source(b, fd, path, member, format, &s, e) < 0)
+		return err_ctx(e, "%s", text_quote(full, q, sizeof(q)));
 
 	if (format) {
 		f = format_find(format);
 		if (!f)
 			return err_set(e, ERR_INVALID, "format \"%s\" is unknown",
 				       text_quote(format, q, sizeof(q)));
-	} else if (format_probe(fd, path, &f, e) < 0) {
-		return err_ctx(e, "%s", text_quote(path, q, sizeof(q)));
+	} else if (source_probe(&s, full, &f, e) < 0) {
+		return err_ctx(e, "%s", text_quote(full, q, sizeof(q)));
 	}
-	take = fd;
-	fd = -1;
-	if (open_layer(b, f, take, path, &im, e) < 0)
+	if (open_layer(b, f, &s, full, &im, e) < 0)
 		return e->code;
 	if (check_uuid(b, im, uuid, e) < 0) {
 		image_close(im);
@@ -353,12 +386,13 @@ static int add_first(struct opener *b, int fd_, const char *format, const char *
 static int add_top(struct opener *b, const char *path, struct err *e)
 {
 	const struct chain_ref ref = { .path = path, .uuid = b->o->uuid };
-	CLEANUP(free_ptr) char *named = NULL;
+	CLEANUP(free_ptr) char *named = NULL, *member = NULL;
 	int fd;
 
-	if (b->o->named_by ? open_named(b, &ref, &fd, &named, e) < 0 : reference_open_top(path, &fd, e) < 0)
+	if (b->o->named_by ? open_named(b, &ref, &fd, &named, e) < 0 :
+			     source_split_path(path, &named, &member, e) < 0 || reference_open_top(named, &fd, e) < 0)
 		return e->code;
-	return add_first(b, fd, b->o->format, named ? named : path, b->o->uuid, e);
+	return add_first(b, fd, b->o->format, named, member, b->o->uuid, e);
 }
 
 static int add_parents(struct opener *b, struct err *e)
@@ -395,7 +429,7 @@ static int add_branch(struct opener *b, const struct chain_ref *ref, struct err 
 		close(fd);
 		return err_set(e, ERR_UNSUPPORTED, "the disk has more than %d layers", CHAIN_LAYERS_MAX);
 	}
-	r = add_first(b, fd, ref->format, path, ref->uuid, e);
+	r = add_first(b, fd, ref->format, path, NULL, ref->uuid, e);
 	return r < 0 ? r : add_parents(b, e);
 }
 

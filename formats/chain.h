@@ -10,6 +10,7 @@
 #ifndef KEDGE_FORMATS_CHAIN_H
 #define KEDGE_FORMATS_CHAIN_H
 
+#include "base/cancel.h"
 #include "formats/image.h"
 
 #define CHAIN_NONE UINT32_MAX
@@ -33,6 +34,11 @@ struct chain_opts {
 	bool settle;			/* find out whether the files are settled (image_is_settled) */
 	const struct image_secrets *secrets;	/* for encrypted layers; NULL = none */
 	bool locked_ok;			/* open encrypted layers without a secret too: the map alone is wanted */
+	/* Where compressed images are decompressed (NULL: /var/tmp), and to how many bytes at most (0: any). */
+	const char *temp_dir;
+	uint64_t max_unpacked;
+	struct cancel *cancel;		/* of that; lives as long as the chain; may be NULL */
+	bool gzip;			/* the top file is gzip's, whatever its name */
 	bool no_backing;		/* open the top image alone; its holes stay holes */
 	/* The description that names the top image, which is then opened as any reference is, and what the image must
 	 * call itself (NULL: anything).  chain_open's path may then be NULL: it is looked for by uuid. */
@@ -61,7 +67,7 @@ static inline uint32_t chain_below(const struct chain *c, uint32_t layer)
 }
 
 /*
- * Opens path and everything below it.  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the
+ * Opens path and everything below it; path may be in an archive, and compressed (formats/archive/source.h).  On failure nothing is left open.  ERR_LOCKED: a running VM writes to it (the
  * hint says how to back it up).  ERR_INVALID: a reference that may not be followed (the hint is the option that would
  * allow it), an ambiguous or unknown format (the hint is the line to type).
  */

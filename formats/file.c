@@ -180,6 +180,9 @@ static void part_done(struct image_part *p)
 void image_base_done(struct image *im)
 {
 	close_fd(&im->file.fd);
+	if (im->decoded)
+		close_fd(&im->outer_fd);
+	free(im->wrapping);
 	free(im->path);
 	im->path = NULL;
 	for (size_t i = 0; i < im->parts.n; i++)

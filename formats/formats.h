@@ -43,6 +43,8 @@ const struct format *format_list(void);
 /* Names the format of fd's content.  Nothing found, or found ambiguous (an image's magic and a partition table):
  * ERR_INVALID, and the hint is the line to type with path in it. */
 MUST_CHECK int format_probe(int fd, const char *path, const struct format **ret, struct err *e);
+/* The same for a part of a file, or what came out of one. */
+MUST_CHECK int format_probe_part(const struct file *f, const char *path, const struct format **ret, struct err *e);
 /* "DISK=FORMAT:PATH" taken apart: disk and format are malloc'ed or NULL, path is malloc'ed.  A prefix counts only
  * before the first '/' and, for FORMAT, only if it is a known name; "./a:b" is a path. */
 MUST_CHECK int format_parse_source(const char *arg, char **ret_disk, const struct format **ret_format, char **ret_path,

@@ -129,6 +129,8 @@ struct image_info {
 	const char *adapter;		/* the controller it is meant for, as stored; NULL = doesn't say */
 	uint32_t npieces;		/* 0: the image is one */
 	const struct image_piece *pieces;
+	const char *wrapping;		/* "gzip", "tar member x": what its file is in; NULL = nothing */
+	bool sequential;		/* is decompressed while it is read: reading anywhere else than on from there is dear */
 	const char *damage;		/* opened though it has one (VDI: with force): the first defect; NULL = none */
 };
 
@@ -201,6 +203,11 @@ struct image {
 	bool locked;			/* encrypted and opened without a secret: its data can't be read */
 	VEC(struct image_part) parts;	/* its other files, open; file n of an origin is part n - 1 */
 	struct image_parent parent;
+	/* Of one that was found in something else (formats/archive/source.h): */
+	char *wrapping;			/* info.wrapping; owned */
+	bool member;			/* of an archive: has no folder */
+	bool decoded;			/* file is a copy; outer_fd, owned, is what identity and locks are of */
+	int outer_fd;
 };
 
 struct block_cache;

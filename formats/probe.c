@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
-#include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
 #include "formats/file.h"
@@ -75,16 +74,16 @@ static const char *disk_signature(const struct sample *s)
 	return is_luks(s) ? "a LUKS header" : NULL;
 }
 
-static int read_sample(int fd, uint64_t size, struct sample *s, struct err *e)
+static int read_sample(const struct file *f, struct sample *s, struct err *e)
 {
 	size_t got;
 
-	*s = (struct sample){ .size = size };
-	s->tail_len = (size_t)min_u64(size, TAIL_BYTES);
-	if (fs_pread(fd, s->head, sizeof(s->head), 0, &s->head_len, e) < 0 ||
-	    fs_pread(fd, s->tail, s->tail_len, size - s->tail_len, &s->tail_len, e) < 0 ||
-	    fs_pread(fd, s->gpt4k, sizeof(s->gpt4k), 4096, &got, e) < 0 ||
-	    fs_pread(fd, s->iso, sizeof(s->iso), ISO_OFFSET, &got, e) < 0)
+	*s = (struct sample){ .size = f->size };
+	s->tail_len = (size_t)min_u64(f->size, TAIL_BYTES);
+	if (file_pread(f, s->head, sizeof(s->head), 0, &s->head_len, e) < 0 ||
+	    file_pread(f, s->tail, s->tail_len, f->size - s->tail_len, &s->tail_len, e) < 0 ||
+	    file_pread(f, s->gpt4k, sizeof(s->gpt4k), 4096, &got, e) < 0 ||
+	    file_pread(f, s->iso, sizeof(s->iso), ISO_OFFSET, &got, e) < 0)
 		return e->code;
 	return 0;
 }
@@ -135,10 +134,13 @@ static int refuse_foreign(const struct foreign *f, const char *path, struct err 
 	char q[200];
 
 	text_shell(path, q, sizeof(q));
+	if (f->is == is_ova) {
+		(void)err_set(e, ERR_INVALID, "this is a tar archive, whose name doesn't end in .ova or .tar");
+		return err_hint(e, "an image in it is written %s//MEMBER; if it is a raw disk that only looks like that, "
+				   "write raw:%s", q, q);
+	}
 	(void)err_set(e, ERR_UNSUPPORTED, "this is a%s %s image, a format that kedge doesn't support yet",
 		      strchr("OQ", f->name[0]) ? "n" : "", f->name);
-	if (!f->qemu)
-		return err_hint(e, "unpack it, convert its disks with qemu-img convert, and back those up");
 	return err_hint(e,
 			"convert it with qemu-img convert -f %s -O qcow2 %s COPY.qcow2; or, if it is a raw disk that "
 			"only looks "
@@ -169,11 +171,6 @@ static int refuse_unknown(const char *signature, const char *path, struct err *e
 int format_probe(int fd, const char *path, const struct format **ret, struct err *e)
 {
 	struct image_identity id;
-	struct sample s;
-	const struct format *f, *second;
-	const struct foreign *other;
-	const char *signature;
-	int foreign;
 
 	if (file_identity(fd, &id, e) < 0)
 		return e->code;
@@ -181,7 +178,18 @@ int format_probe(int fd, const char *path, const struct format **ret, struct err
 		*ret = format_find("raw");
 		return 0;
 	}
-	if (read_sample(fd, id.size, &s, e) < 0)
+	return format_probe_part(&(struct file){ fd, 0, id.size }, path, ret, e);
+}
+
+int format_probe_part(const struct file *file, const char *path, const struct format **ret, struct err *e)
+{
+	struct sample s;
+	const struct format *f, *second;
+	const struct foreign *other;
+	const char *signature;
+	int foreign;
+
+	if (read_sample(file, &s, e) < 0)
 		return e->code;
 	f = best(&s, &second);
 	other = best_foreign(&s, &foreign);

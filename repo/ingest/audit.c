@@ -397,11 +397,12 @@ int audit_disk(struct run *run, struct plan_disk *d, struct audit_finding *ret, 
 {
 	struct audit au = { .run = run, .d = d };
 	uint64_t bytes, due;
-	double seconds;
+	double seconds = -1;
 	int r = gather(&au, e);
 
 	d->bytes_unchanged = au.claimed;
-	bytes = budget(&au, &seconds);
+	/* What is decompressed as it is read would have to be decompressed again up to each sample. */
+	bytes = d->d->chain->layers[0]->info.sequential ? 0 : budget(&au, &seconds);
 	if (r >= 0 && !au.source.code)
 		r = check_units(&au, bytes, seconds, e);
 	due = bytes_due(&au);

@@ -79,7 +79,7 @@ while IFS=$'\t' read -r path _ format seen truth; do
 	vhdx:*dirtylog*) decodes 179cefe8b0587f123393eedf2aa7aa8d25798591178e6bc3950a09762f38f96f 10737418240 "$path" ;;
 	vhdx:*differential*) decodes a538161f34bc44c12bf9a542ce9218741c62728723ea18d0e4f6ea92e9f32e93 4194304 "$path" ;;
 	vhdx:*)		decodes "$digest" "$size" "$path" ;;
-	ova:*)		refused 'OVA (tar) image' "$path" ;;
+	ova:*)		refused 'say which of them is the image' "$path" ;;
 	vpc:*afl5*)	refused 'dynamic header at 512 is outside' "$path" ;;
 	vpc:*virtualpc-dynamic*)	# 127 GiB of nothing
 			"$KEDGE" map --json "$path" 2>"$err" | tr -d ' 

@@ -137,7 +137,6 @@ static void test_probe__known_by_sight(void **state)
 		{ { 0, "WithoutFreeSpace", 16 }, "Parallels" },
 		{ { 0, "WithouFreSpacExt", 16 }, "Parallels" },
 		{ { 0, "LUKS\xba\xbe", 6 }, "LUKS" },
-		{ { 257, "ustar", 5 }, "OVA" },
 	};
 	const struct format *f;
 	struct err e = ERR_INIT;
@@ -148,6 +147,18 @@ static void test_probe__known_by_sight(void **state)
 		assert_has(e.cause, rows[i].name);
 		assert_true(e.hint[0]);
 	}
+}
+
+static void test_probe__tar(void **state)
+{
+	const struct bytes tar = { 257, "ustar", 5 };
+	const struct format *f;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(probe(100000, &tar, 1, &f, &e), ERR_INVALID);
+	assert_has(e.cause, "tar archive");
+	assert_has(e.hint, "//MEMBER");
 }
 
 static void test_probe__vhd_and_vhdx(void **state)
@@ -268,6 +279,7 @@ int main(void)
 		cmocka_unit_test(test_probe__ambiguous),
 		cmocka_unit_test(test_probe__luks_inside_vdi),
 		cmocka_unit_test(test_probe__known_by_sight),
+		cmocka_unit_test(test_probe__tar),
 		cmocka_unit_test(test_probe__vhd_and_vhdx),
 		cmocka_unit_test(test_probe__fixed_vhd),
 		cmocka_unit_test(test_source__parts),
