@@ -24,7 +24,7 @@ def versions(kedge, peers):
 
 def main():
     p = argparse.ArgumentParser()
-    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "counter", "pages", "only", "rounds", "tools", "vms", "report"):
+    for name in ("corpus", "work", "results", "peers", "kedge", "nosync", "counter", "pages", "only", "rounds", "tools", "vms", "kinds", "report"):
         p.add_argument("--" + name, default="")
     p.add_argument("--add", action="store_true")
     a = p.parse_args()
@@ -49,6 +49,7 @@ def main():
             with open(c.path) as f:
                 c.old = json.load(f)
         c.adds = a.add
+        c.kinds = a.kinds
         SECTIONS[name](c)
     tables(a)
 

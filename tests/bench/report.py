@@ -178,7 +178,7 @@ class Report:
             sizes = ["kedge, MiB", "qemu-img, MiB"] if verb == "write" else []
             if rows:
                 parts.append(f"## {head}\n\nThe content is vm-web's of night 1. {text}\n\n" + table(
-                    ["", "rounds", self.v["kedge"], self.v["qemu-img"], "ratio", "bar", *sizes], rows))
+                    ["", "rounds", self.v["kedge"], self.v["qemu-img"], "ratio", "bar", "kedge, CPU", "qemu-img, CPU", *sizes], rows))
         return "\n".join(parts)
 
     @staticmethod
@@ -186,6 +186,7 @@ class Report:
         x = ratio(r.med(case, "qemu-img"), r.med(case, "kedge"))
         wanted = 1.5 if verb == "read" and any(r.of(case, "kedge", "packed")) else 1
         row = [case[len(verb) + 1:], str(len(r.of(case, "kedge")))] + cells(r, case, ("kedge", "qemu-img")) + [times(x), least(x, wanted)]
+        row += [seconds(r.med(case, w, "user") + r.med(case, w, "sys")) for w in ("kedge", "qemu-img")]
         return row + ([mib(r.med(case, w, "allocated")) for w in ("kedge", "qemu-img")] if verb == "write" else [])
 
     def sizes(self):

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh - measure kedge beside restic, borg and qemu-img on a corpus of VM disks; see tests/bench/README.md.
 #
-# From the top folder: CORPUS=DIR [ROUNDS=n] [ONLY="SECTION..."] [TOOLS="NAME..."] [VMS="NAME..."] [ADD=1] [SYNC=own] tests/bench/run.sh
+# From the top folder: CORPUS=DIR [ROUNDS=n] [ONLY="SECTION..."] [TOOLS="NAME..."] [VMS="NAME..."] [KINDS=TEXT] [ADD=1] [SYNC=own] tests/bench/run.sh
 set -euo pipefail
 {	# read whole before it runs: it may be edited in the meantime
 export LC_ALL=C.UTF-8
@@ -28,6 +28,6 @@ trap 'rm -f "$out/kedge.$$"' EXIT
 python3 "$here/bench.py" --corpus "$corpus" --work "${WORK:-$out/work}" --results "${RESULTS:-$results}" \
 	--peers "$out/peers" --kedge "$out/kedge.$$" --nosync "$nosync" --counter "$out/reads.so" --pages "$out/pages" \
 	--only "${ONLY:-}" --rounds "${ROUNDS:-3}" \
-	--tools "${TOOLS:-}" --vms "${VMS:-}" ${ADD:+--add} --report "$out/benchmarks.md"
+	--tools "${TOOLS:-}" --vms "${VMS:-}" --kinds "${KINDS:-}" ${ADD:+--add} --report "$out/benchmarks.md"
 exit
 }

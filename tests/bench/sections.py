@@ -25,6 +25,7 @@ class Context:
         self.records = []
         self.old = []               # of earlier runs
         self.adds = False
+        self.kinds = ""             # only formats with this in their names
         self.path = ""
         with open(kedge, "rb") as f:
             self.build = hashlib.sha256(f.read()).hexdigest()[:16]
