@@ -411,14 +411,19 @@ static int take_name(struct fs_atomic *a, bool replace, struct err *e)
 	return rename(a->tmp, a->path) < 0 ? err_sys(e, "%s: rename of the finished file", a->path) : 0;
 }
 
-int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e)
+int fs_atomic_name(struct fs_atomic *a, bool replace, struct err *e)
 {
 	if (FS_RETRY(fsync(a->fd)) < 0 && errno != EINVAL)
 		return err_sys(e, "%s: fsync", a->path);
 	if (take_name(a, replace, e) < 0)
 		return e->code;
 	free(STEAL(a->tmp));	/* it has its name: nothing to remove any more */
-	return fs_sync_parent(a->path, e);
+	return 0;
+}
+
+int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e)
+{
+	return fs_atomic_name(a, replace, e) < 0 ? e->code : fs_sync_parent(a->path, e);
 }
 
 void fs_atomic_done(struct fs_atomic *a)

@@ -33,7 +33,7 @@ static bool hint_errno(struct err *e, const struct command *cmd)
 		break;
 	case EMFILE:
 	case ENFILE:
-		(void)err_hint(e, "too many files are open: raise the limit with `ulimit -n`, or end other programs");
+		(void)err_hint(e, "too many files are open: raise the limit with `ulimit -Hn`, or end other programs");
 		break;
 	case EDQUOT:
 		(void)err_hint(e, "the quota there is used up: make room or have it raised, and run this again");

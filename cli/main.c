@@ -7,6 +7,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -35,6 +36,17 @@ static int fill_standard_fds(void)
 		return -1;
 	close(fd);
 	return 0;
+}
+
+/* An image may have thousands of files (VMDK's extents), and all are open at once.  Where it can't be, opening tells. */
+static void allow_many_files(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= l.rlim_max)
+		return;
+	l.rlim_cur = l.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &l);
 }
 
 /* Errors in the options themselves: whether --json was given must be known before they are parsed. */
@@ -148,6 +160,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kedge: error: /dev/null: %s\n", strerror(errno));
 		return EXIT_FAILED;
 	}
+	allow_many_files();
 	if (start_libraries() < 0)
 		return EXIT_FAILED;
 	setlocale(LC_CTYPE, "");

@@ -131,24 +131,36 @@ static int remove_old(const struct vw *v, struct err *e)
 	return fs_sync_parent(v->path, e);
 }
 
-/* vmdk_write.h has the order.  fs_atomic_commit names the file itself. */
+/* The names, extents' first; *named counts those that were given, whatever is returned. */
+static int give_names(struct vw *v, size_t *named, struct err *e)
+{
+	for (; *named < v->nextents; ++*named)
+		if (fs_atomic_name(&v->extents[*named].file, v->replace, e) < 0)
+			return e->code;
+	if (fs_sync_parent(v->path, e) < 0 || v->descriptor.fd < 0)
+		return e->code;
+	if (fs_atomic_name(&v->descriptor, v->replace, e) < 0)
+		return e->code;
+	++*named;
+	return fs_sync_parent(v->path, e);
+}
+
+/* vmdk_write.h has the order. */
 static int commit(struct vw *v, struct err *e)
 {
-	size_t done = 0;
+	size_t named = 0;
 	int r = make_durable(&v->descriptor, e);
 
 	for (size_t i = 0; r == 0 && i < v->nextents; i++)
 		r = make_durable(&v->extents[i].file, e);
 	if (r < 0 || remove_old(v, e) < 0)
 		return e->code;
-	while (r == 0 && done < v->nextents) {
-		r = fs_atomic_commit(&v->extents[done].file, v->replace, e);
-		done += r == 0;
-	}
-	if (r == 0 && v->descriptor.fd >= 0)
-		r = fs_atomic_commit(&v->descriptor, v->replace, e);
-	for (size_t i = 0; r < 0 && i < done; i++)
-		(void)unlink(v->extents[i].file.path);	/* best effort: what is left is no disk without a descriptor */
+	r = give_names(v, &named, e);
+	/* Best effort, the descriptor first: what is left without it is no disk. */
+	if (r < 0 && named > v->nextents)
+		(void)unlink(v->path);
+	for (size_t i = 0; r < 0 && i < min_size(named, v->nextents); i++)
+		(void)unlink(v->extents[i].file.path);
 	return r;
 }
 

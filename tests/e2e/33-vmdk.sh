@@ -145,6 +145,16 @@ expect 1 k backup --vm far c.vmdk
 says "base.vmdk"
 cd ..
 
+# --- more files than a process may have open by default ---------------------------------------------------------------------
+mkdir many && cd many
+{ printf '# Disk DescriptorFile\nversion=1\nCID=00000001\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\n'
+	for ((n = 0; n < 100; n++)); do
+		head -c 4096 /dev/zero | tr '\0' "\\$(printf %o $((n + 33)))" >f$n
+		printf 'RW 8 FLAT "f%d" 0\n' $n
+	done; } >many.vmdk
+equal "$(ulimit -Sn 64; "$KEDGE" dump --no-progress many.vmdk | digest)" "$(for ((n = 0; n < 100; n++)); do cat f$n; done | digest)" "100 extents"
+cd ..
+
 # --- a disk that can't read a sector of the first directory or table: the second one is on another --------------------------
 case $BUILD in */release | */debug) ;; *) exit 0 ;; esac	# sanitizers want to be loaded first
 mkdir faults && cd faults
@@ -154,7 +164,7 @@ was_hit() { [ "$(od -An -t u8 -j 8 -N 8 report | tr -d ' ')" != 0 ]; }
 "$KEDGE" dump --no-progress -q -O vmdk -o s.vmdk raw:../a.raw
 directory= table=
 for ((n = 1; n < 100; n++)); do
-	fault read $n "$KEDGE" info --json s.vmdk >out 2>/dev/null
+	fault read $n "$KEDGE" info --json s.vmdk >out 2>/dev/null || true	# says what is wrong, or which copy it takes
 	was_hit || break
 	case $(jq -r '.note // ""' out) in
 	*"directory is used, the first is damaged: "*"Input/output error"*) directory=$n ;;
@@ -162,3 +172,19 @@ for ((n = 1; n < 100; n++)); do
 	esac
 done
 [ $n -lt 100 ] && [ -n "$directory" ] && [ -n "$table" ] || die "of $n reads that fail none has the copy used: '$directory' '$table'"
+
+# --- what fails while the files of a disk get their names leaves none of them -----------------------------------------------------
+truncate -s 5G big.raw
+printf x | dd of=big.raw bs=1 seek=3G conv=notrunc status=none
+for class in sync open name; do
+	for ((n = 1; n < 60; n++)); do
+		mkdir at && cd at
+		code=0
+		fault $class $n "$KEDGE" dump --no-progress -q -O vmdk --subformat twoGbMaxExtentSparse -o d.vmdk raw:../big.raw 2>../said || code=$?
+		mv report ..
+		[ $code = 0 ] || equal "$(ls -A)" "" "after call $n of $class failed: $(cat ../said)"
+		cd .. && rm -r at
+		was_hit || break
+	done
+	[ $n -gt 2 ] && [ $n -lt 60 ] || die "$n calls of $class failed"
+done
