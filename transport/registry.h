@@ -4,11 +4,19 @@
 #ifndef KEDGE_TRANSPORT_REGISTRY_H
 #define KEDGE_TRANSPORT_REGISTRY_H
 
+#include "transport/s3/s3.h"
 #include "transport/store.h"
 
-/* "/path", "./path", "file:/path": a folder.  With create, the folder is made (its parent must exist) and must be empty
+/* "s3:https://HOST/BUCKET/PREFIX", "s3://BUCKET/PREFIX": transport/s3/s3.h.
+ * "/path", "./path", "file:/path": a folder.  With create, the folder is made (its parent must exist) and must be empty
  * or new; without, an absent folder is ERR_NOTFOUND. */
 MUST_CHECK int store_open(const char *location, bool create, struct store **ret, struct err *e);
+/* The same with what is given beside the location, for the kind that it is for. */
+struct store_opts {
+	struct s3_opts s3;
+};
+MUST_CHECK int store_open_with(const char *location, bool create, const struct store_opts *o, struct store **ret,
+			       struct err *e);
 /* Objects in memory, for tests; copies share nothing. */
 MUST_CHECK int store_mem_new(struct store **ret, struct err *e);
 

@@ -111,6 +111,12 @@ int store_get(struct store *s, const char *name, size_t max, uint8_t **ret, size
 	struct store_stat st;
 
 	max = min_size(max, STORE_READ_MAX);
+	if (s->ops->get) {
+		if (check_name(s, name, e) < 0)
+			return e->code;
+		LOG_DEBUG("get %s: at most %zu bytes", name, max);
+		return answer(s, name, s->ops->get(s, name, max, ret, ret_len, e), e);
+	}
 	if (store_stat(s, name, &st, e) < 0)
 		return e->code;
 	if (st.size > max) {
@@ -174,6 +180,25 @@ int store_remove(struct store *s, const char *name, struct err *e)
 		return e->code;
 	LOG_DEBUG("remove %s", name);
 	return answer(s, name, s->ops->remove(s, name, e), e);
+}
+
+int store_remove_many(struct store *s, const char *const *names, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (check_name(s, names[i], e) < 0)
+			return e->code;
+	}
+	if (s->ops->remove_many) {
+		LOG_DEBUG("remove %zu objects", n);
+		return answer(s, "several", n ? s->ops->remove_many(s, names, n, e) : 0, e);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (store_remove(s, names[i], e) == ERR_NOTFOUND)
+			err_clear(e);
+		else if (e->code)
+			return e->code;
+	}
+	return 0;
 }
 
 int store_stat(struct store *s, const char *name, struct store_stat *ret, struct err *e)

@@ -56,6 +56,10 @@ struct store_ops {
 	int (*list)(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 	int (*remove)(struct store *s, const char *name, struct err *e);	/* absent: ERR_NOTFOUND */
 	int (*stat)(struct store *s, const char *name, struct store_stat *ret, struct err *e);
+	/* The whole object in one go, malloc'ed, NUL after it; more than max: ERR_CORRUPT.  NULL: stat and read do it. */
+	int (*get)(struct store *s, const char *name, size_t max, uint8_t **ret, size_t *ret_len, struct err *e);
+	/* Removes n objects; those that are not there count as removed.  NULL: one by one. */
+	int (*remove_many)(struct store *s, const char *const *names, size_t n, struct err *e);
 	/* Makes durable what a list of prefix shows now; NULL: whatever is shown is. */
 	int (*sync)(struct store *s, const char *prefix, struct err *e);
 };
@@ -76,6 +80,8 @@ MUST_CHECK int store_read(struct store *s, const char *name, void *buf, size_t l
 MUST_CHECK int store_get(struct store *s, const char *name, size_t max, uint8_t **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int store_list(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 MUST_CHECK int store_remove(struct store *s, const char *name, struct err *e);
+/* Removes n objects, in any order; those that are not there count as removed.  After an error some may be gone. */
+MUST_CHECK int store_remove_many(struct store *s, const char *const *names, size_t n, struct err *e);
 MUST_CHECK int store_stat(struct store *s, const char *name, struct store_stat *ret, struct err *e);
 /*
  * What others put may be shown before their put returns, and be gone after a power cut.  When this returns 0, every object
