@@ -39,7 +39,7 @@ struct s3_op {
 	/* the result */
 	int code;			/* 0, or what e says */
 	struct err e;
-	unsigned tries;			/* more than one: an earlier one may have been carried out */
+	unsigned tries;			/* attempts so far; libcurl may have made more on dead connections */
 	/* private */
 	enum s3_op_state state;
 	char *url;

@@ -166,7 +166,7 @@ static int complete(struct s3_store *s, const char *name, const char *id, const 
 	if (r == 0)
 		r = check_completed(&op, e);
 	/* an attempt whose reply was lost has completed it: there is no such upload any more, but the object */
-	if (r == ERR_NOTFOUND && op.tries > 1 && s3_is_ours(s, name, nonce)) {
+	if (r == ERR_NOTFOUND && s3_is_ours(s, name, nonce)) {
 		err_clear(e);
 		r = 0;
 	}

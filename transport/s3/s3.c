@@ -90,8 +90,8 @@ static int put_whole(struct s3_store *s, const char *name, const void *buf, size
 	if (absent)
 		s3_op_header(&op, S3_NONCE_HEADER, nonce);
 	r = s3_run_one(s, &op, e);
-	/* an attempt whose reply was lost may be what is in the way of the next */
-	if (r == ERR_EXISTS && op.tries > 1 && s3_is_ours(s, name, nonce)) {
+	/* an attempt whose reply was lost may be what is in the way of the next, which libcurl makes by itself, too */
+	if (r == ERR_EXISTS && s3_is_ours(s, name, nonce)) {
 		err_clear(e);
 		r = 0;
 	}
