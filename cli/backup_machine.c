@@ -250,9 +250,7 @@ int sources_open_machine(struct cli *c, const struct backup_opts *o, const char 
 	char **folders;
 	int r;
 
-	if (o->image.backing_format && !format_find(o->image.backing_format))
-		return cli_usage(c, e, "--backing-format: no such format");
-	if (machine_open(path, o->image.allow_paths.p, &s->machine, e) < 0 || check_skips(c, o, s->machine, e) < 0 ||
+	if (image_args_check(c, &o->image, e) < 0 || machine_open(path, o->image.allow_paths.p, &s->machine, e) < 0 || check_skips(c, o, s->machine, e) < 0 ||
 	    machine_check_locked(s->machine, NULL, e) < 0 ||
 	    machine_folders(s->machine, o->image.allow_paths.p, &folders, e) < 0)
 		return e->code;

@@ -98,9 +98,8 @@ static int parse_disk(struct cli *c, const struct backup_opts *o, const char *ar
 
 	if (o->image.format && !given)
 		return cli_usage(c, e, "--format: no format \"%s\"", text_quote(o->image.format, q, sizeof(q)));
-	if (o->image.backing_format && !format_find(o->image.backing_format))
-		return cli_usage(c, e, "--backing-format: no format \"%s\"",
-				 text_quote(o->image.backing_format, q, sizeof(q)));
+	if (image_args_check(c, &o->image, e) < 0)
+		return e->code;
 	if (format_parse_source(arg, &d->name, &prefix, &d->path, e) < 0)
 		return e->code == ERR_INVALID ? cli_exit(c, EXIT_USAGE, e) : e->code;
 	if (!d->name)
@@ -143,7 +142,7 @@ int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct 
 	struct image_secrets secrets;
 
 	image_keys_for(c, &s->keys, disk, buf, &secrets);
-	co.backing_format = o->image.backing_format;
+	co.backing_formats = o->image.backing_formats.p;
 	co.force = o->image.force;
 	co.settle = true;
 	co.secrets = &secrets;

@@ -386,12 +386,12 @@ static int run_info(struct cli *c, void *opts, struct err *e)
 	const struct info_opts *o = opts;
 
 	if (!o->image.format && machine_is(c->args[0])) {
-		if (o->chain || o->image.backing_format)
+		if (o->chain || o->image.backing_formats.n)
 			return cli_usage(c, e, "--chain and --backing-format are for images, not for a machine's "
 					       "description");
 		return info_machine(c, c->args[0], o->image.allow_paths.p, e);
 	}
-	if (!o->chain && (o->image.allow_paths.n || o->image.backing_format))
+	if (!o->chain && (o->image.allow_paths.n || o->image.backing_formats.n))
 		return cli_usage(c, e,
 				 "--allow-path and --backing-format need --chain: without it no other file is opened");
 	return o->chain ? show_chain(c, o, e) : show_alone(c, o, e);

@@ -27,15 +27,27 @@ static int check_format(struct cli *c, const char *option, const char *name, con
 			 known);
 }
 
+int image_args_check(struct cli *c, const struct image_args *a, struct err *e)
+{
+	for (size_t i = 0; i < a->backing_formats.n; i++) {
+		const char *format = strrchr(a->backing_formats.p[i], '=');
+		const struct format *unused;
+
+		if (check_format(c, "backing-format", format ? format + 1 : a->backing_formats.p[i], &unused, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
 int image_args_name(struct cli *c, const struct image_args *a, const char *arg, const struct format **ret_format,
 		    char **ret_path, struct err *e)
 {
 	CLEANUP(free_ptr) char *disk = NULL, *path = NULL;
-	const struct format *given = NULL, *prefix = NULL, *backing = NULL;
+	const struct format *given = NULL, *prefix = NULL;
 	char shown[256];
 
 	if (check_format(c, "format", a->format, &given, e) < 0 ||
-	    check_format(c, "backing-format", a->backing_format, &backing, e) < 0)
+	    image_args_check(c, a, e) < 0)
 		return e->code;
 	if (format_parse_source(arg, &disk, &prefix, &path, e) < 0)
 		return e->code == ERR_INVALID ? cli_exit(c, EXIT_USAGE, e) : e->code;
@@ -145,7 +157,7 @@ int image_args_open(struct cli *c, const struct image_args *a, const char *arg, 
 	struct image_secrets secrets;
 	const struct format *f = NULL;
 	struct chain_opts o = {
-		.allow_paths = a->allow_paths.p, .backing_format = a->backing_format, .force = a->force,
+		.allow_paths = a->allow_paths.p, .backing_formats = a->backing_formats.p, .force = a->force,
 		.ignore_locks = ignore_locks, .locked_ok = locked_ok,
 		.cache_bytes = (size_t)min_u64(c->g.memory / 8, CACHE_MAX_BYTES),
 	};

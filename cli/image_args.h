@@ -14,8 +14,8 @@
 #define IMAGE_FORMATS "qcow2, qcow, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
 
 struct image_args {
-	const char *format, *backing_format;
-	struct opt_list allow_paths, secrets;
+	const char *format;
+	struct opt_list allow_paths, backing_formats, secrets;
 	const char *temp_dir;
 	uint64_t max_unpacked;
 	bool force;
@@ -27,7 +27,7 @@ struct image_args {
 #define IMAGE_ARGS_CHAIN(type)                                                                                         \
 	OPT(type, image.allow_paths, 0, OPT_LIST, "allow-path", "DIR",                                                 \
 	    "layers may lie in this folder too (repeatable)"),                                                         \
-		OPT(type, image.backing_format, 0, OPT_TEXT, "backing-format", "FORMAT",                               \
+		OPT(type, image.backing_formats, 0, OPT_LIST, "backing-format", "[NAME=]FORMAT",                       \
 		    "of layers for which the image stores none")
 
 #define IMAGE_ARGS_UNPACK(type)                                                                                        \
@@ -57,6 +57,8 @@ struct source_opts image_args_source(struct cli *c, const struct image_args *a);
 /* Fills in the same of o. */
 void image_args_unpack(struct cli *c, const struct image_args *a, struct chain_opts *o);
 
+/* Formats that --backing-format gives must be known: wrong usage. */
+MUST_CHECK int image_args_check(struct cli *c, const struct image_args *a, struct err *e);
 /* "[FORMAT:]PATH" and --format taken apart: *ret_format is NULL when it is to be probed; *ret_path is malloc'ed.  Wrong
  * usage sets exit 2. */
 MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const char *arg,

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/vec.h"
@@ -144,10 +145,27 @@ static int push_layer(struct opener *b, struct image *im, struct err *e)
 	return 0;
 }
 
+/* What the user says of a file that is named so; NULL. */
+static const char *given_format(const struct chain_opts *o, const char *backing)
+{
+	const char *base = backing ? fs_basename(backing) : "", *any = NULL;
+
+	for (const char *const *p = o->backing_formats; p && *p; p++) {
+		const char *format = strrchr(*p, '=');	/* a name may have one, a format hasn't */
+
+		if (!format)
+			any = *p;
+		else if (strlen(base) == (size_t)(format - *p) && !strncmp(*p, base, strlen(base)))
+			return format + 1;
+	}
+	return any;
+}
+
 /* Which format a layer below has: what its child stores, else what the user says; never what its content looks like. */
 static int backing_format(const struct opener *b, const struct image *child, const struct format **ret, struct err *e)
 {
-	const char *name = child->info.backing_format ? child->info.backing_format : b->o->backing_format;
+	const char *name = child->info.backing_format ? child->info.backing_format
+						      : given_format(b->o, child->info.backing);
 	char q[QUOTE_BYTES], qn[64];
 
 	text_quote(child->path, q, sizeof(q));
@@ -155,7 +173,9 @@ static int backing_format(const struct opener *b, const struct image *child, con
 		(void)err_set(e, ERR_INVALID, "%s: doesn't say which format its backing file \"%s\" has", q,
 			      text_quote(child->info.backing, (char[QUOTE_BYTES]){ 0 }, QUOTE_BYTES));
 		if (!strcmp(child->info.format, "qcow"))	/* it has no place for it */
-			return err_hint(e, "give it: --backing-format qcow (or raw, qcow2)");
+			return err_hint(e, "give it: --backing-format qcow (or raw, qcow2); where layers differ "
+					   "--backing-format %s=FORMAT for this one",
+					text_shell(fs_basename(child->info.backing), (char[160]){ 0 }, 160));
 		return err_hint(e,
 				"give it: --backing-format qcow2 (or raw); or store it: qemu-img rebase -u -F qcow2 -b "
 				"%s %s",
@@ -212,6 +232,18 @@ static int join(struct opener *b, const struct image *child, int fd, const char 
 	return 1;
 }
 
+/* Of a layer that the user calls raw, what should make him think: a wrong word gives a wrong disk. */
+static const char *doubt(const struct image *child, const struct file *file, const char *path, const struct format *f)
+{
+	const struct format *looks = NULL;
+	struct err unheard = ERR_INIT;
+
+	if (f->probe || child->info.backing_format || format_probe_part(file, path, &looks, &unheard) < 0 || looks == f)
+		return NULL;
+	return "is read as raw, as --backing-format says, but begins as an image of another format does (of one layer "
+	       "the format is given by NAME=FORMAT)";
+}
+
 /* Opens one place where child's parent may be; f NULL = the child knows the format; changed: one that was written to
  * since will do.  It becomes the next layer. */
 static int try_parent(struct opener *b, const struct image *child, const char *ref, const struct format *f, bool changed,
@@ -221,6 +253,7 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 	CLEANUP(free_ptr) char *path = NULL;
 	CLEANUP(close_fd) int fd = -1;
 	char q[QUOTE_BYTES];
+	const char *note;
 	struct image *im;
 	int r;
 
@@ -241,8 +274,11 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 	if (source_plain(fd, &s, e) < 0)
 		return e->code;
 	fd = -1;
+	note = doubt(child, &s.file, path, f);
 	if (open_layer(b, f, &s, path, &im, e) < 0)
 		return e->code;
+	if (note)
+		im->info.note = note;
 	if (image_check_parent(child, im, e) < 0 && !(e->code == ERR_CHANGED && changed)) {
 		image_close(im);
 		return e->code;

@@ -27,7 +27,9 @@ struct chain_ref {
 struct chain_opts {
 	const char *format;		/* of the top layer; NULL = probe (block devices: raw) */
 	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
-	const char *backing_format;	/* for layers whose child stores none; NULL = refuse those */
+	/* For layers whose child stores no format: "FORMAT", or "NAME=FORMAT" for the file of that name (which goes
+	 * first); NULL-terminated.  None fits, or NULL: such a layer is refused. */
+	const char *const *backing_formats;
 	size_t cache_bytes;		/* for tables and decoded clusters of all layers together; 0 = 32 MiB */
 	bool force;			/* read images marked corrupt, and parents that were written to since */
 	bool ignore_locks;		/* open even if a writer holds QEMU's lock bytes: for `info` only */

@@ -47,6 +47,26 @@ read=$(field out .bytes_read)
 [ "$read" -le 1200000 ] || die "the second night read $read bytes"
 qemu-img convert -f qcow -O raw o2.qcow want.raw
 equal "$(point_digest chain)" "$(digest <want.raw)" "the second night's state"
+# Three layers of two formats: what one word says is wrong for one of them, and said to be so.
+qemu-img convert -f qcow -O raw base.qcow base.raw
+qemu-img create -q -f qcow -b base.raw -F raw mid.qcow
+qemu-img create -q -f qcow -b mid.qcow -F qcow top.qcow
+qemu-io -f qcow -c 'write -P 9 2M 64k' mid.qcow >/dev/null
+qemu-io -f qcow -c 'write -P 7 5M 1M' top.qcow >/dev/null
+cp base.raw mixed.raw
+for at in 2:64:011 5:1024:007; do	# MiB, KiB, byte
+	IFS=: read -r mib kib byte <<<"$at"
+	head -c $((kib << 10)) /dev/zero | tr '\0' "\\$byte" | dd of=mixed.raw bs=1M seek=$mib conv=notrunc status=none
+done
+expect 1 k backup --vm mixed --backing-format base.raw=raw top.qcow
+says "--backing-format mid.qcow=FORMAT"
+expect 1 k backup --vm mixed --backing-format qcow top.qcow
+says "base.raw: qcow: no qcow header"
+expect 0 "$KEDGE" dump --sink null --no-progress --backing-format raw top.qcow
+says "mid.qcow: is read as raw" "begins as an image of another format"
+expect 2 k backup --vm mixed --backing-format base.raw=nope top.qcow
+expect 0 k backup --vm mixed --backing-format qcow --backing-format base.raw=raw top.qcow
+equal "$(point_digest mixed)" "$(digest <mixed.raw)" "layers of two formats"
 ln -s /etc/hostname out.qcow
 qemu-img create -q -f qcow -u -b out.qcow o3.qcow 20M 2>/dev/null || qemu-img create -q -f qcow -u -b out.qcow -F raw o3.qcow 20M
 expect 1 k backup --vm chain --backing-format raw o3.qcow

@@ -193,7 +193,8 @@ static void try_probe(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct chain_opts alone = { 0 }, more = { .backing_format = "raw", .ignore_locks = true };
+	static const char *const formats[] = { "raw", "b=qcow2", NULL };
+	struct chain_opts alone = { 0 }, more = { .backing_formats = formats, .ignore_locks = true };
 	struct rd r = rd_of(data, size);
 
 	try_probe(data, size);

@@ -349,7 +349,18 @@ static void test_chain__formats(void **state)
 	make("t/d/base.qcow2", 2 * CS, NULL, NULL, 0, 4);
 	make("t/d/top.qcow2", 2 * CS, "base.qcow2", NULL, 0, 0);
 	refused("t/d/top.qcow2", &o, ERR_INVALID, "doesn't say which format", "--backing-format qcow2");
-	o.backing_format = "qcow2";
+	o.backing_formats = (const char *const[]){ "raw", "bas=raw", "base.qcow2=qcow2", "ase.qcow2=raw", NULL };
+	c = opened("t/d/top.qcow2", &o);
+	expect_byte(c->image, 0, 0, 4);
+	chain_close(c);
+	o.backing_formats = (const char *const[]){ "raw", NULL };
+	c = opened("t/d/top.qcow2", &o);	/* obeyed, but not in silence */
+	expect_byte(c->image, 0, 0, 'Q');
+	assert_has(c->layers[1]->info.note, "begins as an image of another format");
+	chain_close(c);
+	o.backing_formats = (const char *const[]){ "other=raw", NULL };
+	refused("t/d/top.qcow2", &o, ERR_INVALID, "doesn't say which format", "--backing-format");
+	o.backing_formats = (const char *const[]){ "qcow2", NULL };
 	c = opened("t/d/top.qcow2", &o);
 	expect_byte(c->image, 0, 0, 4);
 	chain_close(c);
