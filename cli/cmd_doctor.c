@@ -191,8 +191,8 @@ static void check_repo(struct doctor *d)
 		return;
 	}
 	for (size_t i = 0; i < slots.n; i++) {
-		usable += slots.p[i].present && !slots.p[i].removed;
-		recovery += slots.p[i].present && slots.p[i].kind == SECRET_RECOVERY;
+		usable += slots.p[i].kinds && !slots.p[i].removed;
+		recovery += !slots.p[i].removed && (slots.p[i].kinds & 1u << SECRET_RECOVERY);
 	}
 	say(d, recovery ? V_OK : V_WARN, "keys", "%zu usable, %s recovery key", usable, recovery ? "with a" : "no");
 	slot_list_free(&slots);

@@ -33,33 +33,50 @@ static bool is_own(struct opened *o, const struct slot_info *s)
 	return !memcmp(repo_own_slot(o->repo)->b, s->id.b, SLOT_BYTES);
 }
 
-/* What there is to say of a slot: a stable word, what the table shows; and where an interrupted command or a loss shows, what
- * that is, and what `kedge key remove` does about it (NULL: nothing that is wanted). */
+/* Of a removal that was interrupted the key object may be left, or that somebody began it. */
+static bool is_gone(const struct slot_info *s)
+{
+	return s->removed && !s->nkeys && !s->leaving_ns;
+}
+
+/* What there is to say of a slot: a stable word, what the table shows; and where an interrupted command or a loss
+ * shows, what that is, and what `kedge key remove` does about it (NULL: nothing that is wanted), or which of its
+ * folders has what is lost. */
 struct condition {
-	const char *word, *shown, *what, *removing;
+	const char *word, *shown, *what, *removing, *lost;
 };
 
 static const struct condition *condition_of(struct opened *o, const struct slot_info *s)
 {
-	static const struct condition usual = { "usable", "", NULL, NULL }, own = { "in-use", "in use", NULL, NULL },
-				      gone = { "removed", "removed", NULL, NULL },
-		half = { "no-key", "opens nothing", "has no key object, as after an interrupted `kedge key add`", "removes it" },
-		going = { "removal-unfinished", "removed, not finished", "was removed, but for its key object", "finishes that" },
+	static const struct condition
+		usual = { .word = "usable", .shown = "" },
+		own = { .word = "in-use", .shown = "in use" },
+		gone = { .word = "removed", .shown = "removed" },
+		half = { "no-key", "opens nothing", "has no key object, as after an interrupted `kedge key add`",
+			 "removes it", NULL },
+		broken = { "key-damaged", "opens nothing", "has a damaged key object", NULL, "keys" },
+		changing = { .word = "change-unfinished", .shown = "opens with several secrets",
+			     .what = "opens with more than one secret, as after an interrupted `kedge key passwd`" },
+		going = { "removal-unfinished", "removed, not finished", "was removed, but that was not finished",
+			  "finishes it", NULL },
 		leaving = { "removal-begun", "being removed", "is being removed; where that was interrupted",
-			    "ends it, `kedge key keep` with the same gives it up" };
+			    "ends it, `kedge key keep` with the same gives it up", NULL };
 
 	if (s->removed)
-		return s->present ? &going : &gone;
+		return s->nkeys || s->leaving_ns ? &going : &gone;
 	if (s->leaving_ns)
 		return &leaving;
-	return !s->present ? &half : is_own(o, s) ? &own : &usual;
+	if (s->nkeys > 1)
+		return &changing;
+	return !s->nkeys ? &half : !s->kinds ? &broken : is_own(o, s) ? &own : &usual;
 }
 
 static const struct condition *condition_of_stray(const struct slot_stray *s)
 {
 	static const struct condition
-		foreign = { "foreign", "opens nothing", "is none of this repository, as after an interrupted init", "removes it" },
-		lost = { "no-record", "opens nothing", "has no record that can be read", NULL };
+		foreign = { "foreign", "opens nothing", "is none of this repository, as after an interrupted init",
+			    "removes it", NULL },
+		lost = { "no-record", "opens nothing", "has no record that can be read", NULL, "slots" };
 
 	return s->foreign ? &foreign : &lost;
 }
@@ -111,7 +128,7 @@ static int list_table(struct opened *o, const struct slot_list *l, struct table 
 	for (size_t i = 0; r == 0 && i < l->n; i++) {
 		const struct slot_info *s = &l->p[i];
 
-		if (s->removed && !s->present)
+		if (is_gone(s))
 			continue;
 		r = table_row(t, e, text_hex(s->id.b, SLOT_BYTES, hex), text_quote(s->label, label, sizeof(label)),
 			      slot_role_name(s->role), kinds[s->kind], clock_local_text(s->time_ns, time),
@@ -130,8 +147,11 @@ static void advise(struct cli *c, const struct condition *of, const struct slot_
 	text_hex(id->b, SLOT_BYTES, hex);
 	if (of->what && of->removing)
 		msg_note(c, "key %s %s: `kedge key remove %s` %s", hex, of->what, hex, of->removing);
+	else if (of->lost)
+		msg_note(c, "key %s %s: bring what is in the folder %s/%s back from a copy of the storage", hex,
+			 of->what, of->lost, hex);
 	else if (of->what)
-		msg_note(c, "key %s %s: bring what is in the folder slots/%s back from a copy of the storage", hex, of->what, hex);
+		msg_note(c, "key %s %s: run that again with one of them, and the others go", hex, of->what);
 }
 
 static int list_text(struct cli *c, struct opened *o, const struct slot_list *l, struct err *e)
@@ -214,8 +234,7 @@ static int find_slot(const struct slot_list *l, const char *text, struct slot_id
 		const struct slot_info *s = &l->p[i];
 		char hex[2 * SLOT_BYTES + 1];
 
-		/* of a removal that was interrupted the key object may be left */
-		if ((s->removed && !s->present) ||
+		if (is_gone(s) ||
 		    (strncmp(text_hex(s->id.b, SLOT_BYTES, hex), text, strlen(text)) && strcmp(s->label, text)))
 			continue;
 		found++;

@@ -1,9 +1,10 @@
 /*
  * check_slots.c - key slots: records and key objects, each by itself and both together; what interrupted commands left.
  *
- * A record is stored before its key object, and marked as removed before that goes.  So an interrupted `key add` leaves a
- * record alone, an interrupted `key remove` a removed slot's key object, and an init that never came to its config
- * slots of a repository that there is not.
+ * A record is stored before its key object, and marked as removed before that goes.  So an interrupted `key add` leaves
+ * a record alone, an interrupted `key remove` a removed slot's key object, an interrupted `key passwd` two key objects or
+ * one that is not of the kind that the record says, and an init that never came to its config slots of a repository that
+ * there is not.
  */
 #include "base/clock.h"
 #include "base/text.h"
@@ -17,17 +18,10 @@
 
 static int open_key(struct check *c, const char *name, struct err *e)
 {
-	CLEANUP(free_ptr) uint8_t *p = NULL;
-	struct object_name n;
 	struct key_header h;
-	size_t len;
 
-	if (check_hash_of(c, name, e) < 0 || store_get(repo_store(c->r), name, KEY_OBJECT_MAX, &p, &len, e) < 0 ||
-	    key_object_parse(p, len, &h, e) < 0)
-		return e->code;
-	if (!object_name_parse(name, &n) || !slot_eq(&h.slot, &n.slot))
-		return err_set(e, ERR_CORRUPT, "it is the key of another slot than its name says");
-	return 0;
+	/* the first counts what was read, and reads large ones piece by piece */
+	return check_hash_of(c, name, e) < 0 || key_object_look(c->r, name, &h, e) < 0 ? e->code : 0;
 }
 
 static int open_record(struct check *c, const char *name, struct err *e)
@@ -83,10 +77,11 @@ static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
 	if (used)
 		return check_find(c, CHECK_DAMAGE, "key-missing", name, e,
-				  "key slot \"%s\" has no key object, so its secret opens nothing", s->label ? s->label : "");
+				  "key slot \"%s\" has no key object, so its secret opens nothing",
+				  s->label ? s->label : "");
 	return check_find(c, unfinished(s->time_ns), "key-missing", name, e,
-			  "key slot \"%s\" has no key object, so its secret opens nothing; an interrupted `kedge key add` leaves "
-			  "that, too: `kedge key remove %s` removes it", s->label ? s->label : "", slot);
+			  "key slot \"%s\" has no key object, so its secret opens nothing; an interrupted `kedge key "
+			  "add` leaves that, too: `kedge key remove %s` removes it", s->label ? s->label : "", slot);
 }
 
 static int judge_removed(struct check *c, const struct slot_info *s, struct err *e)
@@ -95,8 +90,9 @@ static int judge_removed(struct check *c, const struct slot_info *s, struct err 
 
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
 	return check_find(c, unfinished(s->time_ns), "key-removal-unfinished", name, e,
-			  "key slot \"%s\" was removed, and its key object is still there: `kedge key remove %s` ends that",
-			  s->label ? s->label : "", slot);
+			  "key slot \"%s\" was removed, and %s still there: `kedge key remove %s` ends that",
+			  s->label ? s->label : "", s->nkeys ? "its key object is" : "that it is to be removed is",
+			  slot);
 }
 
 static int judge_leaving(struct check *c, const struct slot_info *s, struct err *e)
@@ -105,8 +101,31 @@ static int judge_leaving(struct check *c, const struct slot_info *s, struct err 
 
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_SLOT), text_hex(s->id.b, SLOT_BYTES, slot));
 	return check_find(c, unfinished(s->leaving_ns), "key-removal-begun", name, e,
-			  "somebody began to remove key slot \"%s\"; where that was interrupted, `kedge key remove %s` ends it and "
-			  "`kedge key keep %s` gives it up", s->label ? s->label : "", slot, slot);
+			  "somebody began to remove key slot \"%s\"; where that was interrupted, `kedge key remove %s` "
+			  "ends it and `kedge key keep %s` gives it up", s->label ? s->label : "", slot, slot);
+}
+
+/* Old and new secret both open it. */
+static int judge_changing(struct check *c, const struct slot_info *s, struct err *e)
+{
+	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_KEY), text_hex(s->id.b, SLOT_BYTES, slot));
+	return check_find(c, CHECK_WARNING, "key-change-unfinished", name, e,
+			  "key slot \"%s\" has %u key objects: each opens it with another secret, as after an "
+			  "interrupted `kedge key passwd`, which ends that when it is run with one of them",
+			  s->label ? s->label : "", s->nkeys);
+}
+
+static int judge_kind(struct check *c, const struct slot_info *s, struct err *e)
+{
+	char slot[2 * SLOT_BYTES + 1], name[OBJECT_NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%s%s/?", object_prefix(OBJECT_SLOT), text_hex(s->id.b, SLOT_BYTES, slot));
+	return check_find(c, CHECK_WARNING, "key-change-unfinished", name, e,
+			  "the record of key slot \"%s\" says that a %s opens it, and its key object is of another "
+			  "sort, as after an interrupted `kedge key passwd`: run it again",
+			  s->label ? s->label : "", secret_kind_name(s->kind));
 }
 
 static int judge_stray(struct check *c, const struct slot_stray *s, struct err *e)
@@ -117,14 +136,39 @@ static int judge_stray(struct check *c, const struct slot_stray *s, struct err *
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(type), text_hex(s->id.b, SLOT_BYTES, slot));
 	if (s->foreign)
 		return check_find(c, CHECK_WARNING, "slot-foreign", name, e,
-				  "nothing of this repository is in it; an interrupted init leaves that, and it does no harm: "
-				  "`kedge key remove %s` removes it", slot);
-	return check_find(c, CHECK_DAMAGE, "slot-record-missing", name, e, "there is no record of its slot: it opens nothing");
+				  "nothing of this repository is in it; an interrupted init leaves that, and it does no "
+				  "harm: `kedge key remove %s` removes it", slot);
+	return check_find(c, CHECK_DAMAGE, "slot-record-missing", name, e,
+			  "there is no record of its slot: it opens nothing");
 }
 
-static bool lacks_key(const struct slot_info *s) { return s && !s->removed && !s->present; }
-static bool keeps_key(const struct slot_info *s) { return s && s->removed && s->present; }
+static bool lacks_key(const struct slot_info *s) { return s && !s->removed && !s->nkeys; }
+static bool is_half_gone(const struct slot_info *s) { return s && s->removed && (s->nkeys || s->leaving_ns); }
+static bool is_changing(const struct slot_info *s) { return s && !s->removed && s->nkeys > 1; }
+static bool differs(const struct slot_info *s) { return s && !s->removed && s->kinds && !(s->kinds >> s->kind & 1); }
 static bool is_leaving(const struct slot_info *s) { return s && !s->removed && s->leaving_ns; }
+
+static bool seems_odd(const struct slot_info *s)
+{
+	return lacks_key(s) || is_half_gone(s) || is_leaving(s) || is_changing(s) || differs(s);
+}
+
+static int judge_one(struct check *c, const struct slot_info *s, struct err *e)
+{
+	int rc = 0;
+
+	if (is_half_gone(s))
+		return judge_removed(c, s, e);
+	if (lacks_key(s))
+		rc = judge_slot(c, s, e);
+	if (rc == 0 && is_changing(s))
+		rc = judge_changing(c, s, e);
+	if (rc == 0 && differs(s))
+		rc = judge_kind(c, s, e);
+	if (rc == 0 && is_leaving(s))
+		rc = judge_leaving(c, s, e);
+	return rc;
+}
 
 /* Records and key objects are not read at one moment, and others add and remove slots: what seems not to fit is looked
  * at once more. */
@@ -137,18 +181,14 @@ static int judge_slots(struct check *c, const struct slot_list *l, struct err *e
 	for (size_t i = 0; i < l->n && rc == 0; i++) {
 		const struct slot_info *now;
 
-		if (!lacks_key(&l->p[i]) && !keeps_key(&l->p[i]) && !is_leaving(&l->p[i]))
+		if (!seems_odd(&l->p[i]))
 			continue;
 		if (!looked)
-			rc = repo_slots(c->r, &again, e);
+			rc = slots_look(c->r, false, &again, e);
 		looked = true;
 		now = slot_list_find(&again, &l->p[i].id);
-		if (rc == 0 && lacks_key(now))
-			rc = judge_slot(c, now, e);
-		else if (rc == 0 && keeps_key(now))
-			rc = judge_removed(c, now, e);
-		if (rc == 0 && is_leaving(now))
-			rc = judge_leaving(c, now, e);
+		if (rc == 0 && seems_odd(now))
+			rc = judge_one(c, now, e);
 	}
 	slot_list_free(&again);
 	return rc;

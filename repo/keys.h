@@ -43,7 +43,8 @@ struct slot_info {
 	char *label;		/* bytes as given */
 	char **vms;		/* NULL-terminated; NULL = all */
 	bool trusted, removed;
-	bool present;		/* its key object exists: it can still open the repository */
+	unsigned nkeys;		/* its key objects, those that are damaged too */
+	unsigned kinds;		/* 1 << enum secret_kind of each that is whole: what opens the slot */
 	int64_t leaving_ns;	/* when somebody began to remove it who has not ended yet; 0 = nobody */
 	uint64_t serial;
 	int64_t time_ns;
@@ -60,6 +61,7 @@ struct slot_list {
 	size_t n;
 	struct slot_stray *stray;
 	size_t nstrays;
+	char *unread;		/* name of a removal that can't be read: any slot may be about to go; NULL */
 };
 void slot_list_free(struct slot_list *l);
 
@@ -78,15 +80,17 @@ MUST_CHECK int repo_slots(struct repo *r, struct slot_list *ret, struct err *e);
  * slot. */
 MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
 			     struct slot_id *ret, struct err *e);
-/* Removes a slot's key object and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot other
- * than recovery, unless force; refuses the slot in use unless force.  Of a stray it removes what is there: all of a foreign
- * one, else the key object, and that only with force.  What an interrupted call left the next one finishes.  Another that
- * removes the last of the others at the same time: one of the two waits some seconds for the other to give up, and is
- * refused with ERR_TRANSIENT when it does not. */
+/* Removes a slot's key objects and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot that
+ * opens with anything but a recovery key, unless force; refuses the slot in use unless force.  Of a stray it removes
+ * what is there: all of a foreign one, else the key object, and that only with force.  What an interrupted call left the
+ * next one finishes.  Another that removes the last of the others at the same time: one of the two waits some seconds
+ * for the other to give up, and is refused with ERR_TRANSIENT when it does not; so is who meets a removal that can't be
+ * read. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Forgets that somebody began to remove a slot; only when nobody does any more.  Needs a full key. */
 MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e);
-/* Gives the slot in use another secret: new key object stored, then the old one removed. */
+/* Gives the slot in use another secret: new key object stored, then those removed that were there before.  Of any number
+ * who do so at once at least the last one's secret opens the slot.  ERR_AUTH: the slot was removed meanwhile. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);
 
 #endif

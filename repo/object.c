@@ -278,6 +278,17 @@ int object_list(struct repo *r, enum object_type type, struct name_list *ret, st
 	return object_list_of(r, type, NULL, NULL, ret, e);
 }
 
+int object_remove(struct repo *r, const char *name, struct err *e)
+{
+	int rc = store_remove(r->store, name, e);
+
+	if (rc == ERR_NOTFOUND) {
+		err_clear(e);
+		rc = 0;
+	}
+	return rc;
+}
+
 int object_sync(struct repo *r, enum object_type type, const struct slot_id *slot, const struct session_id *session,
 		struct err *e)
 {

@@ -95,6 +95,8 @@ MUST_CHECK int object_list_of(struct repo *r, enum object_type type, const struc
 /* store_sync of the objects of a type, of one slot, of one of its sessions (NULL: all; a session needs its slot). */
 MUST_CHECK int object_sync(struct repo *r, enum object_type type, const struct slot_id *slot,
 			   const struct session_id *session, struct err *e);
+/* store_remove; what is gone already is fine. */
+MUST_CHECK int object_remove(struct repo *r, const char *name, struct err *e);
 void name_list_free(struct name_list *l);
 bool name_list_has(const struct name_list *l, const char *name);	/* binary search */
 

@@ -295,8 +295,11 @@ void protocol_set_done(struct protocol_set *s)
 		protocol_object_free(s->p.p[i]);
 	for (size_t i = 0; i < s->names.n; i++)
 		free(s->names.p[i]);
+	for (size_t i = 0; i < s->unread.n; i++)
+		free(s->unread.p[i]);
 	VEC_DONE(&s->p);
 	VEC_DONE(&s->names);
+	VEC_DONE(&s->unread);
 }
 
 static int set_add(struct protocol_set *s, const char *name, struct protocol_object *p, struct err *e)
@@ -308,6 +311,19 @@ static int set_add(struct protocol_set *s, const char *name, struct protocol_obj
 		*at = p;
 	else
 		protocol_object_free(p);
+	if (!text)
+		return e->code;
+	*text = strdup(name);
+	return *text ? 0 : err_set(e, ERR_NOMEM, "no memory for a name");
+}
+
+static int leave_out(struct repo *r, struct protocol_set *s, const char *name, struct err *e)
+{
+	char **text;
+
+	repo_notice_err(r, e, "protocol object ignored");
+	err_clear(e);
+	text = VEC_PUSH(&s->unread, e);
 	if (!text)
 		return e->code;
 	*text = strdup(name);
@@ -332,12 +348,12 @@ int protocol_set_load(struct repo *r, enum object_type type, struct protocol_set
 			rc = set_add(&s, names.p[i], p, e);
 			continue;
 		}
-		if (rc == ERR_CORRUPT || rc == ERR_AUTH || rc == ERR_UNSUPPORTED)
-			repo_notice_err(r, e, "protocol object ignored");
-		else if (rc != ERR_NOTFOUND)
-			continue;	/* ends the loop */
-		err_clear(e);
-		rc = 0;
+		if (rc == ERR_CORRUPT || rc == ERR_AUTH || rc == ERR_UNSUPPORTED) {
+			rc = leave_out(r, &s, names.p[i], e);
+		} else if (rc == ERR_NOTFOUND) {
+			err_clear(e);
+			rc = 0;
+		}
 	}
 	name_list_free(&names);
 	if (rc < 0)

@@ -52,6 +52,7 @@ MUST_CHECK int protocol_get(struct repo *r, const char *name, struct protocol_ob
 struct protocol_set {
 	VEC(struct protocol_object *) p;
 	VEC(char *) names;		/* in step with p */
+	VEC(char *) unread;		/* names of those that were left out */
 };
 void protocol_set_done(struct protocol_set *s);
 /* What cannot be read or may not count is reported by notice and left out; what vanishes between listing and reading is

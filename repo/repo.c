@@ -250,7 +250,6 @@ static int try_key(struct repo *r, const char *name, const struct secret *secret
 		return rc;
 	}
 	(void)STEAL(k);
-	snprintf(r->key_name, sizeof(r->key_name), "%s", name);
 	return 1;
 }
 

@@ -92,7 +92,7 @@ static inline void secret_free_cleanup(struct secret **p) { secret_free(*p); }
 /* CLEANUP for a pointer from sodium_malloc. */
 void guarded_free(void *p);
 
-/* --- slots (slots.c, slots_change.c) -------------------------------------------------------------------------------- */
+/* --- slots (slots.c, slots_look.c, slots_change.c) ------------------------------------------------------------------ */
 MUST_CHECK int slot_record_encode(const struct slot_info *s, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info *ret, struct err *e);
 void slot_info_done(struct slot_info *s);
@@ -103,12 +103,20 @@ const struct slot_stray *slot_list_stray(const struct slot_list *l, const struct
 /* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until
  * repo_close). */
 MUST_CHECK int slots_load(struct repo *r, struct err *e);
+/* The records that count, of one slot (NULL: all), as they are in the store now; nothing else of them is filled in.  The
+ * list is the caller's (slot_list_free). */
+MUST_CHECK int slot_records_read(struct repo *r, const struct slot_id *id, struct slot_list *ret, struct err *e);
+/* True when its bytes are what its name promises, and this repository's keys did not seal them. */
+MUST_CHECK int slot_record_is_foreign(struct repo *r, const char *name, bool *ret, struct err *e);
+/* As repo_slots; without strays they are not looked for, which takes a score of listings for each. */
+MUST_CHECK int slots_look(struct repo *r, bool strays, struct slot_list *ret, struct err *e);
+/* The header of a key object whose hash and slot are those of its name; else ERR_CORRUPT. */
+MUST_CHECK int key_object_look(struct repo *r, const char *name, struct key_header *ret, struct err *e);
 /* Seals and puts a record, under the serial that it has. */
 MUST_CHECK int slot_record_put(struct repo *r, const struct slot_info *s, struct err *e);
 MUST_CHECK int slot_need_full(const struct repo *r, const char *what, struct err *e);
-/* Removes the objects of a type below the slot's name, but the one of that name (NULL: all), durably. */
-MUST_CHECK int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, const char *but,
-				   struct err *e);
+/* Removes the objects of a type below the slot's name, durably. */
+MUST_CHECK int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, struct err *e);
 /* Seals and puts a slot's record and its key object, in this order.  r needs a full keyring. */
 MUST_CHECK int slot_store(struct repo *r, const struct secret *secret, const struct slot_new_opts *o,
 			  struct slot_id *ret, struct err *e);
@@ -159,7 +167,6 @@ struct repo {
 	struct repo_config cfg;
 	struct slot_id own;
 	struct sum ids;				/* of cipher id and own slot, once open */
-	char key_name[OBJECT_NAME_BYTES];	/* the key object that opened it */
 	char *state_dir, *cache_dir;
 	struct cancel *cancel;
 	void (*notice)(void *opaque, const char *text);

@@ -1,8 +1,8 @@
-/* slots.c - key slots: their records, signed by the authority, and which there are (docs/format.md, section 2). */
+/* slots.c - key slots: their records, signed by the authority (docs/format.md, section 2). */
 #include "base/clock.h"
+#include "base/num.h"
 #include "base/text.h"
 #include "repo/json_internal.h"
-#include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
@@ -32,6 +32,7 @@ void slot_list_free(struct slot_list *l)
 		slot_info_done(&l->p[i]);
 	free(l->p);
 	free(l->stray);
+	free(l->unread);
 	*l = (struct slot_list){ 0 };
 }
 
@@ -151,13 +152,10 @@ int slot_record_decode(const void *json, size_t len, struct slot_info *ret, stru
 
 /* --- reading them all --------------------------------------------------------------------------------------------- */
 
-/* Of two records the one with the higher serial counts; with equal serials a removal does: what was taken away stays
- * away. */
+/* What was taken away stays away: who changes a record while another removes the slot may not know of that yet. */
 static bool supersedes(const struct slot_info *a, const struct slot_info *b)
 {
-	if (a->serial != b->serial)
-		return a->serial > b->serial;
-	return a->removed && !b->removed;
+	return a->removed == b->removed ? a->serial > b->serial : a->removed;
 }
 
 static int keep_newest(struct slot_list *l, struct slot_info *s, struct err *e)
@@ -165,6 +163,8 @@ static int keep_newest(struct slot_list *l, struct slot_info *s, struct err *e)
 	struct slot_info *p;
 
 	for (size_t i = 0; i < l->n; i++) {
+		uint64_t serial = max_u64(l->p[i].serial, s->serial);
+
 		if (!slot_eq(&l->p[i].id, &s->id))
 			continue;
 		if (supersedes(s, &l->p[i])) {
@@ -173,6 +173,7 @@ static int keep_newest(struct slot_list *l, struct slot_info *s, struct err *e)
 		} else {
 			slot_info_done(s);
 		}
+		l->p[i].serial = serial;	/* none that was seen may seem to be lost */
 		return 0;
 	}
 	p = reallocarray(l->p, l->n + 1, sizeof(*p));
@@ -185,8 +186,7 @@ static int keep_newest(struct slot_list *l, struct slot_info *s, struct err *e)
 	return 0;
 }
 
-/* Its bytes are what its name promises, and this repository's keys did not seal them. */
-static int is_foreign_record(struct repo *r, const char *name, bool *ret, struct err *e)
+int slot_record_is_foreign(struct repo *r, const char *name, bool *ret, struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *payload = NULL;
 	size_t len;
@@ -221,7 +221,7 @@ static int ignore_record(struct repo *r, const char *name, struct err *e)
 	struct object_name n;
 	bool foreign = false;
 
-	if (e->code == ERR_CORRUPT && is_foreign_record(r, name, &foreign, &why) < 0) {
+	if (e->code == ERR_CORRUPT && slot_record_is_foreign(r, name, &foreign, &why) < 0) {
 		*e = why;
 		return e->code;
 	}
@@ -265,13 +265,13 @@ static int read_record(struct repo *r, const char *name, struct slot_list *l, st
 	return rc;
 }
 
-static int read_records(struct repo *r, struct slot_list *ret, struct err *e)
+int slot_records_read(struct repo *r, const struct slot_id *id, struct slot_list *ret, struct err *e)
 {
 	struct slot_list l = { 0 };
 	struct name_list names;
 	int rc = 0;
 
-	if (object_list(r, OBJECT_SLOT, &names, e) < 0)
+	if (object_list_of(r, OBJECT_SLOT, id, NULL, &names, e) < 0)
 		return e->code;
 	for (size_t i = 0; i < names.n && rc == 0; i++) {
 		rc = cancel_check(r->cancel, e);
@@ -328,7 +328,7 @@ int slots_load(struct repo *r, struct err *e)
 	struct slot_list l = { 0 };
 	int rc = 0;
 
-	if (read_records(r, &l, e) < 0)
+	if (slot_records_read(r, NULL, &l, e) < 0)
 		return e->code;
 	pthread_mutex_lock(&r->lock);
 	r->slots_loaded = clock_mono();
@@ -336,141 +336,5 @@ int slots_load(struct repo *r, struct err *e)
 		rc = adopt(r, &l.p[i], e);
 	pthread_mutex_unlock(&r->lock);
 	slot_list_free(&l);
-	return rc;
-}
-
-/* --- which there are ---------------------------------------------------------------------------------------------- */
-
-/* Which slots have a key object. */
-static int mark_present(struct repo *r, struct slot_list *l, struct err *e)
-{
-	struct name_list keys;
-	struct object_name n;
-
-	if (object_list(r, OBJECT_KEY, &keys, e) < 0)
-		return e->code;
-	for (size_t i = 0; i < keys.n; i++)
-		for (size_t k = 0; object_name_parse(keys.p[i], &n) && k < l->n; k++)
-			if (slot_eq(&l->p[k].id, &n.slot))
-				l->p[k].present = true;
-	name_list_free(&keys);
-	return 0;
-}
-
-/* All key objects of a repository have its cipher id: one that has another belongs to another. */
-static int is_foreign_key(struct repo *r, const char *name, bool *ret, struct err *e)
-{
-	CLEANUP(free_ptr) uint8_t *p = NULL;
-	struct key_header h;
-	size_t len;
-	int rc = object_compare_hash(r, name, r->cancel, e);
-
-	if (rc == 0)
-		rc = store_get(r->store, name, KEY_OBJECT_MAX, &p, &len, e);
-	if (rc == 0)
-		rc = key_object_parse(p, len, &h, e);
-	/* what is gone meanwhile is no obstacle */
-	*ret = rc == ERR_NOTFOUND || (rc == 0 && memcmp(h.cipher_id, r->cfg.cipher_id, CIPHER_ID_BYTES) != 0);
-	if (rc != 0 && rc != ERR_CORRUPT && rc != ERR_UNSUPPORTED && rc != ERR_NOTFOUND)
-		return rc;
-	err_clear(e);
-	return 0;
-}
-
-/* All of a type below the slot's name are another repository's; *ret stays as it is when there are none. */
-static int all_foreign(struct repo *r, enum object_type type, const struct slot_id *id, bool *ret, struct err *e)
-{
-	struct name_list l;
-	bool one;
-	int rc = 0;
-
-	if (object_list_of(r, type, id, NULL, &l, e) < 0)
-		return e->code;
-	for (size_t i = 0; i < l.n && rc == 0 && *ret; i++) {
-		one = false;
-		if (type == OBJECT_KEY)
-			rc = is_foreign_key(r, l.p[i], &one, e);
-		else if (type == OBJECT_SLOT)
-			rc = is_foreign_record(r, l.p[i], &one, e);
-		*ret = one;
-	}
-	name_list_free(&l);
-	return rc;
-}
-
-/*
- * Nothing that opens here, or was ever used: the slot of an init that never stored its config.  Damage does not look
- * like that: a hash is wrong then, or there are things that the slot signed.
- */
-static int judge_stray(struct repo *r, struct slot_stray *s, struct err *e)
-{
-	s->foreign = true;
-	for (int type = OBJECT_KEY; type < OBJECT_TYPE_END && s->foreign; type++)
-		if (object_prefix((enum object_type)type) && all_foreign(r, (enum object_type)type, &s->id, &s->foreign, e) < 0)
-			return e->code;
-	return 0;
-}
-
-/* The slots of these objects of which there is no record. */
-static int add_strays(struct repo *r, const struct name_list *names, struct slot_list *l, struct err *e)
-{
-	struct object_name n;
-	struct slot_stray *p;
-
-	for (size_t i = 0; i < names->n; i++) {
-		if (!object_name_parse(names->p[i], &n) || slot_list_find(l, &n.slot) || slot_list_stray(l, &n.slot))
-			continue;
-		p = reallocarray(l->stray, l->nstrays + 1, sizeof(*p));
-		if (!p)
-			return err_set(e, ERR_NOMEM, "no memory for %zu key slots", l->nstrays + 1);
-		l->stray = p;
-		p[l->nstrays] = (struct slot_stray){ .id = n.slot };
-		if (judge_stray(r, &p[l->nstrays++], e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-static void mark_leaving(const struct protocol_set *removals, struct slot_list *l)
-{
-	for (size_t i = 0; i < removals->p.n; i++)
-		for (size_t k = 0; k < l->n; k++)
-			if (slot_eq(&l->p[k].id, &removals->p.p[i]->removes) && !l->p[k].removed)
-				l->p[k].leaving_ns = removals->p.p[i]->time_ns;
-}
-
-/*
- * A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has one
- * after them.  Who removes a slot says so before the record says that it is removed, and until after that: removals are
- * listed first of all.
- */
-int repo_slots(struct repo *r, struct slot_list *ret, struct err *e)
-{
-	struct name_list keys = { 0 }, records = { 0 };
-	struct protocol_set removals = { 0 };
-	struct slot_list l = { 0 };
-	int rc;
-
-	rc = protocol_set_load(r, OBJECT_REMOVAL, &removals, e);
-	if (rc == 0)
-		rc = object_list(r, OBJECT_KEY, &keys, e);
-	if (rc == 0)
-		rc = object_list(r, OBJECT_SLOT, &records, e);
-	if (rc == 0)
-		rc = read_records(r, &l, e);
-	if (rc == 0)
-		rc = mark_present(r, &l, e);
-	if (rc == 0)
-		rc = add_strays(r, &keys, &l, e);
-	if (rc == 0)
-		rc = add_strays(r, &records, &l, e);
-	mark_leaving(&removals, &l);
-	protocol_set_done(&removals);
-	name_list_free(&keys);
-	name_list_free(&records);
-	if (rc < 0)
-		slot_list_free(&l);
-	else
-		*ret = l;
 	return rc;
 }

@@ -1,9 +1,9 @@
 /* slots_change.c - adding and re-keying key slots (docs/format.md, section 2). */
-#include <inttypes.h>
 #include <sodium.h>
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "repo/protocol_internal.h"
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
@@ -140,66 +140,113 @@ int slot_need_full(const struct repo *r, const char *what, struct err *e)
 	return err_hint(e, "open the repository with the password or recovery key of a full slot");
 }
 
+static bool is_removed(const struct slot_list *records)
+{
+	return records->n && records->p[0].removed;
+}
+
+/*
+ * Who removes a slot marks its record and then lists its key objects.  So whoever has put one looks at the record after
+ * that: one of the two sees what the other did.
+ */
+static int check_stays(struct repo *r, const struct slot_id *id, struct err *e)
+{
+	struct slot_list l = { 0 };
+	char hex[2 * SLOT_BYTES + 1];
+	int rc;
+
+	if (protocol_settle(r, e) < 0 || slot_records_read(r, id, &l, e) < 0)
+		return e->code;
+	rc = is_removed(&l);
+	slot_list_free(&l);
+	if (rc == 0)
+		return 0;
+	if (slot_remove_objects(r, OBJECT_KEY, id, e) < 0)
+		return e->code;
+	return err_set(e, ERR_AUTH, "key slot %s was removed meanwhile", text_hex(id->b, SLOT_BYTES, hex));
+}
+
 int repo_slot_add(struct repo *r, const struct secret *secret, const struct slot_new_opts *o, struct slot_id *ret,
 		  struct err *e)
 {
 	struct slot_id id;
 
-	if (slot_need_full(r, "adding a key slot", e) < 0 || slot_store(r, secret, o, &id, e) < 0)
-		return e->code;
-	if (slots_load(r, e) < 0)
+	if (slot_need_full(r, "adding a key slot", e) < 0 || slot_store(r, secret, o, &id, e) < 0 ||
+	    check_stays(r, &id, e) < 0 || slots_load(r, e) < 0)
 		return e->code;
 	*ret = id;
 	return 0;
 }
 
-int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, const char *but, struct err *e)
+static int remove_names(struct repo *r, const struct name_list *l, struct err *e)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (object_remove(r, l->p[i], e) < 0)
+			return e->code;
+	return 0;
+}
+
+int slot_remove_objects(struct repo *r, enum object_type type, const struct slot_id *id, struct err *e)
 {
 	struct name_list l;
-	int rc = 0;
+	int rc;
 
 	if (object_list_of(r, type, id, NULL, &l, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < l.n && rc == 0; i++) {
-		if (but && !strcmp(l.p[i], but))
-			continue;
-		rc = store_remove(r->store, l.p[i], e);
-		if (rc == ERR_NOTFOUND) {
-			err_clear(e);
-			rc = 0;
-		}
-	}
+	rc = remove_names(r, &l, e);
 	name_list_free(&l);
 	/* what is not listed any more may have been removed by a run that died before that was durable */
 	return rc < 0 ? rc : object_sync(r, type, id, NULL, e);
 }
 
 /* The record names the kind of secret; where that changes, so must the record.  Only a full key can sign one. */
-static int update_kind(struct repo *r, const struct secret *secret, struct err *e)
+static int update_kind(struct repo *r, const struct slot_info *own, const struct secret *secret, struct err *e)
 {
-	const struct slot_info *own = repo_slot(r, &r->own);
-	struct slot_info changed;
+	struct slot_info changed = *own;	/* borrows label and vms */
 
-	if (!own || own->kind == secret->kind)
+	if (own->kind == secret->kind)
 		return 0;
 	if (slot_need_full(r, "changing the kind of a key slot's secret", e) < 0)
 		return e->code;
-	changed = *own;			/* borrows label and vms */
 	changed.kind = secret->kind;
 	changed.serial++;
 	changed.time_ns = clock_wall_ns();
 	return slot_record_put(r, &changed, e);
 }
 
+/* As the record is now, which others may have changed since this repository was opened. */
+static int update_record(struct repo *r, const struct secret *secret, struct err *e)
+{
+	struct slot_list l = { 0 };
+	int rc;
+
+	if (slot_records_read(r, &r->own, &l, e) < 0)
+		return e->code;
+	rc = is_removed(&l) ? err_set(e, ERR_AUTH, "the key slot in use has been removed") :
+	     l.n	    ? update_kind(r, &l.p[0], secret, e) : 0;
+	slot_list_free(&l);
+	return rc;
+}
+
+/* The objects to go are listed before the new one is put: the one that is put last of all is in nobody's list, so that
+ * one stays however many change the secret at once. */
 int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
 {
 	char name[OBJECT_NAME_BYTES];
+	struct name_list old;
 	struct key_header h;
+	int rc;
 
-	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_kind(r, secret, e) < 0 ||
-	    put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e) < 0 ||
-	    slot_remove_objects(r, OBJECT_KEY, &r->own, name, e) < 0)
+	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_record(r, secret, e) < 0 ||
+	    object_list_of(r, OBJECT_KEY, &r->own, NULL, &old, e) < 0)
 		return e->code;
-	memcpy(r->key_name, name, sizeof(name));
+	rc = put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e);
+	if (rc == 0)
+		rc = check_stays(r, &r->own, e);
+	if (rc == 0)
+		rc = remove_names(r, &old, e);
+	name_list_free(&old);
+	if (rc < 0 || object_sync(r, OBJECT_KEY, &r->own, NULL, e) < 0)
+		return e->code;
 	return slots_load(r, e);
 }

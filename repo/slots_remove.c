@@ -1,9 +1,9 @@
 /*
- * slots_remove.c - removing key slots (docs/format.md, sections 2.2 and 10; docs/design.md, 7: K1 to K5).
+ * slots_remove.c - removing key slots (docs/format.md, sections 2.2 and 10; docs/design.md, 7: K1 to K6).
  *
  * Two who each remove the other's slot must not both succeed: nobody could open the repository fully any more.  So each
- * says what it is about to remove before it looks whether another full slot stays.  Of any number who do so, the one who
- * said it last sees all the others, and goes on only if a slot stays that none of them is about to remove.
+ * says what it is about to remove before it looks whether another full slot stays.  Of any number who do so, the one
+ * who said it last sees all the others, and goes on only if a slot stays that none of them is about to remove.
  */
 #include <sodium.h>
 #include <unistd.h>
@@ -21,14 +21,23 @@ struct removing {
 	struct repo *r;
 	struct slot_id id;
 	bool force;
+	struct session_id session;		/* of what it says */
 	char intent[OBJECT_NAME_BYTES];		/* what it said, "" = nothing */
 	struct slot_list l;
 };
 
-/* People have its secret, as far as is known, and it opens everything. */
-static bool counts(const struct slot_info *s)
+static bool is_full(const struct slot_info *s) { return s->role == ROLE_FULL && !s->removed; }
+
+/* It opens everything, with a secret that people have, as far as is known. */
+static bool is_usable(const struct slot_info *s)
 {
-	return s->role == ROLE_FULL && !s->removed && s->kind != SECRET_RECOVERY;
+	return is_full(s) && (s->kinds & ~(1u << SECRET_RECOVERY));
+}
+
+/* Removing it may take away what is_usable: also what was damaged may be brought back. */
+static bool is_precious(const struct slot_info *s)
+{
+	return is_usable(s) || (is_full(s) && s->nkeys && s->kind != SECRET_RECOVERY);
 }
 
 /* What else opens fully: slots that nobody is about to remove, those that somebody is, and the least of these. */
@@ -44,7 +53,7 @@ static struct others others_of(const struct removing *m)
 	for (size_t i = 0; i < m->l.n; i++) {
 		const struct slot_info *s = &m->l.p[i];
 
-		if (slot_eq(&s->id, &m->id) || !counts(s) || !s->present)
+		if (slot_eq(&s->id, &m->id) || !is_usable(s))
 			continue;
 		o.staying += !s->leaving_ns;
 		o.leaving += s->leaving_ns != 0;
@@ -54,10 +63,17 @@ static struct others others_of(const struct removing *m)
 	return o;
 }
 
-static int look(struct removing *m, struct err *e)
+static int look(struct removing *m, bool strays, struct err *e)
 {
 	slot_list_free(&m->l);
-	return repo_slots(m->r, &m->l, e);
+	return slots_look(m->r, strays, &m->l, e);
+}
+
+static struct slot_info *own_copy(struct removing *m)
+{
+	const struct slot_info *s = slot_list_find(&m->l, &m->id);
+
+	return s ? &m->l.p[s - m->l.p] : NULL;
 }
 
 /* --- saying so ---------------------------------------------------------------------------------------------------- */
@@ -66,16 +82,27 @@ static int say(struct removing *m, struct err *e)
 {
 	struct protocol_object p = { .type = OBJECT_REMOVAL, .removes = m->id };
 
-	randombytes_buf(p.session.b, SESSION_BYTES);
+	randombytes_buf(m->session.b, SESSION_BYTES);
+	p.session = m->session;
 	return protocol_put(m->r, &p, m->intent, e);
 }
 
-/* What can't be taken back keeps others from removing slots until `key keep`; nothing else. */
+/*
+ * What can't be taken back keeps others from removing slots until `key keep`; nothing else.  By its session, because the
+ * store may have it although the put failed.
+ */
 static void take_back(struct removing *m)
 {
 	struct err e = ERR_INIT;
+	struct name_list l;
+	int rc = object_list_of(m->r, OBJECT_REMOVAL, &m->r->own, &m->session, &l, &e);
 
-	if (m->intent[0] && store_remove(m->r->store, m->intent, &e) < 0 && e.code != ERR_NOTFOUND)
+	if (rc == 0) {
+		for (size_t i = 0; i < l.n && rc == 0; i++)
+			rc = object_remove(m->r, l.p[i], &e);
+		name_list_free(&l);
+	}
+	if (rc < 0)
 		repo_notice_err(m->r, &e, "that this removal was given up could not be stored; `kedge key keep` does that");
 }
 
@@ -87,15 +114,9 @@ static int unsay_all(struct repo *r, const struct slot_id *id, struct err *e)
 
 	if (protocol_set_load(r, OBJECT_REMOVAL, &said, e) < 0)
 		return e->code;
-	for (size_t i = 0; i < said.p.n && rc == 0; i++) {
-		if (!slot_eq(&said.p.p[i]->removes, id))
-			continue;
-		rc = store_remove(r->store, said.names.p[i], e);
-		if (rc == ERR_NOTFOUND) {
-			err_clear(e);
-			rc = 0;
-		}
-	}
+	for (size_t i = 0; i < said.p.n && rc == 0; i++)
+		if (slot_eq(&said.p.p[i]->removes, id))
+			rc = object_remove(r, said.names.p[i], e);
 	protocol_set_done(&said);
 	return rc;
 }
@@ -119,6 +140,14 @@ static int refuse_now(const struct slot_info *other, struct err *e)
 			   "key keep %s` gives it up", hex, hex);
 }
 
+static int refuse_unread(const struct removing *m, struct err *e)
+{
+	err_set(e, ERR_TRANSIENT, "%s: %s: somebody may be removing the other full key slots: this can't be read",
+		m->r->store->location, m->l.unread);
+	return err_hint(e, "run it again; where it stays so, `kedge check` says why: when nobody removes keys now, that file can be "
+			   "deleted, or --force used");
+}
+
 /* Before anything is said: what needs no look at others. */
 static int check_removal(const struct removing *m, const struct slot_info *s, struct err *e)
 {
@@ -126,7 +155,7 @@ static int check_removal(const struct removing *m, const struct slot_info *s, st
 
 	if (m->force)
 		return 0;
-	if (counts(s) && s->present && o.staying + o.leaving == 0)
+	if (is_precious(s) && o.staying + o.leaving == 0)
 		return refuse_last(e);
 	if (slot_eq(&s->id, &m->r->own)) {
 		err_set(e, ERR_INVALID, "this is the key slot that opened the repository now");
@@ -136,19 +165,26 @@ static int check_removal(const struct removing *m, const struct slot_info *s, st
 }
 
 /*
- * Looks until another full slot stays.  Of those who block each other the one who removes the least slot gives up at
- * once, the others wait for that: so one of two goes on, unless one has died.
+ * Looks until another full slot stays, or this one is none of those of which one must stay.  Of those who block each
+ * other the one who removes the least slot gives up at once, the others wait for that: so one of two goes on, unless one
+ * has died.
  */
 static int await_other(struct removing *m, struct err *e)
 {
 	unsigned looks = m->r->hasty ? 2 : LOOKS;
+	const struct slot_info *s;
 	struct others o;
 
 	for (unsigned i = 1;; i++) {
-		if (protocol_settle(m->r, e) < 0 || look(m, e) < 0)
+		if (protocol_settle(m->r, e) < 0 || look(m, false, e) < 0)
 			return e->code;
+		s = own_copy(m);
+		if (m->force || !s || !is_precious(s))
+			break;
+		if (m->l.unread)
+			return refuse_unread(m, e);
 		o = others_of(m);
-		if (m->force || o.staying)
+		if (o.staying)
 			break;
 		if (!o.least)
 			return refuse_last(e);
@@ -162,13 +198,6 @@ static int await_other(struct removing *m, struct err *e)
 	return 0;
 }
 
-static struct slot_info *own_copy(struct removing *m)
-{
-	const struct slot_info *s = slot_list_find(&m->l, &m->id);
-
-	return s ? &m->l.p[s - m->l.p] : NULL;
-}
-
 /* What we said is gone when another has removed the slot just now; or somebody who thought that we had died has said that
  * it is to be kept. */
 static int still_said(struct removing *m, struct err *e)
@@ -180,7 +209,7 @@ static int still_said(struct removing *m, struct err *e)
 	if (rc != ERR_NOTFOUND)
 		return rc;
 	err_clear(e);
-	if (look(m, e) < 0)
+	if (look(m, false, e) < 0)
 		return e->code;
 	s = own_copy(m);
 	if (s && s->removed)
@@ -205,7 +234,7 @@ static int remove_slot(struct removing *m, struct slot_info *s, struct err *e)
 	} else if (object_sync(r, OBJECT_SLOT, &s->id, NULL, e) < 0) {
 		return e->code;
 	}
-	return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e) < 0 ? e->code : unsay_all(r, &s->id, e);
+	return slot_remove_objects(r, OBJECT_KEY, &s->id, e) < 0 ? e->code : unsay_all(r, &s->id, e);
 }
 
 static int remove_known(struct removing *m, struct err *e)
@@ -214,10 +243,8 @@ static int remove_known(struct removing *m, struct err *e)
 
 	if (check_removal(m, s, e) < 0)
 		return e->code;
-	if (counts(s)) {
-		if (say(m, e) < 0)
-			return e->code;
-		if (await_other(m, e) < 0 || still_said(m, e) < 0) {
+	if (is_full(s)) {	/* also a recovery key's: another may be giving it another secret, and rely on that one */
+		if (say(m, e) < 0 || await_other(m, e) < 0 || still_said(m, e) < 0) {
 			take_back(m);
 			return e->code;
 		}
@@ -231,10 +258,10 @@ static int remove_stray(struct repo *r, const struct slot_stray *s, bool force, 
 	char hex[2 * SLOT_BYTES + 1];
 
 	if (s->foreign)		/* the record last: it is what is complained about */
-		return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e) < 0 ||
-		       slot_remove_objects(r, OBJECT_SLOT, &s->id, NULL, e) < 0 ? e->code : 0;
+		return slot_remove_objects(r, OBJECT_KEY, &s->id, e) < 0 ||
+		       slot_remove_objects(r, OBJECT_SLOT, &s->id, e) < 0 ? e->code : 0;
 	if (force)
-		return slot_remove_objects(r, OBJECT_KEY, &s->id, NULL, e);
+		return slot_remove_objects(r, OBJECT_KEY, &s->id, e);
 	err_set(e, ERR_INVALID, "the record of key slot %s is missing or damaged", text_hex(s->id.b, SLOT_BYTES, hex));
 	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force removes the "
 			   "key object, and the slot never opens again", hex);
@@ -253,7 +280,7 @@ int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struc
 	int rc = slot_need_full(r, "removing a key slot", e);
 
 	if (rc == 0)
-		rc = look(&m, e);
+		rc = look(&m, true, e);
 	if (rc == 0 && slot_list_find(&m.l, id))
 		rc = remove_known(&m, e);
 	else if (rc == 0 && slot_list_stray(&m.l, id))
@@ -273,7 +300,7 @@ int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e)
 	int rc = slot_need_full(r, "keeping a key slot", e);
 
 	if (rc == 0)
-		rc = look(&m, e);
+		rc = look(&m, false, e);
 	s = slot_list_find(&m.l, id);
 	if (rc == 0 && !s)
 		rc = no_such_slot(id, e);

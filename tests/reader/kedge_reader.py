@@ -258,7 +258,8 @@ class Repository:
                 serial = need(record.get("serial"), int, name + ": serial")
                 record["sign"] = bytes.fromhex(need(record.get("sign"), str, name + ": sign"))
                 check(len(record["sign"]) == 32, "%s: bad public key", name)
-                if slot not in slots or slots[slot]["serial"] < serial:
+                rank = (record.get("status") == "removed", serial)
+                if slot not in slots or (slots[slot].get("status") == "removed", slots[slot]["serial"]) < rank:
                     slots[slot] = record
             except (FormatError, ValueError) as e:
                 self.problem(e)

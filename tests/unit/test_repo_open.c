@@ -77,7 +77,7 @@ static void test_init__config_and_slots(void **state)
 	assert_ok(repo_slots(t.repo, &l, &e), &e);
 	assert_int_equal(l.n, 2);
 	for (size_t i = 0; i < l.n; i++)
-		assert_true(l.p[i].present && !l.p[i].removed && l.p[i].trusted && !l.p[i].vms);
+		assert_true(l.p[i].nkeys && !l.p[i].removed && l.p[i].trusted && !l.p[i].vms);
 	assert_int_not_equal(l.p[0].kind, l.p[1].kind);
 	slot_list_free(&l);
 }
@@ -308,13 +308,17 @@ static void test_open__damaged_key_object_does_not_hide_others(void **state)
 {
 	CLEANUP(free_ptr) uint8_t *bytes = NULL;
 	struct err e = ERR_INIT;
+	struct name_list own;
 	size_t len;
 
 	(void)state;
 	(void)add_slot("second", &cheap);
-	assert_ok(store_get(t.store, t.repo->key_name, 1 << 20, &bytes, &len, &e), &e);
+	assert_ok(object_list_of(t.repo, OBJECT_KEY, repo_own_slot(t.repo), NULL, &own, &e), &e);
+	assert_int_equal(own.n, 1);
+	assert_ok(store_get(t.store, own.p[0], 1 << 20, &bytes, &len, &e), &e);
 	bytes[70] ^= 1;
-	assert_ok(store_put(t.store, t.repo->key_name, bytes, len, 0, &e), &e);
+	assert_ok(store_put(t.store, own.p[0], bytes, len, 0, &e), &e);
+	name_list_free(&own);
 	assert_ok(try_password("second", &e), &e);
 	assert_err(try_password(TEST_PASSWORD, &e), ERR_AUTH, &e);
 }
@@ -339,7 +343,7 @@ static void test_slots__remove(void **state)
 	assert_int_equal(l.n, 3);
 	for (size_t i = 0; i < l.n; i++)
 		if (slot_eq(&l.p[i].id, &second))
-			assert_true(l.p[i].removed && !l.p[i].present && l.p[i].serial == 2);
+			assert_true(l.p[i].removed && !l.p[i].nkeys && l.p[i].serial == 2);
 	slot_list_free(&l);
 	assert_ok(repo_slot_remove(t.repo, &second, false, &e), &e);	/* again: nothing left to do */
 	assert_ok(repo_slot_remove(t.repo, repo_own_slot(t.repo), true, &e), &e);

@@ -11,6 +11,8 @@
 struct mortal {
 	struct store *s;
 	unsigned changes, dies_at;	/* 0 = never */
+	const char *unsure;		/* puts below this are done, and fail; NULL */
+	const char *hides;		/* the next read below this says that nothing is there; NULL */
 };
 
 static int mortal_hook(void *opaque, const struct store_fault_call *c, struct err *e)
@@ -19,7 +21,12 @@ static int mortal_hook(void *opaque, const struct store_fault_call *c, struct er
 	bool change = !strcmp(c->op, "put") || !strcmp(c->op, "remove");
 
 	if (c->when == STORE_FAULT_AFTER)
-		return 0;
+		return m->unsure && !strcmp(c->op, "put") && !strncmp(c->name, m->unsure, strlen(m->unsure)) ?
+			       err_set(e, ERR_IO, "who knows") : 0;
+	if (m->hides && !strcmp(c->op, "read") && !strncmp(c->name, m->hides, strlen(m->hides))) {
+		m->hides = NULL;
+		return err_set(e, ERR_NOTFOUND, "gone");
+	}
 	if (change)
 		m->changes++;
 	if (m->dies_at && m->changes >= m->dies_at)
@@ -53,13 +60,21 @@ static struct secret *key_file(char first)
 	return s;
 }
 
+static int init_with(struct mortal *m, struct secret **ret_recovery, struct err *e)
+{
+	struct secret *s = key_file('k');
+	int rc = repo_init(m->s, s, &(struct repo_init_opts){ 0 }, ret_recovery, e);
+
+	secret_free(s);
+	return rc;
+}
+
 static int init(struct mortal *m, struct err *e)
 {
-	struct secret *s = key_file('k'), *recovery = NULL;
-	int rc = repo_init(m->s, s, &(struct repo_init_opts){ 0 }, &recovery, e);
+	struct secret *recovery = NULL;
+	int rc = init_with(m, &recovery, e);
 
 	secret_free(recovery);
-	secret_free(s);
 	return rc;
 }
 
@@ -197,7 +212,7 @@ static int add(struct repo *r, char key, struct slot_id *ret, struct err *e)
 static const struct slot_info *without_key(const struct slot_list *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		if (!l->p[i].present && !l->p[i].removed)
+		if (!l->p[i].nkeys && !l->p[i].removed)
 			return &l->p[i];
 	return NULL;
 }
@@ -276,11 +291,12 @@ static void test_remove__dies(void **state)
 		assert_false(opens(m.s, 's'));
 		assert_nothing_found(r);
 		assert_int_equal(count(r, OBJECT_KEY), 2);
+		assert_int_equal(count(r, OBJECT_REMOVAL), 0);
 		repo_close(r);
 		store_close(m.s);
 	}
-	assert_true(died >= 2);
-	assert_true(unfinished > 0);
+	assert_int_equal(died, 4);
+	assert_int_equal(unfinished, 2);	/* without its key object, and with nothing but that it was to be removed */
 }
 
 /* Who died after saying that a slot is to go has it in the way of others, until it is done again or given up. */
@@ -371,6 +387,243 @@ static void test_stray__of_this_repository(void **state)
 	store_close(m.s);
 }
 
+/* --- what a slot opens with ----------------------------------------------------------------------------------------- */
+
+/* Two slots, k and s, and the recovery key's; r is open with s. */
+struct two {
+	struct mortal m;
+	struct repo *r;
+	struct slot_id k, s;
+	struct secret *recovery;
+};
+
+static void two_new(struct two *t)
+{
+	struct err e = ERR_INIT;
+
+	*t = (struct two){ 0 };
+	mortal_new(&t->m);
+	assert_ok(init_with(&t->m, &t->recovery, &e), &e);
+	assert_ok(open_as(t->m.s, 'k', &t->r, &e), &e);
+	t->k = *repo_own_slot(t->r);
+	assert_ok(add(t->r, 's', &t->s, &e), &e);
+	repo_close(t->r);
+	assert_ok(open_as(t->m.s, 's', &t->r, &e), &e);
+	t->r->hasty = true;
+}
+
+static void two_done(struct two *t)
+{
+	repo_close(t->r);
+	secret_free(t->recovery);
+	store_close(t->m.s);
+}
+
+/* Changes a byte of each object of the type below the slot. */
+static void damage(struct two *t, enum object_type type, const struct slot_id *id)
+{
+	struct err e = ERR_INIT;
+	struct name_list l;
+
+	assert_ok(object_list_of(t->r, type, id, NULL, &l, &e), &e);
+	assert_true(l.n > 0);
+	for (size_t i = 0; i < l.n; i++) {
+		CLEANUP(free_ptr) uint8_t *p = NULL;
+		size_t len;
+
+		assert_ok(store_get(t->m.s, l.p[i], 1 << 20, &p, &len, &e), &e);
+		p[len - 1] ^= 1;
+		assert_ok(store_put(t->m.s, l.p[i], p, len, 0, &e), &e);
+	}
+	name_list_free(&l);
+}
+
+static int passwd(struct repo *r, char to, struct err *e)
+{
+	struct secret *s = key_file(to);
+	int rc = repo_slot_passwd(r, s, e);
+
+	secret_free(s);
+	return rc;
+}
+
+static void test_remove__not_when_the_other_key_is_damaged(void **state)
+{
+	struct err e = ERR_INIT;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	damage(&t, OBJECT_KEY, &t.s);
+	assert_int_equal(repo_slot_remove(t.r, &t.k, false, &e), ERR_INVALID);
+	assert_has(e.cause, "last full key slot");
+	err_clear(&e);
+	damage(&t, OBJECT_KEY, &t.s);	/* back */
+	assert_ok(repo_slot_remove(t.r, &t.k, false, &e), &e);
+	two_done(&t);
+}
+
+/* Its record may say already that people have its secret. */
+static void test_remove__not_when_the_other_key_is_a_recovery_key(void **state)
+{
+	struct err e = ERR_INIT;
+	struct found f;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	assert_ok(repo_slot_remove(t.r, &t.k, false, &e), &e);
+	repo_close(t.r);
+	assert_ok(repo_open(t.m.s, t.recovery, &(struct repo_open_opts){ 0 }, &t.r, &e), &e);
+	t.r->hasty = true;
+	lives_until(&t.m, 2);
+	assert_int_equal(passwd(t.r, 'p', &e), ERR_IO);
+	lives_until(&t.m, 0);
+	err_clear(&e);
+	f = check(t.r);
+	assert_string_equal(f.what, "key-change-unfinished ");
+	assert_int_equal(repo_slot_remove(t.r, &t.s, false, &e), ERR_INVALID);
+	err_clear(&e);
+	assert_true(opens(t.m.s, 's'));
+	assert_ok(passwd(t.r, 'p', &e), &e);
+	assert_nothing_found(t.r);
+	assert_ok(repo_slot_remove(t.r, &t.s, false, &e), &e);
+	assert_true(opens(t.m.s, 'p'));
+	two_done(&t);
+}
+
+/* It may be of any slot. */
+static void test_remove__not_when_a_removal_cannot_be_read(void **state)
+{
+	struct err e = ERR_INIT;
+	struct repo *k = NULL;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	assert_ok(open_as(t.m.s, 'k', &k, &e), &e);
+	lives_until(&t.m, 2);
+	assert_int_equal(repo_slot_remove(k, &t.s, false, &e), ERR_IO);
+	lives_until(&t.m, 0);
+	repo_close(k);
+	err_clear(&e);
+	damage(&t, OBJECT_REMOVAL, &t.k);
+	assert_int_equal(repo_slot_remove(t.r, &t.k, false, &e), ERR_TRANSIENT);
+	assert_has(e.cause, "removal/");
+	assert_has(e.hint, "--force");
+	err_clear(&e);
+	assert_int_equal(count(t.r, OBJECT_REMOVAL), 1);
+	assert_ok(repo_slot_remove(t.r, &t.k, true, &e), &e);
+	two_done(&t);
+}
+
+/* A put that failed may have stored it all the same. */
+static void test_remove__said_after_all(void **state)
+{
+	struct err e = ERR_INIT;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	t.m.unsure = "removal/";
+	assert_int_equal(repo_slot_remove(t.r, &t.k, false, &e), ERR_IO);
+	t.m.unsure = NULL;
+	assert_int_equal(count(t.r, OBJECT_REMOVAL), 0);
+	assert_nothing_found(t.r);
+	two_done(&t);
+}
+
+/* What an interrupted addition left is not what opens the repository, so it may go. */
+static void test_remove__half_when_only_the_recovery_key_is_left(void **state)
+{
+	struct err e = ERR_INIT;
+	struct slot_id id;
+	struct slot_list l;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	lives_until(&t.m, 2);
+	assert_int_equal(add(t.r, 'h', &id, &e), ERR_IO);
+	lives_until(&t.m, 0);
+	err_clear(&e);
+	assert_ok(repo_slot_remove(t.r, &t.k, true, &e), &e);
+	assert_ok(repo_slot_remove(t.r, &t.s, true, &e), &e);
+	assert_ok(repo_slots(t.r, &l, &e), &e);
+	assert_non_null(without_key(&l));
+	assert_ok(repo_slot_remove(t.r, &without_key(&l)->id, false, &e), &e);
+	slot_list_free(&l);
+	assert_nothing_found(t.r);
+	two_done(&t);
+}
+
+static void test_passwd__dies(void **state)
+{
+	struct err e = ERR_INIT;
+	struct slot_list l;
+	struct found f;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	lives_until(&t.m, 2);		/* the new key object is there, the old one too */
+	assert_int_equal(passwd(t.r, 'n', &e), ERR_IO);
+	lives_until(&t.m, 0);
+	err_clear(&e);
+	assert_true(opens(t.m.s, 's') && opens(t.m.s, 'n'));
+	f = check(t.r);
+	assert_string_equal(f.what, "key-change-unfinished ");
+	assert_ok(repo_slots(t.r, &l, &e), &e);
+	assert_int_equal(slot_list_find(&l, &t.s)->nkeys, 2);
+	assert_int_equal(slot_list_find(&l, &t.s)->kinds, 1 << SECRET_KEYFILE);
+	slot_list_free(&l);
+	assert_ok(passwd(t.r, 'm', &e), &e);
+	assert_true(!opens(t.m.s, 's') && !opens(t.m.s, 'n') && opens(t.m.s, 'm'));
+	assert_nothing_found(t.r);
+	two_done(&t);
+}
+
+/* Who changes a slot's record at the time of its removal, and doesn't know of that, does not bring it back. */
+static void test_passwd__after_the_removal(void **state)
+{
+	struct err e = ERR_INIT;
+	struct slot_info s;
+	struct repo *k = NULL;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	assert_ok(open_as(t.m.s, 'k', &k, &e), &e);
+	s = *repo_slot(k, &t.k);
+	assert_ok(repo_slot_remove(t.r, &t.k, false, &e), &e);
+	s.serial += 5;
+	assert_ok(slot_record_put(k, &s, &e), &e);
+	assert_err(passwd(k, 'n', &e), ERR_AUTH, &e);
+	assert_false(opens(t.m.s, 'k') || opens(t.m.s, 'n'));
+	assert_int_equal(count(k, OBJECT_KEY), 2);
+	repo_close(k);
+	two_done(&t);
+}
+
+/* What was listed went before it was read: its secret was changed just now, and it has another key object. */
+static void test_slots__changed_while_they_are_looked_at(void **state)
+{
+	struct err e = ERR_INIT;
+	struct slot_list l;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	t.m.hides = "keys/";
+	assert_ok(repo_slots(t.r, &l, &e), &e);
+	assert_null(t.m.hides);
+	assert_int_equal(l.n, 3);
+	for (size_t i = 0; i < l.n; i++)
+		assert_true(l.p[i].nkeys == 1 && l.p[i].kinds);
+	slot_list_free(&l);
+	two_done(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +633,14 @@ int main(void)
 		cmocka_unit_test(test_remove__begun_and_given_up),
 		cmocka_unit_test(test_remove__by_force),
 		cmocka_unit_test(test_stray__of_this_repository),
+		cmocka_unit_test(test_remove__not_when_the_other_key_is_damaged),
+		cmocka_unit_test(test_remove__not_when_the_other_key_is_a_recovery_key),
+		cmocka_unit_test(test_remove__not_when_a_removal_cannot_be_read),
+		cmocka_unit_test(test_remove__said_after_all),
+		cmocka_unit_test(test_remove__half_when_only_the_recovery_key_is_left),
+		cmocka_unit_test(test_passwd__dies),
+		cmocka_unit_test(test_passwd__after_the_removal),
+		cmocka_unit_test(test_slots__changed_while_they_are_looked_at),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
