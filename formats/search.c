@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,6 +30,28 @@ void search_done(struct search *s)
 	VEC_DONE(&s->images);
 }
 
+static bool ends_in(const char *name, const char *end)
+{
+	size_t len = strlen(name), n = strlen(end);
+
+	return len > n && !strcasecmp(name + len - n, end);
+}
+
+/* A disk as its guest sees it, by its name: raw, or VMDK's NAME-flat.vmdk and NAME-f001.vmdk.  All that it holds is the
+ * guest's to write, the header of another's parent too. */
+static bool is_guests(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (ends_in(name, ".raw") || ends_in(name, ".img") || ends_in(name, "-flat.vmdk"))
+		return true;
+	if (!ends_in(name, ".vmdk"))
+		return false;
+	for (n -= 5; n && name[n - 1] >= '0' && name[n - 1] <= '9'; n--)
+		;
+	return n > 1 && name[n] != '.' && name[n - 1] == 'f' && name[n - 2] == '-';
+}
+
 /* The ids of dir/name.  1, or 0 where there is nothing to be found in it, whatever the reason. */
 static int look_at(int dir, const char *name, struct search_image *ret)
 {
@@ -38,7 +61,7 @@ static int look_at(int dir, const char *name, struct search_image *ret)
 	struct stat st;
 
 	/* Looked at before it is opened: opening a FIFO or a device can do things. */
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
+	if (is_guests(name) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
 		return 0;
 	fd = FS_RETRY(openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || file_identity(fd, &id, &unheard) < 0)

@@ -171,20 +171,39 @@ static void test_parents__loops(void **state)
 	refused("t/d/c.vdi", &o, ERR_NOTFOUND, "03030303", "");
 }
 
-/* A guest can write what it likes on its raw disk, a VDI's header too: with a boot sector's mark it is nobody's
- * parent. */
+/* A guest can write what it likes on its raw disk, a VDI's header too: with a boot sector's mark, or by its name, it is
+ * nobody's parent. */
 static void test_parents__raw_is_none(void **state)
 {
+	static const char *const raw[] = { "disk.raw", "DISK.IMG", "disk-flat.vmdk", "disk-f001.vmdk", "disk-f12.vmdk" },
+			  *const images[] = { "flat.vmdk", "disk-001.vmdk", "diskf001.vmdk", "disk-f.vmdk", "disk.raw.vdi" };
 	struct chain_opts o = { 0 };
+	struct err e = ERR_INIT;
+	struct chain *c;
+	char path[80];
 	struct vimage v;
 
 	(void)state;
 	make("t/d/child.vdi", 3, 1, 0);
 	vimage_init(&v, 8 * BS, BS, 0, 1);
 	memcpy(v.p + 510, "\x55\xaa", 2);
-	vimage_save(&v, "t/d/disk.raw");
+	vimage_save(&v, "t/d/disk");
 	vimage_done(&v);
 	refused("t/d/child.vdi", &o, ERR_NOTFOUND, "no image with the id", "");
+	for (size_t i = 0; i < sizeof(raw) / sizeof(*raw); i++) {
+		snprintf(path, sizeof(path), "t/d/%s", raw[i]);
+		make(path, 1, 0, 1);
+		refused("t/d/child.vdi", &o, ERR_NOTFOUND, "no image with the id", "");
+		assert_int_equal(unlink(path), 0);
+	}
+	for (size_t i = 0; i < sizeof(images) / sizeof(*images); i++) {
+		snprintf(path, sizeof(path), "t/d/%s", images[i]);
+		make(path, 1, 0, 1);
+		assert_ok(chain_open("t/d/child.vdi", &o, &c, &e), &e);
+		assert_has(c->layers[1]->path, images[i]);
+		chain_close(c);
+		assert_int_equal(unlink(path), 0);
+	}
 }
 
 static void test_parents__alone(void **state)
