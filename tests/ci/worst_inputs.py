@@ -344,3 +344,102 @@ put("vdi", "alias-at-the-end", vdi(512, FREE * 200000 + b"".join(struct.pack("<I
 put("vdi", "claims", vdi(1 << 31, FREE * 100, b"", 0x1FFFFFFF, 1 << 31))
 # data that are there by the header's word only: beyond each block's extra bytes the file has ended
 put("vdi", "far", vdi(512, b"".join(struct.pack("<I", i) for i in range(n)), b"\1" * 4096, None, 1 << 31))
+
+
+# --- VMDK -----------------------------------------------------------------------------------------------------------------
+def descriptor(lines, more=""):
+    return f'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="custom"\n{more}{lines}\n'
+
+
+def sparse(capacity, grain, entries, build, flags=3, compression=0):
+    """A hosted extent with its descriptor, of 512-byte sectors; build(first free sector) gives (directory, copy or 0, rest)."""
+    text = descriptor(f'RW {capacity} SPARSE "x"').encode()
+    directory, copy, rest = build(2)
+    h = struct.pack("<IIIQQQQIQQQB4sH", 0x564D444B, 3 if compression else 1, flags, capacity, grain, 1, 1, entries, copy, directory, 0, 0,
+                    b"\n \r\n", compression)
+    return h.ljust(512, b"\0") + text.ljust(512, b"\0") + rest
+
+
+def sectors(b):
+    return b.ljust((len(b) + 511) // 512 * 512, b"\0")
+
+
+def words(values):
+    return sectors(struct.pack(f"<{len(values)}I", *values))
+
+
+def tables(n, entries, entry, copies=False, grain=1):
+    """n tables of so many entries: entry(i, where data are, of the copy) is the i-th of all."""
+    size, dirs = (entries * 4 + 511) // 512, (n * 4 + 511) // 512
+
+    def build(at):
+        parts, first = [], at + (dirs + n * size) * (1 + copies)
+        for c in range(1 + copies):
+            base = at + c * (dirs + n * size)
+            parts.append(words([base + dirs + i * size for i in range(n)]))
+            parts += [words([entry(i * entries + k, first, c) for k in range(entries)]) for i in range(n)]
+        return at, at + dirs + n * size if copies else 0, b"".join(parts) + b"\1" * (grain * 512)
+
+    return build
+
+
+room = MIB // 512 - 100
+put("vmdk", "alternating", sparse(512 * (room // 4), 1, 512, tables(room // 4, 512, lambda i, f, c: f if i & 1 else 0)))
+put("vmdk", "one-grain", sparse(512 * (room // 4), 1, 512, tables(room // 4, 512, lambda i, f, c: f)))
+put("vmdk", "small-tables", sparse(room - 20, 1, 1, tables(room - 20, 1, lambda i, f, c: f)))
+put("vmdk", "large-grains", sparse((1 << 21) * 512 * 400, 1 << 21, 512, tables(400, 512, lambda i, f, c: f if i & 1 else 0)))
+# the first's tables are all damaged, the copy's are sound; then both are
+put("vmdk", "copies", sparse(512 * 220, 1, 512, tables(220, 512, lambda i, f, c: f + (0 if c or i % 512 < 511 else 5000), True)))
+put("vmdk", "copies-damaged", sparse(512 * 220, 1, 512, tables(220, 512, lambda i, f, c: 1 << 30, True)))
+# directories whose entries name one table, none, or one another
+for name, entry in ("same-table", lambda i: 1500), ("overlapping", lambda i: 200 + i % 1800), ("nowhere", lambda i: 1 << 31), ("descending", lambda i: 2000 - i % 1800):
+    n = 20000
+    put("vmdk", name, sparse(n, 1, 1, lambda at: (at, 0, words([entry(i) for i in range(n)]).ljust(MIB - 1024, b"\1"))))
+put("vmdk", "empty-directory", sparse(1 << 27, 1, 512, lambda at: (at, 0, bytes(1 << 20))))
+# bare streams: each entry another of few streams, which give 2 MiB each
+z = sectors(zlib.compress(bytes(2 << 20), 9))
+n, per = 200, len(z) // 512
+put("vmdk", "streams", sparse(4096 * 512 * 190, 4096, 512, lambda at: (
+    at, 0, words([at + 2 + i * 4 for i in range(190)]).ljust(1024, b"\0") +
+    b"".join(words([at + 2 + 190 * 4 + (i * 512 + k) % n * per for k in range(512)]) for i in range(190)) + z * n), 0x10001, 1))
+flat = lambda i: f'RW 1 FLAT "{i}" {i}\n'
+for target in "vmdk", "vmdk_descriptor":
+    put(target, "flats", descriptor("".join(flat(i) for i in range(4096))) + "\0" + "x" * 4096 * 512)
+    put(target, "too-many-flats", descriptor("".join(flat(i) for i in range(50000))))
+    put(target, "zeros", descriptor("RW 1 ZERO\n" * 4096))
+    put(target, "long-line", descriptor('RW 1 FLAT "' + "a" * (MIB - 200)))
+    put(target, "long-key", descriptor("RW 1 ZERO\n" + "k" * (MIB - 300)))
+    put(target, "words", descriptor("RW 1 FLAT \"a\" 0" + " 1" * (MIB // 2 - 200)))
+    put(target, "keys", descriptor("RW 1 ZERO\n" + "a=b\n" * (MIB // 4 - 60)))
+    put(target, "comments", descriptor("RW 1 ZERO\n" + "#\n" * (MIB // 2 - 100)))
+    put(target, "blank", "\n" * MIB)
+    put(target, "hint", descriptor('RW 1 ZERO\n', 'parentCID=1\nparentFileNameHint="' + "../" * (MIB // 3 - 200) + '"\n').replace("parentCID=ffffffff\n", ""))
+    for encoding in "Shift_JIS", "UTF-8", "GBK":
+        put(target, f"names-{encoding}", descriptor("".join(f'RW 1 FLAT "{"ab" * 120}{i}" 0\n' for i in range(3900)), f'encoding="{encoding}"\n'))
+
+
+def cowd(grain, entry, n):
+    head = struct.pack("<IIIIIII", 0x44574F43, 1, 3, 4096 * grain * n, grain, 4, n)
+    return head.ljust(2048, b"\0") + words([4 + (n * 4 + 511) // 512 + 32 * i for i in range(n)]) + b"".join(
+        words([entry(i * 4096 + k) for k in range(4096)]) for i in range(n)) + b"\1" * 512
+
+
+put("vmdk_cowd", "alternating", cowd(1, lambda i: i & 1 and 4 + 1 + 32 * 60, 60))
+put("vmdk_cowd", "one-grain", cowd(1, lambda i: 4 + 1 + 32 * 60, 60))
+put("vmdk_cowd", "wrong", cowd(1, lambda i: 5, 60))
+
+
+def sesparse(entry, n, directory=lambda i: 0x10000000 << 32 | i):
+    dirs = (n * 8 + 511) // 512
+    grains = 2 + dirs + 64 * n
+    h = struct.pack("<QQQQQQ", 0xCAFEBABE, 0x200000001, 4096 * 8 * n, 8, 64, 0) + bytes(32)
+    for at, length in (1, 1), (0, 0), (0, 0), (2, dirs), (2 + dirs, 64 * n), (0, 0), (0, 0), (grains, 8):
+        h += struct.pack("<QQ", at, length)
+    return (h.ljust(512, b"\0") + struct.pack("<Q", 0xCAFECAFE).ljust(512, b"\0") + sectors(struct.pack(f"<{n}Q", *map(directory, range(n)))) +
+            b"".join(struct.pack("<4096Q", *(entry(i * 4096 + k) for k in range(4096))) for i in range(n)) + b"\1" * 4096)
+
+
+put("vmdk_sesparse", "alternating", sesparse(lambda i: i & 1 and 3 << 60, 31))
+put("vmdk_sesparse", "kinds", sesparse(lambda i: (i & 3) << 60, 31))
+put("vmdk_sesparse", "wrong", sesparse(lambda i: 4 << 60, 31))
+put("vmdk_sesparse", "same-table", sesparse(lambda i: 3 << 60, 31, lambda i: 0x10000000 << 32))
