@@ -34,7 +34,8 @@ static int add_file(struct cli *c, const struct backup_opts *o, const struct mac
 		if (e->code != ERR_NOTFOUND || !mf->optional)
 			return err_ctx(e, "%s", machine_role_name(mf->role));
 		err_clear(e);
-		msg_note(c, "%s %s isn't there", machine_role_name(mf->role), text_quote(mf->path, q, sizeof(q)));
+		if (mf->role != MACHINE_MANIFEST && mf->role != MACHINE_CERTIFICATE)	/* few have them */
+			msg_note(c, "%s %s isn't there", machine_role_name(mf->role), text_quote(mf->path, q, sizeof(q)));
 		return 0;
 	}
 	f = VEC_PUSH(&s->files, e);
@@ -42,6 +43,8 @@ static int add_file(struct cli *c, const struct backup_opts *o, const struct mac
 		free(p);
 		return e->code;
 	}
+	if (mf->role == MACHINE_CERTIFICATE)
+		msg_note(c, "%s is kept; whose signature it is was not looked at", text_quote(mf->path, q, sizeof(q)));
 	f->p = p;
 	f->len = len;
 	f->mode = mode;
@@ -139,7 +142,7 @@ static int add_snapshots(struct cli *c, const struct machine *m, const index_lis
 static int check_in_use(const struct machine *m, const struct chain *c, struct err *e)
 {
 	const struct image *top = c->layers[0];
-	bool used = file_has_writer(top->file.fd);
+	bool used = file_has_writer(image_outer_fd(top));
 	char q[300];
 
 	for (size_t i = 0; i < top->parts.n && !used; i++)
@@ -160,15 +163,21 @@ static int open_chain(struct cli *c, const struct backup_opts *o, const struct s
 	ref_list refs = { 0 };
 	index_list of = { 0 };
 	struct chain_opts co = {
-		.allow_paths = (const char *const *)folders, .format = md->format, .named_by = m->path,
-		.uuid = md->image.uuid,
+		.allow_paths = (const char *const *)folders, .format = md->format,
+		.named_by = machine_in_archive(m) ? NULL : m->path, .uuid = md->image.uuid, .gzip = md->gzip,
 	};
+	CLEANUP(free_ptr) char *member = machine_in_archive(m) ? text_printf(e, "%s//%s", m->path, md->image.path) : NULL;
 	int r = collect_images(m, disk, &refs, &of, e);
 
 	co.branches = refs.p;
 	co.nbranches = refs.n;
+	if (machine_in_archive(m) && !member)
+		r = e->code;
 	if (r == 0)
-		r = sources_open_chain(c, o, s, md->image.path, md->name, co, &d->chain, e);
+		r = sources_open_chain(c, o, s, member ? member : md->image.path, md->name, co, &d->chain, e);
+	if (r == 0 && md->capacity && md->capacity != image_info(d->chain->image)->virtual_size)
+		msg_note(c, "disk %s: the description gives it %" PRIu64 " bytes, its image has %" PRIu64, md->name, md->capacity,
+			 image_info(d->chain->image)->virtual_size);
 	if (r == 0)
 		r = add_snapshots(c, m, &of, d, e);
 	VEC_DONE(&refs);
@@ -245,6 +254,23 @@ static int open_all(struct cli *c, const struct backup_opts *o, char *const *fol
 	return 0;
 }
 
+/* The sums of an appliance's files; with --force what is wrong is only told. */
+static int verify(struct cli *c, const struct backup_opts *o, const struct machine *m, struct err *e)
+{
+	char text[ERR_CTX_BYTES + ERR_CAUSE_BYTES];
+	int r = machine_verify(m, o->image.allow_paths.p, &c->cancel, e);
+
+	if (r > 0)
+		msg_note(c, "the files have the sums that the manifest lists");
+	if (r >= 0)
+		return 0;
+	if (!o->image.force || r == ERR_CANCELLED || r == ERR_NOMEM)
+		return r;
+	msg_warn(c, "%s", err_text(e, text, sizeof(text)));
+	err_clear(e);
+	return 0;
+}
+
 int sources_open_machine(struct cli *c, const struct backup_opts *o, const char *path, struct sources *s, struct err *e)
 {
 	char **folders;
@@ -255,7 +281,9 @@ int sources_open_machine(struct cli *c, const struct backup_opts *o, const char 
 	    machine_folders(s->machine, o->image.allow_paths.p, &folders, e) < 0)
 		return e->code;
 	say_notes(c, s->machine);
-	r = open_all(c, o, folders, s, e);
+	r = verify(c, o, s->machine, e);
+	if (r == 0)
+		r = open_all(c, o, folders, s, e);
 	machine_folders_free(folders);
 	return r;
 }

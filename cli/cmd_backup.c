@@ -176,7 +176,8 @@ const struct command cmd_backup = {
 	.text = "Stores every state of each disk: its current content, each internal snapshot, each lower layer\n"
 		"of its chain.  What a listed backup holds already is not read again.  An image that a running VM\n"
 		"writes to is refused: take an external snapshot and back up the layer below.\n"
-		"MACHINE is a description: VirtualBox's .vbox, VMware's .vmx, libvirt's .xml. All its disks are\n"
+		"An image may be compressed (.gz, .xz, .zst, .bz2, .lz4) or in an archive: FILE.tar//MEMBER.\n"
+		"MACHINE is a description: VirtualBox's .vbox, VMware's .vmx, libvirt's .xml, .ovf, .ova. All its disks are\n"
 		"backed up with its files, and each of its snapshots is a state across all disks.",
 	.options = backup_options,
 	.opts_size = sizeof(struct backup_opts),

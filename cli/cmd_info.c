@@ -178,7 +178,7 @@ static bool stored_bytes(const struct image *im, uint64_t *ret)
 {
 	struct stat st;
 
-	if (im->identity.block_device || im->file.fd < 0 || im->member || fstat(im->decoded ? im->outer_fd : im->file.fd, &st) < 0)
+	if (im->identity.block_device || im->file.fd < 0 || im->member || fstat(image_outer_fd(im), &st) < 0)
 		return false;
 	*ret = (uint64_t)st.st_blocks * 512;	/* stat(2): of 512 bytes, always */
 	return true;

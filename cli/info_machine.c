@@ -37,7 +37,7 @@ static int print_disks(const struct machine *m, struct err *e)
 		const struct machine_disk *d = &m->disks.p[i];
 		char image[SHOWN_BYTES], note[SHOWN_BYTES], format[64];
 		const char *why = d->skipped ? d->skipped : d->refused ? d->refused :
-				  d->independent ? "not in snapshots" : "";
+				  d->independent ? "not in snapshots" : d->gzip ? "gzip" : "";
 
 		if (table_row(&t, e, d->name, d->format ? text_quote(d->format, format, sizeof(format)) : NULL,
 			      image_text(&d->image, image, sizeof(image)), text_quote(why, note, sizeof(note))) < 0)
@@ -123,6 +123,8 @@ static json_t *disk_json(const struct machine_disk *d)
 	msg_json_set(&o, "skipped", msg_json_text(d->skipped));
 	msg_json_set(&o, "refused", msg_json_text(d->refused));
 	msg_json_set(&o, "independent", json_boolean(d->independent));
+	msg_json_set(&o, "gzip", json_boolean(d->gzip));
+	msg_json_set(&o, "capacity", d->capacity ? msg_json_u64(d->capacity) : json_null());
 	return o;
 }
 

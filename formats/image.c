@@ -103,7 +103,7 @@ int image_check_unchanged(struct image *im, struct err *e)
 
 	if (im->ops->check_unchanged)
 		return named(im, im->ops->check_unchanged(im, e), e);
-	r = file_check_unchanged(im->decoded ? im->outer_fd : im->file.fd, &im->identity, e);
+	r = file_check_unchanged(image_outer_fd(im), &im->identity, e);
 	for (size_t i = 0; r == 0 && i < im->parts.n; i++) {
 		r = file_check_unchanged(im->parts.p[i].fd, &im->parts.p[i].identity, e);
 		if (r < 0)

@@ -263,6 +263,11 @@ static inline struct file image_file(const struct image *im, uint32_t file)
 	       (struct file){ im->parts.p[file - 1].fd, 0, im->parts.p[file - 1].identity.size } :
 	       file ? (struct file){ .fd = -1 } : im->file;
 }
+/* The file as it lies on the disk: what identity and locks are of. */
+static inline int image_outer_fd(const struct image *im)
+{
+	return im->decoded ? im->outer_fd : im->file.fd;
+}
 /* Is there a layer below this one? */
 static inline bool image_has_parent(const struct image *im)
 {

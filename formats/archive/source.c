@@ -283,6 +283,7 @@ struct opening {
 	const char *path, *member, *format;
 	const struct source_opts *o;
 	char *name;		/* of what is at hand */
+	bool gzip;		/* still to come: source_opts.gzip */
 };
 
 /* One layer of wrapping off.  1: there may be another. */
@@ -295,7 +296,9 @@ static int unwrap(struct source *s, struct opening *p, struct err *e)
 
 	if (file_pread(&s->file, head, sizeof(head), 0, &len, e) < 0)
 		return e->code;
-	kind = p->o->gzip && s->file.size && !s->wrapping ? DECODE_GZIP : decode_kind_of(p->name, head, len);
+	kind = p->gzip && (s->member || !p->member) ? DECODE_GZIP : decode_kind_of(p->name, head, len);
+	if (kind == DECODE_GZIP && (s->member || !p->member))
+		p->gzip = false;
 	stem = kind ? decode_stem(p->name) : strlen(p->name);
 	if (kind == DECODE_NONE && ends_with(p->name, stem, ".tgz"))
 		kind = decode_kind_of(NULL, head, len);
@@ -323,7 +326,7 @@ int source_open(int fd, const char *path, const char *member, const char *format
 		struct source *ret, struct err *e)
 {
 	CLEANUP(source_done) struct source s = { .file.fd = fd, .outer = -1 };
-	struct opening p = { .path = path, .member = member, .format = format, .o = o };
+	struct opening p = { .path = path, .member = member, .format = format, .o = o, .gzip = o->gzip };
 	struct image_identity id;
 	int r;
 

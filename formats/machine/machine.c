@@ -33,7 +33,8 @@ const char *machine_role_name(enum machine_role role)
 {
 	static const char *const names[] = {
 		[MACHINE_CONFIG] = "configuration", [MACHINE_SNAPSHOT_LIST] = "snapshot list", [MACHINE_NVRAM] = "nvram",
-		[MACHINE_TPM] = "tpm", [MACHINE_LOADER] = "loader",
+		[MACHINE_TPM] = "tpm", [MACHINE_MANIFEST] = "manifest", [MACHINE_CERTIFICATE] = "certificate",
+		[MACHINE_LOADER] = "loader",
 	};
 
 	return names[role];
@@ -332,6 +333,12 @@ static int kind_of(const char *path, const void *text, size_t len, enum machine_
 		*ret = MACHINE_VMWARE;
 		return 1;
 	}
+	if (has_ending(path, ".ovf") && xml_root(text, len, root)) {
+		const char *colon = strchr(root, ':');
+
+		*ret = MACHINE_OVF;
+		return !strcmp(colon ? colon + 1 : root, "Envelope");
+	}
 	if (!(has_ending(path, ".vbox") || has_ending(path, ".vbox-prev") || has_ending(path, ".xml")) ||
 	    !xml_root(text, len, root))
 		return 0;
@@ -350,6 +357,10 @@ static int peek(const char *path, enum machine_kind *ret)
 	/* Looked at before it is opened: opening a FIFO or a device can do things. */
 	if (!head || stat(path, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
+	if (has_ending(path, ".ova")) {
+		*ret = MACHINE_OVF;
+		return ova_is(path);
+	}
 	fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (fd < 0 || fs_pread(fd, head, PEEK_BYTES, 0, &len, &unheard) < 0)
 		return 0;
@@ -393,8 +404,8 @@ static int parse(struct machine *m, const void *text, size_t len, struct err *e)
 	switch (m->kind) {
 	case MACHINE_VIRTUALBOX: return vbox_parse(text, len, m, e);
 	case MACHINE_LIBVIRT: return libvirt_parse(text, len, m, e);
-	case MACHINE_VMWARE:
-	case MACHINE_OVF: break;
+	case MACHINE_OVF: return ovf_parse(text, len, m, e);
+	case MACHINE_VMWARE: break;
 	}
 	return vmx_parse(text, len, m, e);
 }
@@ -419,6 +430,7 @@ int machine_open(const char *path, const char *const *allow, struct machine **re
 {
 	CLEANUP(machine_free_cleanup) struct machine *m = NULL;
 	CLEANUP(free_ptr) uint8_t *text = NULL;
+	CLEANUP(free_ptr) char *name = NULL;
 	enum machine_kind kind;
 	char q[300];
 	size_t len;
@@ -426,10 +438,11 @@ int machine_open(const char *path, const char *const *allow, struct machine **re
 	text_quote(path, q, sizeof(q));
 	if (!peek(path, &kind))
 		return err_set(e, ERR_INVALID, "%s is no description of a machine", q);
-	if (fs_read_file(path, MACHINE_FILE_MAX, &text, &len, e) < 0)
-		return e->code;
+	if (has_ending(path, ".ova") ? ova_read(path, NULL, MACHINE_FILE_MAX, &name, &text, &len, e) < 0 :
+				       fs_read_file(path, MACHINE_FILE_MAX, &text, &len, e) < 0)
+		return has_ending(path, ".ova") ? err_ctx(e, "%s", q) : e->code;
 	m = machine_new(kind, path, e);
-	if (!m)
+	if (!m || machine_text(&m->files.p[0].path, name, e) < 0)
 		return e->code;
 	if (parse(m, text, len, e) < 0 || (kind == MACHINE_VMWARE && read_vmsd(m, allow, e) < 0))
 		return err_ctx(e, "%s", q);

@@ -1,7 +1,7 @@
 /*
  * machine.h - a virtual machine as its hypervisor describes it: its disks, its snapshots, the files to keep with them.
  *
- * Read are VirtualBox's .vbox, VMware's .vmx with the .vmsd beside it, and libvirt's domain XML.  Descriptions are
+ * Read are VirtualBox's .vbox, VMware's .vmx with the .vmsd beside it, libvirt's domain XML, and OVF (.ovf, .ova).  Descriptions are
  * hostile: what they name is followed by machine_reference's rules only, and nothing here opens a disk image.
  *
  * Strings are malloc'ed byte strings of the machine's.  Threads: one machine, one thread.  Calls block.
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cancel.h"
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/vec.h"
@@ -31,6 +32,8 @@ enum machine_role {
 	MACHINE_SNAPSHOT_LIST,
 	MACHINE_NVRAM,
 	MACHINE_TPM,
+	MACHINE_MANIFEST,	/* sums of an appliance's files */
+	MACHINE_CERTIFICATE,	/* who signed these */
 	MACHINE_LOADER,		/* firmware that comes with the host: named, not kept */
 };
 
@@ -53,6 +56,8 @@ struct machine_disk {
 	char *format;
 	char *skipped;		/* why it is none to back up (a CD drive); NULL = it is one */
 	char *refused;		/* why it can't be backed up, although it is a disk; NULL = it can */
+	uint64_t capacity;	/* bytes, as the description has it; 0 = it doesn't say */
+	bool gzip;		/* the image's file is compressed (OVF) */
 	bool independent;	/* snapshots of the machine leave it alone */
 };
 
@@ -86,11 +91,11 @@ struct machine {
 
 /* "libvirt", "virtualbox", "vmware", "ovf". */
 const char *machine_kind_name(enum machine_kind kind);
-/* "configuration", "snapshot list", "nvram", "tpm", "loader". */
+/* "configuration", "snapshot list", "nvram", "tpm", "manifest", "certificate", "loader". */
 const char *machine_role_name(enum machine_role role);
 
 /*
- * Is the file a description of a machine?  1: by its ending (.vbox, .vmx, .xml) and by what is in it; 0: no, or it
+ * Is the file a description of a machine?  1: by its ending (.vbox, .vmx, .xml, .ovf, .ova) and by what is in it; 0: no, or it
  * can't be read (whoever opens it says why).  Both, because a guest may write anything into a raw disk.
  */
 int machine_is(const char *path);
@@ -121,6 +126,13 @@ MUST_CHECK int machine_read_file(const struct machine *m, const struct machine_f
  */
 MUST_CHECK int machine_folders(const struct machine *m, const char *const *allow, char ***ret, struct err *e);
 void machine_folders_free(char **folders);	/* NULL is fine */
+/* Is it an appliance in an archive (OVA)?  Then its files are members: "PATH//MEMBER" for chain_open. */
+bool machine_in_archive(const struct machine *m);
+/*
+ * Reads the files that an appliance's manifest lists, and compares their sums.  1: all are right; 0: it has no manifest;
+ * ERR_CORRUPT, ERR_NOTFOUND: one is not, or is missing.  Takes as long as reading everything; cancel may be NULL.
+ */
+MUST_CHECK int machine_verify(const struct machine *m, const char *const *allow, struct cancel *cancel, struct err *e);
 /* A program of the hypervisor has the machine open (VMware's .lck folders): ERR_LOCKED.  image: as in a disk; NULL = the
  * machine itself. */
 MUST_CHECK int machine_check_locked(const struct machine *m, const struct machine_image *image, struct err *e);

@@ -18,7 +18,15 @@ MUST_CHECK int vbox_parse(const void *text, size_t len, struct machine *m, struc
 MUST_CHECK int vmx_parse(const void *text, size_t len, struct machine *m, struct err *e);
 /* Adds the snapshots to what vmx_parse has read. */
 MUST_CHECK int vmsd_parse(const void *text, size_t len, struct machine *m, struct err *e);
+MUST_CHECK int ovf_parse(const void *text, size_t len, struct machine *m, struct err *e);
 MUST_CHECK int libvirt_parse(const void *text, size_t len, struct machine *m, struct err *e);
+/* Is the file a tar archive with an OVF descriptor in it? */
+bool ova_is(const char *path);
+/* The member of that name (NULL: the descriptor), whole; *ret_name (may be NULL), its own, and *ret are malloc'ed. */
+MUST_CHECK int ova_read(const char *path, const char *name, size_t max, char **ret_name, uint8_t **ret, size_t *ret_len,
+			struct err *e);
+/* Does m's list of images have that path? */
+bool machine_names_image(const struct machine *m, const char *path);
 /* Does it look like one?  The text may be cut off. */
 bool vmx_looks(const void *text, size_t len);
 /* "TRUE" and what else VMware takes for it; NULL is not. */

@@ -20,6 +20,10 @@ int machine_read_file(const struct machine *m, const struct machine_file *f, con
 	char q[300];
 	struct stat st;
 
+	if (machine_in_archive(m)) {
+		*ret_mode = 0600;
+		return ova_read(m->path, f->path, max, NULL, ret, ret_len, e) < 0 ? err_ctx(e, "%s", m->path) : 0;
+	}
 	if (reference_open(m->path, f->path, machine_role_name(f->role), allow, &fd, &path, e) < 0)
 		return e->code;
 	text_quote(path, q, sizeof(q));
