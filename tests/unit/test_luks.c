@@ -1,5 +1,9 @@
-/* The header of LUKS version 1: each field right and wrong, and how much work it may ask for.  What QEMU writes is read in
- * tests/e2e/34-encrypted.sh. */
+/*
+ * LUKS version 1: each field of the header right and wrong, how much work it may ask for; what QEMU has written, in every
+ * cipher, mode and hash (tests/golden/luks; tests/e2e/34-encrypted.sh reads what it writes now).
+ *
+ * golden/luks/HASH.luks: the password is "kedge".  The file up to the end of key slot 0's material, then sector 1 of the data.
+ */
 #include "tests/test.h"
 
 #include <sys/mman.h>
@@ -8,6 +12,8 @@
 #include "base/bytes.h"
 #include "base/cancel.h"
 #include "base/fs.h"
+#include "base/num.h"
+#include "base/text.h"
 #include "formats/crypt/crypt.h"
 #include "formats/image.h"
 
@@ -270,6 +276,97 @@ static void test_luks_make__refuses(void **state)
 	assert_null(c);
 }
 
+#define GOLDEN "tests/golden/luks"
+#define PASSWORD "kedge"
+
+static uint8_t *golden(const char *name, size_t *ret_len)
+{
+	struct err e = ERR_INIT;
+	CLEANUP(free_ptr) char *path = text_printf(&e, "%s/" GOLDEN "/%s", getenv("TOP") ? getenv("TOP") : ".", name);
+	uint8_t *p;
+
+	assert_non_null(path);
+	assert_ok(fs_read_file(path, 1 << 20, &p, ret_len, &e), &e);
+	return p;
+}
+
+static void expect_plain(struct imgcrypt *c, uint8_t *sector, uint64_t number, const char *what)
+{
+	struct err e = ERR_INIT;
+
+	assert_ok(imgcrypt_decrypt(c, sector, CRYPT_SECTOR, number, &e), &e);
+	for (size_t i = 0; i < CRYPT_SECTOR; i++)
+		if (sector[i] != (uint8_t)(i * 7 + i / 256))
+			fail_msg("%s: byte %zu is 0x%02x", what, i, sector[i]);
+}
+
+/* Each hash that is claimed makes the slot's key, joins the stripes and checks the digest. */
+static void test_luks__hashes(void **state)
+{
+	static const char *const hashes[] = { "sha1", "sha224", "sha256", "sha384", "sha512", "md5", "ripemd160" };
+	static const struct luks_limits limits = { LUKS_ROUNDS_ONE, LUKS_ROUNDS_ALL, NULL };
+	const struct image_secret good = { .p = (const uint8_t *)PASSWORD, .len = 5 }, *const list[] = { &good };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hashes) / sizeof(*hashes); i++) {
+		char name[32];
+		struct err e = ERR_INIT;
+		struct luks_header h;
+		struct imgcrypt *c;
+		struct file f = { .fd = memfd_create("luks", MFD_CLOEXEC) };
+		CLEANUP(free_ptr) uint8_t *p = NULL;
+		size_t len;
+
+		(void)snprintf(name, sizeof(name), "%s.luks", hashes[i]);
+		p = golden(name, &len);
+		assert_true(f.fd >= 0 && len > CRYPT_SECTOR);
+		f.size = len - CRYPT_SECTOR;
+		assert_ok(fs_pwrite_full(f.fd, p, (size_t)f.size, 0, &e), &e);
+		assert_ok(luks_read(&f, 0, f.size, &h, &e), &e);
+		assert_string_equal(h.hash, hashes[i]);
+		assert_ok(luks_open(&f, 0, &h, list, 1, &limits, &c, &e), &e);
+		expect_plain(c, p + f.size, 1, name);
+		imgcrypt_free(c);
+		close(f.fd);
+	}
+}
+
+static void check_sector(char *line)
+{
+	const char *cipher = strsep(&line, " "), *mode = strsep(&line, " "), *key_hex = strsep(&line, " ");
+	const char *number = strsep(&line, " ");
+	uint8_t key[CRYPT_KEY_MAX], sector[CRYPT_SECTOR];
+	struct imgcrypt_spec s;
+	struct err e = ERR_INIT;
+	struct imgcrypt *c;
+	uint64_t n;
+
+	assert_non_null(line);
+	assert_true(parse_u64(number, 0, UINT64_MAX, &n) && strlen(key_hex) <= 2 * sizeof(key));
+	assert_true(text_unhex(key_hex, key, strlen(key_hex) / 2) && text_unhex(line, sector, sizeof(sector)));
+	assert_ok(imgcrypt_spec_of(cipher, mode, strlen(key_hex) / 2, &s, &e), &e);
+	assert_ok(imgcrypt_new(&s, key, &c, &e), &e);
+	expect_plain(c, sector, n, mode);
+	imgcrypt_free(c);
+}
+
+/* Each cipher, mode and vector that is claimed. */
+static void test_luks__sectors(void **state)
+{
+	size_t len;
+	CLEANUP(free_ptr) uint8_t *text = golden("sectors.txt", &len);
+	char *rest = (char *)text, *line;
+	int n = 0;
+
+	(void)state;
+	while ((line = strsep(&rest, "\n")) != NULL)
+		if (*line && *line != '#') {
+			check_sector(line);
+			n++;
+		}
+	assert_int_equal(n, 41);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +374,8 @@ int main(void)
 		cmocka_unit_test(test_luks__places),
 		cmocka_unit_test(test_luks__work),
 		cmocka_unit_test(test_luks__check_value),
+		cmocka_unit_test(test_luks__hashes),
+		cmocka_unit_test(test_luks__sectors),
 		cmocka_unit_test(test_luks_make__opens),
 		cmocka_unit_test(test_luks_make__refuses),
 	};
