@@ -13,21 +13,8 @@
 #include "base/fs.h"
 #include "base/num.h"
 #include "base/text.h"
-#include "cli/msg.h"
-#include "cli/open.h"
-#include "cli/points.h"
-#include "cli/restore_crypt.h"
+#include "cli/restore_internal.h"
 #include "cli/restore_size.h"
-#include "cli/writer_args.h"
-#include "restore/restore.h"
-
-struct restore_cmd_opts {
-	const char *output, *to;
-	struct writer_args writer;
-	struct opt_list sizes;
-	struct restore_crypt crypt;
-	bool force, with_snapshots, salvage;
-};
 
 static const struct opt restore_options[] = {
 	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE",
@@ -39,31 +26,12 @@ static const struct opt restore_options[] = {
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
 	    "qcow2: with all internal snapshots of that backup"),
 	RESTORE_CRYPT_ARGS(struct restore_cmd_opts),
+	RESTORE_MACHINE_ARGS(struct restore_cmd_opts),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
 	    "overwrite existing files, or the block device"),
 	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
 	    "restore what can be had of a damaged point; zeros elsewhere, exit 4"),
 	{ .name = NULL },
-};
-
-/* One disk to write. */
-struct target {
-	uint32_t disk;
-	const struct manifest_state_disk *sd;
-	const struct format *format;
-	uint64_t size;		/* that the disk gets: at least that of sd's tree */
-	const struct image_secret *secret;	/* that opens it; NULL: not encrypted */
-	char *path;
-};
-struct job {
-	struct cli *c;
-	const struct restore_cmd_opts *o;
-	struct restore_crypt *crypt;
-	struct opened open;
-	struct point pt;
-	VEC(struct target) targets;
-	struct restore_result result;
-	json_t *written;	/* --json: what was written */
 };
 
 static bool ends_with(const char *s, const char *end)
@@ -74,7 +42,7 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* The target's format: as asked for, a block device's, by the name's ending, else what the disk was. */
-static const struct format *target_format(const struct restore_cmd_opts *o, const char *path,
+const struct format *restore_format(const struct restore_cmd_opts *o, const char *path,
 					  const struct manifest_disk *d)
 {
 	struct stat st;
@@ -127,15 +95,27 @@ static void old_ids(const struct manifest_disk *d, struct image_ids *ret)
 	copy_id(ret->content, sizeof(ret->content), d->content_id);
 }
 
-static int check_target(struct job *j, struct target *t, struct err *e)
+/* Of a machine --keep-ids means the machine; of its disks those that have ids. */
+static struct writer_args disk_args(const struct restore_job *j, const struct restore_target *t, const struct image_ids *ids)
+{
+	struct writer_args a = *j->writer;
+
+	if (j->machine.wanted && !((t->format->can & FORMAT_IDS) && (ids->uuid[0] || ids->content[0])))
+		a.keep_ids = false;
+	return a;
+}
+
+static int check_target(struct restore_job *j, struct restore_target *t, struct err *e)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
+	struct writer_args args;
 	struct image_ids ids;
 	struct stat st;
 
 	old_ids(d, &ids);
+	args = disk_args(j, t, &ids);
 	if (restore_crypt_secret(j->c, j->crypt, d, t->format, t->path, &t->secret, e) < 0 ||
-	    writer_args_fit(j->c, &j->o->writer, t->format, t->path, &ids, e) < 0)
+	    writer_args_fit(j->c, &args, t->format, t->path, &ids, e) < 0)
 		return e->code;
 	if (t->secret && writer_args_sealed(j->c, &j->o->writer, e) < 0)
 		return e->code;
@@ -157,10 +137,10 @@ static int check_target(struct job *j, struct target *t, struct err *e)
 	return 0;
 }
 
-static int add_target(struct job *j, uint32_t disk, char *path, struct err *e)
+int restore_add_target(struct restore_job *j, uint32_t disk, char *path, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
-	struct target *t = VEC_PUSH(&j->targets, e);
+	struct restore_target *t = VEC_PUSH(&j->targets, e);
 
 	if (!t) {
 		free(path);
@@ -170,77 +150,39 @@ static int add_target(struct job *j, uint32_t disk, char *path, struct err *e)
 	t->path = path;
 	t->sd = point_disk(m, j->pt.state, disk);
 	t->size = t->sd->tree.size;
-	t->format = target_format(j->o, j->o->output, &m->disks.p[disk]);
+	t->format = restore_format(j->o, j->o->output, &m->disks.p[disk]);
 	return check_target(j, t, e);
 }
 
-/* Where an attachment goes.  Its name comes from a manifest: it must stay in the folder. */
-static char *attachment_path(const struct job *j, const struct manifest_attachment *a, struct err *e)
+static int open_restore(struct restore_job *j, struct err *e)
 {
-	if (!*a->name || strchr(a->name, '/') || !strcmp(a->name, ".") || !strcmp(a->name, "..")) {
-		err_set(e, ERR_CORRUPT, "attachment with a name that is no file name");
-		return NULL;
-	}
-	return fs_join(j->o->to, a->name, e);
+	const struct restore_opts ro = {
+		.threads = (unsigned)j->c->g.threads,
+		.max_bytes = (size_t)(j->c->g.memory / 2),
+		.salvage = j->o->salvage,
+		.cancel = &j->c->cancel,
+		.progress = &j->c->progress,
+	};
+
+	return restore_new(j->open.repo, j->pt.backup, &ro, &j->rs, e);
 }
 
-static int check_attachment(const struct job *j, const struct manifest_attachment *a, struct err *e)
-{
-	CLEANUP(free_ptr) char *path = attachment_path(j, a, e);
-	struct stat st;
-
-	if (!path)
-		return e->code;
-	for (size_t i = 0; i < j->targets.n; i++)
-		if (!strcmp(strrchr(j->targets.p[i].path, '/') + 1, a->name)) {
-			err_set(e, ERR_EXISTS, "an attachment has the name that disk %s gets: %s",
-				j->pt.backup->m->disks.p[j->targets.p[i].disk].name, path);
-			return err_hint(e, "-O with another format gives the disk another name");
-		}
-	if (lstat(path, &st) == 0 && !j->o->force) {
-		err_set(e, ERR_EXISTS, "%s exists", path);
-		return err_hint(e, "--force overwrites it");
-	}
-	return 0;
-}
-
-/* All targets are named and checked before the first byte is written. */
-static int plan_folder(struct job *j, struct err *e)
-{
-	const struct manifest *m = j->pt.backup->m;
-	const struct manifest_state *s = &m->states.p[j->pt.state];
-
-	for (size_t i = 0; i < s->disks.n; i++) {
-		const struct manifest_disk *d = &m->disks.p[s->disks.p[i].disk];
-		char *path;
-
-		if (j->pt.has_disk && j->pt.disk != s->disks.p[i].disk)
-			continue;
-		path = text_printf(e, "%s/%s.%s", j->o->to, d->name, target_format(j->o, NULL, d)->name);
-		if (!path || add_target(j, s->disks.p[i].disk, path, e) < 0)
-			return e->code;
-	}
-	for (size_t i = 0; i < m->attachments.n; i++)
-		if (check_attachment(j, &m->attachments.p[i], e) < 0)
-			return e->code;
-	return 0;
-}
-
-static int plan(struct job *j, struct err *e)
+static int plan(struct restore_job *j, struct err *e)
 {
 	const char *text = j->c->args[0];
 	char *path;
 
 	if (j->o->to)
-		return points_find(j->c, &j->open.backups, text, &j->pt, e) < 0 ? e->code : plan_folder(j, e);
+		return points_find(j->c, &j->open.backups, text, &j->pt, e) < 0 || open_restore(j, e) < 0 ? e->code :
+		       restore_to_plan(j, e);
 	if (points_find_disk(j->c, &j->open.backups, text, &j->pt, e) < 0)
 		return e->code;
 	path = text_printf(e, "%s", j->o->output);
-	return path ? add_target(j, j->pt.disk, path, e) : e->code;
+	return path ? restore_add_target(j, j->pt.disk, path, e) : e->code;
 }
 
 /* The disk that a --size is for. */
-static struct target *sized_target(struct job *j, const char *disk, size_t len)
+static struct restore_target *sized_target(struct restore_job *j, const char *disk, size_t len)
 {
 	for (size_t i = 0; i < j->targets.n; i++) {
 		const char *name = j->pt.backup->m->disks.p[j->targets.p[i].disk].name;
@@ -251,11 +193,11 @@ static struct target *sized_target(struct job *j, const char *disk, size_t len)
 	return NULL;
 }
 
-static int plan_sizes(struct job *j, struct err *e)
+static int plan_sizes(struct restore_job *j, struct err *e)
 {
 	for (size_t i = 0; i < j->o->sizes.n; i++) {
 		const char *arg = j->o->sizes.p[i];
-		struct target *t;
+		struct restore_target *t;
 		uint64_t size;
 		char q[128];
 		size_t len;
@@ -274,7 +216,7 @@ static int plan_sizes(struct job *j, struct err *e)
 	return 0;
 }
 
-static int write_content(struct job *j, struct restore *rs, const struct target *t, struct image_writer *w,
+static int write_content(struct restore_job *j, struct restore *rs, const struct restore_target *t, struct image_writer *w,
 			 struct err *e)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
@@ -287,20 +229,22 @@ static int write_content(struct job *j, struct restore *rs, const struct target 
 	return restore_tree(rs, d->domain, &t->sd->tree, w, &j->result, e);
 }
 
-static int restore_disk(struct job *j, struct restore *rs, const struct target *t, struct err *e)
+static int restore_disk(struct restore_job *j, struct restore *rs, const struct restore_target *t, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
 	const struct manifest_disk *d = &m->disks.p[t->disk];
 	CLEANUP(free_ptr) char *seed = NULL;
 	struct image_writer *w = NULL;
+	struct writer_args args;
 	struct writer_opts wo;
 	struct image_ids ids;
 	int r;
 
 	old_ids(d, &ids);
-	if (writer_args_opts(j->c, &j->o->writer, d->name, &ids, m->end_ns, &wo, &seed, e) < 0)
+	args = disk_args(j, t, &ids);
+	if (writer_args_opts(j->c, &args, d->name, &ids, m->end_ns, &wo, &seed, e) < 0)
 		return e->code;
-	wo.path = t->path;
+	wo.path = t->made ? t->made : t->path;
 	wo.size = t->size;
 	wo.max_size = j->o->with_snapshots ? max_u64(restore_max_size(m, t->disk), t->size) : 0;
 	wo.replace = j->o->force;
@@ -317,7 +261,7 @@ static int restore_disk(struct job *j, struct restore *rs, const struct target *
 	return writer_finish(w, e);
 }
 
-static void note_growth(struct job *j, struct restore *rs, const struct target *t, json_t **row)
+static void note_growth(struct restore_job *j, struct restore *rs, const struct restore_target *t, json_t **row)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	enum partitions p;
@@ -332,7 +276,7 @@ static void note_growth(struct job *j, struct restore *rs, const struct target *
 	}
 }
 
-static void note_disk(struct job *j, struct restore *rs, const struct target *t, double seconds)
+static void note_disk(struct restore_job *j, struct restore *rs, const struct restore_target *t, double seconds)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	char size[MSG_SIZE_BYTES], q[512];
@@ -354,139 +298,34 @@ static void note_disk(struct job *j, struct restore *rs, const struct target *t,
 	}
 }
 
-/* Attachments are small: written whole by way of a stream. */
-struct file_out {
-	struct fs_atomic file;
-	uint64_t at;
-};
-
-static int file_data(void *opaque, const void *buf, size_t len, struct err *e)
+static int restore_all(struct restore_job *j, struct err *e)
 {
-	struct file_out *f = opaque;
-	uint64_t at = f->at;
+	int r = j->o->to ? restore_to_begin(j, e) : open_restore(j, e);
 
-	f->at += len;
-	return fs_pwrite_full(f->file.fd, buf, len, at, e);
-}
-
-static int file_zero(void *opaque, uint64_t len, struct err *e)
-{
-	struct file_out *f = opaque;
-
-	f->at += len;
-	return FS_RETRY(ftruncate(f->file.fd, (off_t)f->at)) < 0 ? err_sys(e, "resizing %s", f->file.path) : 0;
-}
-
-static int restore_attachment(struct job *j, struct restore *rs, const struct manifest_attachment *a, struct err *e)
-{
-	struct file_out f = { .file = { .fd = -1 } };
-	const struct restore_stream out = { .data = file_data, .zero = file_zero, .opaque = &f };
-	CLEANUP(free_ptr) char *path = attachment_path(j, a, e);
-	int r;
-
-	if (!path)
-		return e->code;
-	r = fs_atomic_open(&f.file, path, j->o->force, 0600, e);
-	if (r == ERR_EXISTS)
-		err_hint(e, "--force overwrites it");
-	if (r == 0)
-		r = restore_stream(rs, "default", &a->tree, 0, a->tree.size, &out, &j->result, e);
-	if (r == 0)
-		r = fs_atomic_commit(&f.file, j->o->force, e);
-	fs_atomic_done(&f.file);
-	return r;
-}
-
-static int restore_attachments(struct job *j, struct restore *rs, struct err *e)
-{
-	const struct manifest *m = j->pt.backup->m;
-	char q[256];
-
-	for (size_t i = 0; i < m->attachments.n; i++) {
-		if (restore_attachment(j, rs, &m->attachments.p[i], e) < 0)
-			return err_ctx(e, "attachment %s", text_quote(m->attachments.p[i].name, q, sizeof(q)));
-		msg_note(j->c, "attachment %s", text_quote(m->attachments.p[i].name, q, sizeof(q)));
-	}
-	return 0;
-}
-
-/* A -drive of QEMU, which takes ",," for a comma in a path, as one word for the shell. */
-static const char *drive_word(const char *path, const char *format, char *buf, size_t len)
-{
-	char opts[2 * PATH_MAX];
-	size_t n = (size_t)snprintf(opts, sizeof(opts), "file=");
-
-	for (; *path && n + 3 < sizeof(opts); path++) {
-		opts[n++] = *path;
-		if (*path == ',')
-			opts[n++] = ',';
-	}
-	snprintf(opts + n, sizeof(opts) - n, ",format=%s,if=virtio", format);
-	return text_shell(opts, buf, len);
-}
-
-/* The command that a user would type next. */
-static void next_command(struct job *j)
-{
-	const struct manifest *m = j->pt.backup->m;
-	char path[PATH_MAX + 256], word[2 * PATH_MAX + 64];
-
-	for (size_t i = 0; i < m->attachments.n; i++)
-		if (m->machine_uuid && ends_with(m->attachments.p[i].name, ".xml")) {
-			snprintf(path, sizeof(path), "%s/%s", j->o->to, m->attachments.p[i].name);
-			text_shell(path, word, sizeof(word));
-			msg_note(j->c, "next: set the disks' paths in %s, then: virsh define %s", word, word);
-			return;
-		}
-	for (size_t i = 0; i < j->targets.n; i++)
-		msg_note(j->c, "%s-drive %s%s", i ? "      " : "next: qemu-system-x86_64 -m 1024 ",
-			 drive_word(j->targets.p[i].path, j->targets.p[i].format->name, word, sizeof(word)),
-			 i + 1 < j->targets.n ? " \\" : "");
-}
-
-static int make_folder(struct job *j, struct err *e)
-{
-	return j->o->to ? fs_mkdirs(j->o->to, 0700, e) : 0;
-}
-
-static int restore_all(struct job *j, struct err *e)
-{
-	const struct restore_opts ro = {
-		.threads = (unsigned)j->c->g.threads,
-		.max_bytes = (size_t)(j->c->g.memory / 2),
-		.salvage = j->o->salvage,
-		.cancel = &j->c->cancel,
-		.progress = &j->c->progress,
-	};
-	CLEANUP(restore_free_cleanup) struct restore *rs = NULL;
-	int r = make_folder(j, e);
-
-	if (r == 0)
-		r = restore_new(j->open.repo, j->pt.backup, &ro, &rs, e);
 	for (size_t i = 0; r == 0 && i < j->targets.n; i++) {
 		double start = clock_mono();
 
-		r = restore_disk(j, rs, &j->targets.p[i], e);
+		r = restore_disk(j, j->rs, &j->targets.p[i], e);
 		if (r == 0)
-			note_disk(j, rs, &j->targets.p[i], clock_mono() - start);
+			note_disk(j, j->rs, &j->targets.p[i], clock_mono() - start);
 		else
 			err_ctx(e, "disk %s", j->pt.backup->m->disks.p[j->targets.p[i].disk].name);
 	}
 	if (r == 0 && j->o->to)
-		r = restore_attachments(j, rs, e);
+		r = restore_to_end(j, e);
 	points_report_damage(j->c, &j->result);
 	if (j->result.ndamage)
 		j->c->exit_code = EXIT_UNVERIFIED;
 	return r;
 }
 
-static int report(struct job *j, struct err *e)
+static int report(struct restore_job *j, struct err *e)
 {
 	json_t *o;
 
 	if (!j->c->g.json) {
 		if (j->o->to)
-			next_command(j);
+			restore_to_report(j, NULL);
 		return 0;
 	}
 	o = json_object();
@@ -496,13 +335,15 @@ static int report(struct job *j, struct err *e)
 	msg_json_set(&o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
 	msg_json_set(&o, "chunks_missing", msg_json_u64(j->result.ndamage));
 	msg_json_set(&o, "missing", points_damage_json(&j->result));
+	if (j->o->to)
+		restore_to_report(j, &o);
 	return msg_json(o, e);
 }
 
 static int run(struct cli *c, void *opts, struct err *e)
 {
 	struct restore_cmd_opts *o = opts;
-	struct job j = { .c = c, .o = o, .crypt = &o->crypt };
+	struct restore_job j = { .c = c, .o = o, .crypt = &o->crypt, .writer = &o->writer };
 	int r = check_options(c, j.o, e);
 
 	if (c->g.json)
@@ -521,8 +362,12 @@ static int run(struct cli *c, void *opts, struct err *e)
 		r = restore_all(&j, e);
 	if (r == 0)
 		r = report(&j, e);
-	for (size_t i = 0; i < j.targets.n; i++)
+	restore_free(j.rs);
+	restore_to_done(&j);
+	for (size_t i = 0; i < j.targets.n; i++) {
 		free(j.targets.p[i].path);
+		free(j.targets.p[i].made);
+	}
 	VEC_DONE(&j.targets);
 	restore_crypt_done(j.crypt);
 	restore_result_done(&j.result);

@@ -80,7 +80,7 @@ chmod 640 u.xml
 exits 0 k --json --vm t --attach u.xml --attach v.xml --tag weekly --tag 'before upgrade' web.qcow2
 same "u.xml v.xml weekly before upgrade" "$(json '"\(.attachments[0].name) \(.attachments[1].name) \(.tags[0]) \(.tags[1])"')" "attachments and tags"
 "$KEDGE" --key-file "$KEY" restore t --to t.out -O raw >/dev/null 2>&1
-cmp u.xml t.out/u.xml
+cmp u.xml t.out/u.xml.orig
 exits 1 k --vm t --attach gone.xml web.qcow2
 has err "gone.xml"
 cp u.xml moved/u.xml

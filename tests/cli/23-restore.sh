@@ -14,7 +14,7 @@ qemu-img convert -f qcow2 -O raw a.qcow2 a.raw
 qemu-img bitmap --add a.qcow2 dirty
 truncate -s $((1048576 + 512)) b.raw
 random_at b.raw 4096 5000 4
-echo '<domain><uuid>11111111-2222-3333-4444-555555555555</uuid></domain>' >vm.xml
+echo "<domain type='kvm'><name>v</name><uuid>11111111-2222-3333-4444-555555555555</uuid><memory>65536</memory><os><type>hvm</type></os><on_crash>restart</on_crash></domain>" >vm.xml
 head -c 100000 /dev/urandom >nvram
 expect 0 k -q backup --vm v vda=a.qcow2 vdb=raw:b.raw --attach vm.xml --attach nvram
 expect 0 k -q backup --vm plain raw:b.raw
@@ -101,12 +101,15 @@ cmp o.raw one.raw
 
 # --- all into a folder -------------------------------------------------------------------------------------------------------
 expect 0 k restore v --to new/folder
-says "attachment vm.xml" "next: set the disks' paths in new/folder/vm.xml, then: virsh define new/folder/vm.xml"
-equal "$(ls new/folder | tr '\n' ' ')" "nvram vda.qcow2 vdb.raw vm.xml " "files"
-cmp new/folder/vm.xml vm.xml
+says "attachment vm.xml.orig" "next: virsh define $PWD/new/folder/v.xml"
+equal "$(ls -A new/folder | tr '\n' ' ')" "nvram v.xml vda.qcow2 vdb.raw vm.xml.orig " "files"
+equal "$(ls -A new)" folder "what is beside the folder"
+cmp new/folder/vm.xml.orig vm.xml
+has new/folder/v.xml "<on_crash>restart</on_crash>" "file=\"$PWD/new/folder/vda.qcow2\"" "file=\"$PWD/new/folder/vdb.raw\""
+lacks new/folder/v.xml 11111111-2222
 cmp new/folder/nvram nvram
 cmp new/folder/vdb.raw b.raw
-equal "$(stat -c %a new/folder)" 700 "mode of the folder"
+equal "$(stat -c %a new/folder)" $([ $(id -u) = 0 ] && echo 711 || echo 700) "mode of the folder: libvirt's QEMU has another user than root"
 expect 0 k restore plain --to plain.out
 says "next: qemu-system-x86_64" "-drive file=plain.out/disk0.raw,format=raw"
 # what is printed to be typed is one word for the shell, and a comma is doubled for QEMU, whatever the name
@@ -119,7 +122,7 @@ echo precious >new/folder/vdb.raw
 expect 1 k restore v --to new/folder
 says "new/folder/vdb.raw exists" "--force"
 [ ! -e new/folder/vda.qcow2 ] || die "a disk was written although the other's target exists"
-rm new/folder/vdb.raw new/folder/vm.xml
+rm new/folder/vdb.raw new/folder/v*.xml*
 echo precious >new/folder/nvram
 expect 1 k restore v --to new/folder
 says "new/folder/nvram exists" "--force"
@@ -128,8 +131,33 @@ cp vm.xml disk0.raw
 expect 0 k -q backup --vm clash raw:b.raw --attach disk0.raw
 expect 1 k restore clash --to clash --force
 says "an attachment has the name that disk disk0 gets"
+mkdir one
+echo precious >one/v.xml
+expect 1 k restore v --to one
+says "one/v.xml exists"
+equal "$(ls -A one)" v.xml "what a refused restore left"
 expect 0 k restore v --to new/folder --force
 cmp new/folder/nvram nvram
+equal "$(ls -A new/folder | tr '\n' ' ')" "nvram v.xml vda.qcow2 vdb.raw vm.xml.orig " "files, again"
+# a machine that is told or made up, or none
+expect 0 k restore v --to none --machine none
+cmp none/vm.xml vm.xml
+says "next: qemu-system-x86_64"
+expect 0 k restore plain --to told --vm-memory 256M --vm-cpus 2 --vm-name "a&b" --firmware uefi
+has told/plain.xml "<name>a&amp;b</name>" ">262144</memory>" ">2</vcpu>" 'firmware="efi"'
+for k in vmware virtualbox ovf; do expect 2 k restore plain --to no --machine $k; says "it can't have raw disks"; done
+expect 2 k restore plain --to no --machine none --vm-cpus 2
+expect 2 k restore v:vda --to no --machine libvirt
+expect 2 k restore plain --to no -O vhdx --vm-cpus 2
+says "--machine KIND"
+expect 2 k restore plain --to no -O vmdk --machine vmware --subformat streamOptimized
+expect 2 k restore plain --to no -O vmdk --machine ovf --subformat vmfs
+[ ! -e no ] || die "a refused restore made a folder"
+expect 0 k restore v --to kept --keep-ids
+has kept/v.xml "<uuid>11111111-2222-3333-4444-555555555555</uuid>"
+expect 0 k restore v --to seed1 --seed-ids x -q
+expect 0 k restore v --to seed2 --seed-ids x -q
+same "$(grep uuid seed1/v.xml)" "$(grep uuid seed2/v.xml)" "UUIDs of one seed"
 expect 0 k restore --json v --to j -O raw
 [ ! -s err ] || die "restore --json says $(cat err)"
 equal "$(field out '"\(.vm) \(.disks | length) \(.disks[0].disk) \(.disks[0].path) \(.disks[0].format) \(.disks[0].size) \(.chunks_missing)"')" \

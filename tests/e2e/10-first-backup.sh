@@ -7,7 +7,7 @@ random_at data.img $((18 * 1048576)) 70000 2
 truncate -s 64M root.raw
 random_at root.raw 1048576 5000000 3
 qemu-img convert -f raw -O qcow2 root.raw root.qcow2
-echo '<domain><uuid>11111111-2222-3333-4444-555555555555</uuid></domain>' > db.xml
+echo '<domain><name>db</name><uuid>11111111-2222-3333-4444-555555555555</uuid></domain>' > db.xml
 fresh_repo
 expect 0 k backup --vm db vda=root.qcow2 vdb=raw:data.img --attach db.xml --json
 equal "$(field out .vm)" db vm
@@ -27,7 +27,7 @@ equal "$(point_digest db:vdb@latest/current)" "$(digest < data.img)" "cat of vdb
 expect 0 k restore db@latest --to out1 -O raw
 cmp out1/vda.raw root.raw
 cmp out1/vdb.raw data.img
-cmp out1/db.xml db.xml
+cmp out1/db.xml.orig db.xml
 says "virsh define"
 expect 0 k restore db --to out2
 cmp out2/vdb.raw data.img
