@@ -11,7 +11,7 @@
 #include "formats/crypt/crypt.h"
 #include "formats/formats.h"
 
-#define IMAGE_FORMATS "qcow2, qcow, raw, vdi, vmdk, vhd, vhdx"	/* that are read */
+#define IMAGE_FORMATS "qcow2, qcow, raw, split, vdi, vmdk, vhd, vhdx"	/* that are read */
 
 struct image_args {
 	const char *format;

@@ -15,6 +15,7 @@
 #include "formats/file.h"
 #include "formats/formats.h"
 #include "formats/search.h"
+#include "formats/split/split.h"
 
 #define QUOTE_BYTES 300
 
@@ -385,6 +386,26 @@ static int open_source(struct opener *b, int fd, const char *path, const char *m
 	return 0;
 }
 
+/* The first of several pieces, by their names: a raw disk, unless it begins like an image, which would be another's guess. */
+static int probe_split(const struct source *s, const char *path, const struct format **ret, struct err *e)
+{
+	int r = source_probe(s, path, ret, e);
+	char q[200];
+
+	if (r == ERR_INVALID) {
+		err_clear(e);
+		*ret = format_find("split");
+		return 0;
+	}
+	if (r < 0 && r != ERR_UNSUPPORTED)
+		return r;
+	text_quote(path, q, sizeof(q));
+	(void)err_set(e, ERR_INVALID, "ambiguous: it is the first of several pieces, and begins like %s image",
+		      r ? "an" : (*ret)->name);
+	return r ? err_hint(e, "say which it is: split:%s or raw:%s", q, q) :
+		   err_hint(e, "say which it is: split:%s, a raw disk in pieces, or %s:%s", q, (*ret)->name, q);
+}
+
 /* The first layer of a chain or branch.  Takes fd over, whether it succeeds or not. */
 static int add_first(struct opener *b, int fd, const char *format, const char *path, const char *member,
 		     const char *uuid, struct err *e)
@@ -407,6 +428,9 @@ static int add_first(struct opener *b, int fd, const char *format, const char *p
 		if (!f)
 			return err_set(e, ERR_INVALID, "format \"%s\" is unknown",
 				       text_quote(format, q, sizeof(q)));
+	} else if (!b->o->named_by && !member && split_is(path)) {
+		if (probe_split(&s, path, &f, e) < 0)
+			return err_ctx(e, "%s", text_quote(full, q, sizeof(q)));
 	} else if (source_probe(&s, full, &f, e) < 0) {
 		return err_ctx(e, "%s", text_quote(full, q, sizeof(q)));
 	}

@@ -12,6 +12,7 @@
 #include "formats/qcow2/qcow2_write.h"
 #include "formats/raw/raw.h"
 #include "formats/raw/raw_write.h"
+#include "formats/split/split.h"
 #include "formats/vdi/vdi.h"
 #include "formats/vdi/vdi_write.h"
 #include "formats/vhd/vhd.h"
@@ -62,6 +63,10 @@ static const struct format formats[] = {
 		.open = raw_open,
 		.create = raw_create,
 		.can = FORMAT_PREALLOC | FORMAT_DEVICE,
+	},
+	{
+		.name = "split",
+		.open = split_open,
 	},
 	{
 		.name = "vdi",
