@@ -162,8 +162,10 @@ static int open_chain(struct cli *c, const struct backup_opts *o, const struct s
 	const struct machine_disk *md = &m->disks.p[disk];
 	ref_list refs = { 0 };
 	index_list of = { 0 };
+	static const char *const none[] = { NULL };
 	struct chain_opts co = {
-		.allow_paths = (const char *const *)folders, .format = md->format,
+		.allow_paths = (const char *const *)folders,
+		.device_paths = o->image.allow_paths.n ? o->image.allow_paths.p : none, .format = md->format,
 		.named_by = machine_in_archive(m) ? NULL : m->path, .uuid = md->image.uuid, .gzip = md->gzip,
 	};
 	CLEANUP(free_ptr) char *member = machine_in_archive(m) ? text_printf(e, "%s//%s", m->path, md->image.path) : NULL;
@@ -276,7 +278,8 @@ int sources_open_machine(struct cli *c, const struct backup_opts *o, const char 
 	char **folders;
 	int r;
 
-	if (image_args_check(c, &o->image, e) < 0 || machine_open(path, o->image.allow_paths.p, &s->machine, e) < 0 || check_skips(c, o, s->machine, e) < 0 ||
+	if (image_args_check(c, &o->image, e) < 0 || machine_open(path, o->image.allow_paths.p, &s->machine, e) < 0 ||
+	    check_skips(c, o, s->machine, e) < 0 ||
 	    machine_check_locked(s->machine, NULL, e) < 0 ||
 	    machine_folders(s->machine, o->image.allow_paths.p, &folders, e) < 0)
 		return e->code;

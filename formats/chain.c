@@ -80,7 +80,7 @@ static int open_part(void *opaque, const char *reference, const char *what, stru
 	CLEANUP(free_ptr) char *path = NULL;
 	struct image_identity id;
 
-	if (reference_open(p->path, reference, what, p->b->o->allow_paths, &fd, &path, e) < 0 ||
+	if (reference_open(p->path, reference, what, p->b->o->allow_paths, p->b->o->device_paths, &fd, &path, e) < 0 ||
 	    check_loop(p->b, fd, path, e) < 0 || file_identity(fd, &id, e) < 0)
 		return e->code;
 	if (same_file(&id, &p->id))
@@ -263,7 +263,7 @@ static int try_parent(struct opener *b, const struct image *child, const char *r
 		(void)err_set(e, ERR_UNSUPPORTED, "%s is based on another image, which isn't looked for in an archive", q);
 		return err_hint(e, "unpack the archive, and back up the image in its folder");
 	}
-	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, &fd, &path, e) < 0)
+	if (reference_open(child->path, ref, "backing file", b->o->allow_paths, b->o->device_paths, &fd, &path, e) < 0)
 		return err_ctx(e, "%s", q);
 	r = join(b, child, fd, path, changed, e);
 	if (r)
@@ -353,11 +353,11 @@ static int open_named(struct opener *b, const struct chain_ref *ref, int *ret_fd
 	const struct format *f;
 
 	if (ref->path)
-		return reference_open(b->o->named_by, ref->path, "disk", b->o->allow_paths, ret_fd, ret_path, e);
+		return reference_open(b->o->named_by, ref->path, "disk", b->o->allow_paths, b->o->device_paths, ret_fd, ret_path, e);
 	(void)snprintf(child.parent.ids.uuid, sizeof(child.parent.ids.uuid), "%s", ref->uuid);
 	if (search_parent(&b->search, &child, b->o->allow_paths, false, &found, &f, e) < 0)
 		return e->code;
-	return reference_open(b->o->named_by, found, "disk", b->o->allow_paths, ret_fd, ret_path, e);
+	return reference_open(b->o->named_by, found, "disk", b->o->allow_paths, b->o->device_paths, ret_fd, ret_path, e);
 }
 
 static int check_uuid(const struct opener *b, const struct image *im, const char *uuid, struct err *e)

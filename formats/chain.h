@@ -27,6 +27,7 @@ struct chain_ref {
 struct chain_opts {
 	const char *format;		/* of the top layer; NULL = probe (block devices: raw) */
 	const char *const *allow_paths;	/* folders beyond the images' own, NULL-terminated; NULL = none */
+	const char *const *device_paths;	/* of these folders those that may have block devices; NULL = all */
 	/* For layers whose child stores no format: "FORMAT", or "NAME=FORMAT" for the file of that name (which goes
 	 * first); NULL-terminated.  None fits, or NULL: such a layer is refused. */
 	const char *const *backing_formats;

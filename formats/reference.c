@@ -191,8 +191,22 @@ static char *name_in_folder(const char *path, struct err *e)
 	return real ? fs_join(real, fs_basename(path), e) : NULL;
 }
 
-int reference_open(const char *path, const char *reference, const char *what, const char *const *allow, int *ret_fd,
-		   char **ret_path, struct err *e)
+/* Is the real path in one of these folders? */
+static bool in_folders(const char *const *folders, const char *path)
+{
+	bool found = false;
+
+	for (; folders && *folders && !found; folders++) {
+		char *root = realpath(*folders, NULL);
+
+		found = root && below(root, path);
+		free(root);
+	}
+	return found;
+}
+
+int reference_open(const char *path, const char *reference, const char *what, const char *const *allow,
+		   const char *const *devices, int *ret_fd, char **ret_path, struct err *e)
 {
 	CLEANUP(free_ptr) char *dir = fs_dirname(path, e);
 	CLEANUP(free_ptr) char *joined = NULL;
@@ -228,7 +242,7 @@ int reference_open(const char *path, const char *reference, const char *what, co
 		return r;
 	if (!r)
 		return refuse_outside(real, what, dir, e);
-	r = open_below(root, below(root, real), allowed, ret_fd, e);
+	r = open_below(root, below(root, real), allowed && (!devices || in_folders(devices, real)), ret_fd, e);
 	if (r < 0) {
 		(void)err_ctx(e, "%s %s", what, text_quote(real, q, sizeof(q)));
 		if (r == ERR_INVALID)

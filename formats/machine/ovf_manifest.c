@@ -177,7 +177,7 @@ static int open_listed(const struct check *c, const char *name, int *ret_fd, str
 		*ret = (struct file){ c->archive.fd, m->offset, m->size };
 		return 0;
 	}
-	if (reference_open(c->m->path, name, "file", c->allow, ret_fd, &path, e) < 0)
+	if (reference_open(c->m->path, name, "file", c->allow, NULL, ret_fd, &path, e) < 0)
 		return e->code;
 	free(path);
 	if (file_identity(*ret_fd, &id, e) < 0)

@@ -24,7 +24,7 @@ int machine_read_file(const struct machine *m, const struct machine_file *f, con
 		*ret_mode = 0600;
 		return ova_read(m->path, f->path, max, NULL, ret, ret_len, e) < 0 ? err_ctx(e, "%s", m->path) : 0;
 	}
-	if (reference_open(m->path, f->path, machine_role_name(f->role), allow, &fd, &path, e) < 0)
+	if (reference_open(m->path, f->path, machine_role_name(f->role), allow, NULL, &fd, &path, e) < 0)
 		return e->code;
 	text_quote(path, q, sizeof(q));
 	if (fstat(fd, &st) < 0)

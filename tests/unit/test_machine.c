@@ -2,11 +2,13 @@
 #include "tests/test.h"
 
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "base/text.h"
 #include "formats/machine/machine_internal.h"
+#include "formats/reference.h"
 #include "tests/support/folder.h"
 
 #define A "11111111-0000-0000-0000-0000000000a0"
@@ -528,6 +530,34 @@ static void test_machine__references(void **state)
 	test_folder_done(dir);
 }
 
+/* The machine's own folder is looked in without being asked for: not for devices. */
+static void test_machine__devices(void **state)
+{
+	char *dir = test_folder_new();
+	const char *const own[] = { dir, NULL }, *const none[] = { NULL };
+	struct err e = ERR_INIT;
+	CLEANUP(free_ptr) char *vmx = fs_join(dir, "x.vmx", &e);
+	CLEANUP(free_ptr) char *node = fs_join(dir, "disk", &e);
+	CLEANUP(free_ptr) char *path = NULL;
+	int fd;
+
+	(void)state;
+	if (mknod(node, S_IFBLK | 0600, makedev(240, 1)) < 0) {	/* of no driver */
+		test_folder_done(dir);
+		skip();
+	}
+	assert_int_equal(reference_open(vmx, "disk", "disk", own, none, &fd, &path, &e), ERR_INVALID);
+	assert_has(e.cause, "a block device");
+	err_clear(&e);
+	assert_true(reference_open(vmx, "disk", "disk", own, NULL, &fd, &path, &e) < 0);	/* given: tried */
+	assert_null(strstr(e.cause, "a block device"));
+	err_clear(&e);
+	assert_true(reference_open(vmx, "disk", "disk", own, own, &fd, &path, &e) < 0);
+	assert_null(strstr(e.cause, "a block device"));
+	assert_int_equal(unlink(node), 0);
+	test_folder_done(dir);
+}
+
 static void test_machine__locked(void **state)
 {
 	char *dir = test_folder_new();
@@ -559,7 +589,7 @@ int main(void)
 		cmocka_unit_test(test_vbox__hostile), cmocka_unit_test(test_vbox__too_much),
 		cmocka_unit_test(test_vmx__workstation), cmocka_unit_test(test_vmx__written_since), cmocka_unit_test(test_vmx__esxi), cmocka_unit_test(test_vmx__hostile),
 		cmocka_unit_test(test_vmx__looks), cmocka_unit_test(test_domain__disks), cmocka_unit_test(test_domain__content), cmocka_unit_test(test_domain__tpm), cmocka_unit_test(test_domain__hostile),
-		cmocka_unit_test(test_machine__is), cmocka_unit_test(test_machine__references), cmocka_unit_test(test_machine__locked),
+		cmocka_unit_test(test_machine__is), cmocka_unit_test(test_machine__references), cmocka_unit_test(test_machine__devices), cmocka_unit_test(test_machine__locked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
