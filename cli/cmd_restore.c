@@ -27,6 +27,11 @@ static const struct opt restore_options[] = {
 	    "qcow2: with all internal snapshots of that backup"),
 	RESTORE_CRYPT_ARGS(struct restore_cmd_opts),
 	RESTORE_MACHINE_ARGS(struct restore_cmd_opts),
+	RESTORE_BACKING_ARGS(struct restore_cmd_opts),
+	OPT(struct restore_cmd_opts, crypt.args.allow_paths, 0, OPT_LIST, "allow-path", "DIR",
+	    "layers below --backing may lie in this folder too (repeatable)"),
+	OPT(struct restore_cmd_opts, crypt.args.backing_formats, 0, OPT_LIST, "backing-format", "[NAME=]FORMAT",
+	    "of layers below --backing for which the image stores none"),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
 	    "overwrite existing files, or the block device"),
 	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
@@ -119,6 +124,8 @@ static int check_target(struct restore_job *j, struct restore_target *t, struct 
 		return e->code;
 	if (t->secret && writer_args_sealed(j->c, &j->o->writer, e) < 0)
 		return e->code;
+	if (j->o->backing.file && !(t->format->can & FORMAT_BACKING))
+		return cli_usage(j->c, e, "--backing needs -O qcow2: %s becomes %s", t->path, t->format->name);
 	if (j->o->with_snapshots && !(t->format->can & FORMAT_SNAPSHOTS))
 		return cli_usage(j->c, e, "--with-snapshots needs -O qcow2: %s becomes %s", t->path, t->format->name);
 	if (lstat(t->path, &st) < 0)
@@ -160,6 +167,7 @@ static int open_restore(struct restore_job *j, struct err *e)
 		.threads = (unsigned)j->c->g.threads,
 		.max_bytes = (size_t)(j->c->g.memory / 2),
 		.salvage = j->o->salvage,
+		.also = j->backing->backup,
 		.cancel = &j->c->cancel,
 		.progress = &j->c->progress,
 	};
@@ -216,6 +224,23 @@ static int plan_sizes(struct restore_job *j, struct err *e)
 	return 0;
 }
 
+/* After everything else is checked: it reads FILE whole. */
+static int plan_backing(struct restore_job *j, struct err *e)
+{
+	const struct restore_cmd_opts *o = j->o;
+
+	if (!o->backing.file)
+		return 0;
+	if (o->to || o->with_snapshots || o->salvage)
+		return cli_usage(j->c, e, "--backing and %s contradict each other",
+				 o->to ? "--to" : o->salvage ? "--salvage" : "--with-snapshots");
+	if (writer_args_thin(j->c, &o->writer, e) < 0)
+		return e->code;
+	if (restore_backing_open(j->c, j->backing, &j->crypt->args, j->targets.p[0].path, e) < 0)
+		return e->code;
+	return restore_backing_prove(j->c, j->backing, j->open.repo, &j->open.backups, j->pt.backup->m->vm, e);
+}
+
 static int write_content(struct restore_job *j, struct restore *rs, const struct restore_target *t, struct image_writer *w,
 			 struct err *e)
 {
@@ -226,6 +251,9 @@ static int write_content(struct restore_job *j, struct restore *rs, const struct
 		return restore_with_snapshots(rs, t->disk, t->size, w, &j->result, e);
 	if (writer_begin_state(w, &so, e) < 0)
 		return e->code;
+	if (j->backing->chain)
+		return restore_thin(rs, d->domain, &j->backing->tree, &t->sd->tree, w, &j->result, e) < 0 ||
+		       restore_backing_check(j->backing, e) < 0 ? e->code : 0;
 	return restore_tree(rs, d->domain, &t->sd->tree, w, &j->result, e);
 }
 
@@ -248,6 +276,8 @@ static int restore_disk(struct restore_job *j, struct restore *rs, const struct 
 	wo.size = t->size;
 	wo.max_size = j->o->with_snapshots ? max_u64(restore_max_size(m, t->disk), t->size) : 0;
 	wo.replace = j->o->force;
+	wo.backing = j->backing->name;
+	wo.backing_format = j->backing->format;
 	wo.secret = t->secret;
 	wo.secret_ms = (unsigned)j->crypt->iter_ms;
 	r = t->format->create(&wo, &w, e);
@@ -287,6 +317,10 @@ static void note_disk(struct restore_job *j, struct restore *rs, const struct re
 		 j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
+	if (j->backing->chain)
+		restore_backing_note(j->c, j->backing);
+	if (row && j->backing->chain)
+		msg_json_set(&row, "backing", restore_backing_json(j->backing));
 	note_growth(j, rs, t, &row);
 	if (row) {
 		msg_json_set(&row, "disk", msg_json_text(d->name));
@@ -343,7 +377,7 @@ static int report(struct restore_job *j, struct err *e)
 static int run(struct cli *c, void *opts, struct err *e)
 {
 	struct restore_cmd_opts *o = opts;
-	struct restore_job j = { .c = c, .o = o, .crypt = &o->crypt, .writer = &o->writer };
+	struct restore_job j = { .c = c, .o = o, .crypt = &o->crypt, .backing = &o->backing, .writer = &o->writer };
 	int r = check_options(c, j.o, e);
 
 	if (c->g.json)
@@ -359,6 +393,8 @@ static int run(struct cli *c, void *opts, struct err *e)
 	if (r == 0)
 		r = restore_crypt_all_used(c, j.crypt, e);
 	if (r == 0)
+		r = plan_backing(&j, e);
+	if (r == 0)
 		r = restore_all(&j, e);
 	if (r == 0)
 		r = report(&j, e);
@@ -370,6 +406,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 	}
 	VEC_DONE(&j.targets);
 	restore_crypt_done(j.crypt);
+	restore_backing_done(j.backing);
 	restore_result_done(&j.result);
 	json_decref(j.written);
 	opened_done(&j.open);

@@ -18,6 +18,7 @@ enum exit_code {
 	EXIT_NO_REPO = 10,	/* no repository there */
 	EXIT_IN_USE = 11,	/* a running VM writes to the source, or something uses the target */
 	EXIT_WRONG_KEY = 12,
+	EXIT_NO_MATCH = 13,	/* restore --backing: the file holds no stored state */
 	EXIT_INTERRUPTED = 130,
 };
 

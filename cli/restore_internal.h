@@ -5,7 +5,7 @@
  *	restore_to.c		--to: a folder with all disks, the attachments and a machine
  *	restore_folder.c	... that appears at once
  *	restore_machine.c	... and its description
- *	restore_crypt.c, restore_size.c	encryption, growth
+ *	restore_crypt.c, restore_size.c, restore_backing.c	encryption, growth, overlays
  */
 #ifndef KEDGE_CLI_RESTORE_INTERNAL_H
 #define KEDGE_CLI_RESTORE_INTERNAL_H
@@ -15,6 +15,7 @@
 #include "cli/msg.h"
 #include "cli/open.h"
 #include "cli/points.h"
+#include "cli/restore_backing.h"
 #include "cli/restore_crypt.h"
 #include "cli/restore_folder.h"
 #include "cli/restore_machine.h"
@@ -26,6 +27,7 @@ struct restore_cmd_opts {
 	struct writer_args writer;
 	struct opt_list sizes;
 	struct restore_crypt crypt;
+	struct restore_backing backing;
 	struct restore_machine_args machine;
 	bool force, with_snapshots, salvage;
 };
@@ -44,6 +46,7 @@ struct restore_job {
 	struct cli *c;
 	const struct restore_cmd_opts *o;
 	struct restore_crypt *crypt;
+	struct restore_backing *backing;
 	struct opened open;
 	struct point pt;
 	VEC(struct restore_target) targets;

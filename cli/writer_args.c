@@ -123,6 +123,15 @@ int writer_args_sealed(struct cli *c, const struct writer_args *a, struct err *e
 	return 0;
 }
 
+int writer_args_thin(struct cli *c, const struct writer_args *a, struct err *e)
+{
+	if (preallocation_of(a->preallocation) != PREALLOC_OFF)
+		return cli_usage(c, e, "--preallocation would hide the backing file");
+	if (a->subformat && !strcmp(a->subformat, "v2"))
+		return cli_usage(c, e, "--subformat v2: that version can't hide what the backing file has");
+	return 0;
+}
+
 int writer_args_opts(const struct cli *c, const struct writer_args *a, const char *disk, const struct image_ids *ids,
 		     int64_t time_ns, struct writer_opts *ret, char **ret_seed, struct err *e)
 {

@@ -42,7 +42,7 @@ static const struct format formats[] = {
 		.open = qcow2_open,
 		.create = qcow2_create,
 		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA |
-		       FORMAT_ENCRYPT,
+		       FORMAT_ENCRYPT | FORMAT_BACKING,
 		.cluster_min = 512,
 		.cluster_max = 2 * MIB,
 		.subformats = qcow2_subformats,
@@ -122,8 +122,15 @@ const struct format *format_list(void)
 
 static const struct format *find(const char *name, size_t len)
 {
-	if (len == 5 && memcmp(name, "qcow3", 5) == 0)	/* what some call version 3 */
-		name = "qcow2";
+	static const char *const aliases[][2] = { { "qcow3", "qcow2" },	/* what some call version 3 */
+						  { "vpc", "vhd" } };	/* QEMU's name, also in overlays */
+
+	for (size_t i = 0; i < sizeof(aliases) / sizeof(*aliases); i++)
+		if (strlen(aliases[i][0]) == len && memcmp(aliases[i][0], name, len) == 0) {
+			name = aliases[i][1];
+			len = strlen(name);
+			break;
+		}
 	for (const struct format *f = formats; f->name; f++)
 		if (strlen(f->name) == len && memcmp(f->name, name, len) == 0)
 			return f;

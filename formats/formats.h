@@ -16,6 +16,7 @@ enum format_can {			/* bits of struct format.can: what create does */
 	FORMAT_IDS = 1 << 5,		/* images have ids (writer_opts.ids) */
 	FORMAT_DEVICE = 1 << 6,		/* onto a block device */
 	FORMAT_ENCRYPT = 1 << 7,	/* writer_opts.secret */
+	FORMAT_BACKING = 1 << 8,	/* writer_opts.backing */
 };
 
 struct format {

@@ -30,9 +30,9 @@ static void set_budget(struct restore *rs)
 
 static int pin(struct restore *rs, struct err *e)
 {
-	const char *name = rs->backup->name;
+	const char *names[2] = { rs->backup->name, rs->opts.also ? rs->opts.also->name : NULL };
 
-	return read_session_begin(rs->repo, &name, 1, "restore", &rs->session, &rs->posted, e);
+	return read_session_begin(rs->repo, names, rs->opts.also ? 2 : 1, "restore", &rs->session, &rs->posted, e);
 }
 
 int restore_new(struct repo *r, const struct backup *b, const struct restore_opts *o, struct restore **ret,
@@ -138,17 +138,19 @@ void restore_progress(struct restore *rs, const char *what)
 	progress_update(rs->opts.progress, &s);
 }
 
-/* One restore_tree call: what the fetch's threads share.  lock guards res, rs->done, and w where it isn't
- * concurrent. */
-struct tree_job {
-	struct restore *rs;
-	struct image_writer *w;
-	struct restore_result *res;
-	uint64_t size;
-	pthread_mutex_t lock;
-};
+void restore_run_init(struct restore_run *j, struct restore *rs, struct image_writer *w, uint64_t size,
+		      struct restore_result *res)
+{
+	*j = (struct restore_run){ .rs = rs, .w = w, .res = res, .size = size };
+	pthread_mutex_init(&j->lock, NULL);
+}
 
-static uint64_t item_range(const struct tree_job *j, const struct fetch_item *it, uint64_t *ret_len)
+void restore_run_done(struct restore_run *j)
+{
+	pthread_mutex_destroy(&j->lock);
+}
+
+static uint64_t item_range(const struct restore_run *j, const struct fetch_item *it, uint64_t *ret_len)
 {
 	uint64_t off = it->tag * j->rs->chunk_size;
 
@@ -171,7 +173,7 @@ size_t restore_together(const struct restore *rs, const struct fetch_item *it, s
 /* A writer that takes one write at a time is written under the job's lock: there is no other way to serve it. */
 static int deliver(void *opaque, const struct fetch_item *it, size_t n, const uint8_t *plain, struct err *e)
 {
-	struct tree_job *j = opaque;
+	struct restore_run *j = opaque;
 	int r = 0;
 
 	for (size_t k; r >= 0 && n > 0; it += k, n -= k, plain += k * j->rs->chunk_size) {
@@ -195,7 +197,7 @@ static int deliver(void *opaque, const struct fetch_item *it, size_t n, const ui
 
 static int failed(void *opaque, const struct fetch_item *it, struct err *e)
 {
-	struct tree_job *j = opaque;
+	struct restore_run *j = opaque;
 	uint64_t n, off = item_range(j, it, &n);
 	int r;
 
@@ -208,7 +210,7 @@ static int failed(void *opaque, const struct fetch_item *it, struct err *e)
 }
 
 /* Guest bytes [from, to) are zero: counts them as done, and tells a writer that wants to know. */
-static int gap(struct tree_job *j, uint64_t from, uint64_t to, struct err *e)
+static int gap(struct restore_run *j, uint64_t from, uint64_t to, struct err *e)
 {
 	j->rs->done += to - from;
 	restore_progress(j->rs, NULL);
@@ -216,7 +218,7 @@ static int gap(struct tree_job *j, uint64_t from, uint64_t to, struct err *e)
 }
 
 /* Tells the writer what the plan holds, in runs. */
-static int expect(struct tree_job *j, const struct plan *p, struct err *e)
+static int expect(struct restore_run *j, const struct plan *p, struct err *e)
 {
 	int r = 0;
 
@@ -230,7 +232,7 @@ static int expect(struct tree_job *j, const struct plan *p, struct err *e)
 }
 
 /* Fills the plan from the walk.  *next is the chunk after the last one seen. */
-static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint64_t *next, bool *ret_end,
+static int fill(struct restore_run *j, struct tree_walk *walk, struct plan *p, uint64_t *next, bool *ret_end,
 		struct err *e)
 {
 	uint64_t chunk = j->rs->chunk_size;
@@ -254,27 +256,30 @@ static int fill(struct tree_job *j, struct tree_walk *walk, struct plan *p, uint
 	return 0;
 }
 
-static int run_windows(struct tree_job *j, const char *domain, struct tree_walk *walk, struct plan *p, struct err *e)
+int restore_run_run(struct restore_run *j, const char *domain, struct plan *p, struct err *e)
 {
 	const struct fetch_opts fo = {
 		.threads = j->rs->opts.threads, .max_bytes = j->rs->fetch_bytes,
 		.in_order = j->w->in_order, .failed = failed,
 	};
-	uint64_t next = 0, fetched = 0;
+	uint64_t fetched = 0;
+	int r = expect(j, p, e);
+
+	if (r < 0)
+		return r;
+	r = repo_fetch(j->rs->reader, domain, p->items, p->n, &fo, deliver, j, &fetched, e);
+	j->res->bytes_fetched += fetched;
+	return r;
+}
+
+static int run_windows(struct restore_run *j, const char *domain, struct tree_walk *walk, struct plan *p, struct err *e)
+{
+	uint64_t next = 0;
 	bool end = false;
 
-	while (!end) {
-		int r = fill(j, walk, p, &next, &end, e);
-
-		if (r == 0)
-			r = expect(j, p, e);
-		if (r < 0)
-			return r;
-		r = repo_fetch(j->rs->reader, domain, p->items, p->n, &fo, deliver, j, &fetched, e);
-		j->res->bytes_fetched += fetched;
-		if (r < 0)
-			return r;
-	}
+	while (!end)
+		if (fill(j, walk, p, &next, &end, e) < 0 || restore_run_run(j, domain, p, e) < 0)
+			return e->code;
 	return 0;
 }
 
@@ -282,11 +287,12 @@ int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *
 		 struct restore_result *ret, struct err *e)
 {
 	struct node_source nodes = repo_reader_nodes(rs->reader);
-	struct tree_job j = { .rs = rs, .w = w, .res = ret, .size = t->size, .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct restore_run j;
 	struct tree_walk *walk = NULL;
 	struct plan p = { 0 };
 	int r;
 
+	restore_run_init(&j, rs, w, t->size, ret);
 	rs->total = t->size;
 	rs->done = 0;
 	r = plan_new(rs, &p, e);
@@ -298,6 +304,6 @@ int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *
 		r = writer_zero(w, t->size, w->size - t->size, e);
 	tree_walk_free(walk);
 	plan_done(&p);
-	pthread_mutex_destroy(&j.lock);
+	restore_run_done(&j);
 	return r;
 }

@@ -27,6 +27,7 @@
 struct restore_opts {
 	unsigned threads;		/* decoders; 0 = the CPUs this process may use */
 	size_t max_bytes;		/* 0 = 192 MiB; less makes it slower, not wrong; at least 32 MiB */
+	const struct backup *also;	/* is pinned too; NULL */
 	bool salvage;			/* go on where chunks can't be had: zeros there, and a list */
 	struct cancel *cancel;
 	const struct progress *progress;
@@ -63,6 +64,14 @@ DEFINE_CLEANUP(struct restore, restore_free)
  */
 MUST_CHECK int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *t, struct image_writer *w,
 			    struct restore_result *ret, struct err *e);
+
+/*
+ * Writes to w, an overlay over a file that holds what base is, all in which t differs from it; base has the same domain.
+ * w's present state has t's size or a larger one.  Does not finish w.  Otherwise as restore_tree; nodes that can't be had
+ * are an error also when salvaging.
+ */
+MUST_CHECK int restore_thin(struct restore *rs, const char *domain, const struct tree_ref *base, const struct tree_ref *t,
+			    struct image_writer *w, struct restore_result *ret, struct err *e);
 
 /*
  * Writes disk as it is in the current state together with all its internal snapshots in that backup, oldest first, VM

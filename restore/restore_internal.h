@@ -33,6 +33,21 @@ struct plan {
 MUST_CHECK int plan_new(const struct restore *rs, struct plan *ret, struct err *e);
 void plan_done(struct plan *p);
 
+/* One byte string on its way into a writer: what the fetch's threads share.  lock guards res, rs->done, and w where it
+ * isn't concurrent. */
+struct restore_run {
+	struct restore *rs;
+	struct image_writer *w;
+	struct restore_result *res;
+	uint64_t size;		/* bytes that chunks are cut to */
+	pthread_mutex_t lock;
+};
+void restore_run_init(struct restore_run *j, struct restore *rs, struct image_writer *w, uint64_t size,
+		      struct restore_result *res);
+void restore_run_done(struct restore_run *j);
+/* Tells the writer what the plan holds, fetches it and writes it. */
+MUST_CHECK int restore_run_run(struct restore_run *j, const char *domain, struct plan *p, struct err *e);
+
 /*
  * tree_walk_next, where only the bytes before end matter.  A node that can't be had costs the chunks below it: noted as
  * damage, and when salvaging the walk goes on behind them, as over zeros.

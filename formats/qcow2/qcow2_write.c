@@ -33,6 +33,8 @@ static void q2w_free(struct q2w *q)
 	free(q->cluster);
 	free(q->packed);
 	free(q->path);
+	free(q->backing);
+	free(q->backing_format);
 	pthread_mutex_destroy(&q->lock);
 	free(q);
 }
@@ -59,6 +61,8 @@ static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret
 
 	if (q2w_l2_get(q, q2w_now(q), c, &entry, e) < 0)
 		return e->code;
+	if (entry == Q2W_ZERO)
+		entry = 0;
 	if (ret_fresh)
 		*ret_fresh = !entry;
 	if (!entry) {
@@ -110,6 +114,26 @@ int q2w_place(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, st
 	return rc;
 }
 
+bool q2w_is_whole(const struct q2w *q, uint64_t off, size_t n)
+{
+	uint64_t size = q2w_cluster_size(q);
+
+	return off % size == 0 && n == min_u64(size, q2w_region_end(q, off) - off);
+}
+
+int q2w_set_zero(struct q2w *q, uint64_t c, struct err *e)
+{
+	uint64_t entry;
+	int rc;
+
+	pthread_mutex_lock(&q->lock);
+	rc = q2w_l2_get(q, q2w_now(q), c, &entry, e);
+	if (rc == 0 && !entry)	/* one that has a place and isn't written is zero already */
+		rc = q2w_l2_set(q, c, Q2W_ZERO, e);
+	pthread_mutex_unlock(&q->lock);
+	return rc;
+}
+
 /* Bytes that lie together in memory and in the file, waiting to be written in one go. */
 struct run {
 	const uint8_t *buf;
@@ -134,9 +158,12 @@ int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off,
 
 	for (size_t n; len > 0; buf += n, len -= n, off += n) {
 		n = (size_t)min_u64(len, size - off % size);
-		/* what nobody writes reads as zeros: there is no backing file, and a new cluster is a hole */
-		if (bytes_all_zero(buf, n))
+		/* what nobody writes reads as zeros where there is no backing file, and a new cluster is a hole */
+		if ((!q->backing || q2w_is_whole(q, off, n)) && bytes_all_zero(buf, n)) {
+			if (q->backing && q2w_set_zero(q, off >> q->cluster_bits, e) < 0)
+				return e->code;
 			continue;
+		}
 		if (q->crypt && n < size) {
 			if (q2w_crypt_write_part(q, buf, n, off, e) < 0)
 				return e->code;
@@ -165,6 +192,39 @@ static int q2w_write(struct image_writer *w, const void *buf, size_t len, uint64
 	struct q2w *q = (struct q2w *)w;
 
 	if (check_begun(q, e) < 0 || q2w_write_any(q, buf, len, off, e) < 0)
+		return err_ctx(e, "%s", q->path);
+	return 0;
+}
+
+/* Of a cluster that is zero in part only, that part is written: the rest of it comes, or came, too. */
+static int zero_range(struct q2w *q, uint64_t off, uint64_t len, struct err *e)
+{
+	CLEANUP(free_ptr) uint8_t *zeros = NULL;
+	uint64_t size = q2w_cluster_size(q);
+	int rc = 0;
+
+	for (uint64_t n; rc == 0 && len > 0; len -= n, off += n) {
+		n = min_u64(len, size - off % size);
+		if (q2w_is_whole(q, off, (size_t)n)) {
+			rc = q2w_set_zero(q, off >> q->cluster_bits, e);
+			continue;
+		}
+		if (!zeros)
+			zeros = calloc(1, (size_t)size);
+		if (!zeros)
+			return err_set(e, ERR_NOMEM, "zeros");
+		rc = q2w_write_any(q, zeros, (size_t)n, off, e);
+	}
+	return rc;
+}
+
+static int q2w_zero(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
+{
+	struct q2w *q = (struct q2w *)w;
+
+	if (!q->backing)
+		return 0;
+	if (check_begun(q, e) < 0 || zero_range(q, off, len, e) < 0)
 		return err_ctx(e, "%s", q->path);
 	return 0;
 }
@@ -234,6 +294,8 @@ static int check_state(const struct q2w *q, const struct writer_state_opts *o, s
 {
 	if (q->active)
 		return err_set(e, ERR_INTERNAL, "a state after the current one");
+	if (q->backing && o->name)
+		return err_set(e, ERR_INVALID, "an overlay is written without snapshots");
 	if (!o->name && (o->size != q->size || o->vm_state_bytes))
 		return err_set(e, ERR_INTERNAL, "the current state has %" PRIu64 " bytes and no machine memory",
 			       q->size);
@@ -327,17 +389,31 @@ static const struct writer_ops q2w_ops = {
 	.begin_state = q2w_begin_state,
 	.expect = q2w_expect,
 	.write = q2w_write,
+	.zero = q2w_zero,
 	.share = q2w_share,
 	.write_vm_state = q2w_write_vm_state,
 	.finish = q2w_finish,
 	.abort = q2w_abort,
 };
 
+static int check_backing(const struct writer_opts *o, struct err *e)
+{
+	if (!o->backing)
+		return 0;
+	if (o->preallocation != PREALLOC_OFF)
+		return err_set(e, ERR_INVALID, "an overlay cannot be preallocated: it would hide its backing file");
+	if (o->subformat && !strcmp(o->subformat, "v2"))
+		return err_set(e, ERR_INVALID, "an overlay needs version 3 of qcow2: version 2 can't hide what the backing file has");
+	if (!*o->backing || strlen(o->backing) > Q2W_BACKING_MAX_BYTES || !o->backing_format || strlen(o->backing_format) > 16)
+		return err_set(e, ERR_INVALID, "the name of a backing file has 1 to %d bytes in qcow2", Q2W_BACKING_MAX_BYTES);
+	return 0;
+}
+
 static int check_opts(const struct writer_opts *o, struct err *e)
 {
 	struct target t;
 
-	if (target_look(o->path, &t, e) < 0)
+	if (target_look(o->path, &t, e) < 0 || check_backing(o, e) < 0)
 		return e->code;
 	if (t.block_device)
 		return err_set(e, ERR_INVALID, "%s is a block device: only a raw image can be written to it", o->path);
@@ -363,7 +439,11 @@ static int open_parts(struct q2w *q, const struct writer_opts *o, struct err *e)
 	q->table = malloc(size);
 	q->cluster = malloc(size);
 	q->packed = malloc(size);
-	if (!q->path || !q->table || !q->cluster || !q->packed)
+	if (o->backing) {
+		q->backing = strdup(o->backing);
+		q->backing_format = strdup(o->backing_format);
+	}
+	if (!q->path || !q->table || !q->cluster || !q->packed || (o->backing && (!q->backing || !q->backing_format)))
 		return err_set(e, ERR_NOMEM, "writer of %s", o->path);
 	if (count_l1(q, max_u64(o->size, o->max_size), 0, &n, e) < 0)
 		return e->code;

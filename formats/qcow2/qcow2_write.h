@@ -7,7 +7,7 @@
 #include "formats/writer.h"
 
 /*
- * A new qcow2 file that QEMU, VirtualBox and others accept: version 3 (subformat "v2": 2), 16-bit refcounts, no zero flags, no extended L2.
+ * A new qcow2 file that QEMU, VirtualBox and others accept: version 3 (subformat "v2": 2), 16-bit refcounts, no zero flags but in overlays, no extended L2.
  * cluster_size: a power of two from 512 bytes to 2 MiB, 0 = 64 KiB.  compress: raw deflate with QEMU's 4 KiB window, in
  * `threads` threads; excludes preallocation (ERR_INVALID).  Sizes are rounded up to 512 bytes, as QEMU counts.
  *
@@ -24,6 +24,9 @@
  *
  * secret: LUKS version 1, whose header lies in clusters of its own behind the image's.  Clusters are encrypted whole, by their
  * place in the file; machine memory too, the tables not.
+ *
+ * backing: an overlay.  What is written as zeros, or told by writer_zero, hides the backing file (zero clusters, only version
+ * 3 has them); no snapshots, no preallocation.
  *
  * Memory: max_bytes (default 64 MiB), but never less than four clusters for each of tables, parts and compression, plus
  * 8 bytes for each (cluster_size / 2) clusters of the file.  Disks too large for the cluster size are ERR_INVALID.

@@ -13,7 +13,9 @@
 
 #define HEADER_BYTES 112
 #define V2_HEADER_BYTES 72
+#define EXT_BACKING_FORMAT 0xe2792acau
 #define EXT_LUKS 0x0537be77u
+#define CRYPT_LUKS 2
 #define SNAPSHOT_BYTES 40
 #define SNAPSHOT_EXTRA_BYTES 24
 
@@ -139,45 +141,90 @@ static int write_snapshots(struct q2w *q, uint64_t *ret_off, struct err *e)
 	return 0;
 }
 
-/* ---- the end ---- */
+/* ---- the header ---- */
 
-/* "Full disk encryption header pointer" of the specification. */
-static void put_luks(const struct q2w *q, uint8_t *h, uint8_t *ext)
+static int add_extension(struct buf *b, uint32_t type, const void *data, size_t len, struct err *e)
 {
-	uint64_t off, len;
+	uint8_t *p = buf_extend(b, 8 + (size_t)round_up(len, 8), e);
 
-	q2w_crypt_header(q->crypt, &off, &len);
-	put_be32(h + 32, 2);
-	put_be32(ext, EXT_LUKS);
-	put_be32(ext + 4, 16);
-	put_be64(ext + 8, off);
-	put_be64(ext + 16, len);
+	if (!p)
+		return e->code;
+	memset(p, 0, 8 + (size_t)round_up(len, 8));
+	put_be32(p, type);
+	put_be32(p + 4, (uint32_t)len);
+	memcpy(p + 8, data, len);
+	return 0;
 }
 
-/* Version 3, from the qcow2 specification, "Header"; what stays 0: no backing file, no feature bits, deflate.  Behind it the
- * header extensions, ended by zeros. */
+/* "Header extensions" of the specification; zeros end them. */
+static int add_extensions(const struct q2w *q, struct buf *b, struct err *e)
+{
+	uint8_t luks[16];
+	uint64_t off, len;
+
+	if (q->backing && add_extension(b, EXT_BACKING_FORMAT, q->backing_format, strlen(q->backing_format), e) < 0)
+		return e->code;
+	if (q->crypt) {
+		q2w_crypt_header(q->crypt, &off, &len);
+		put_be64(luks, off);
+		put_be64(luks + 8, len);
+		if (add_extension(b, EXT_LUKS, luks, sizeof(luks), e) < 0)
+			return e->code;
+	}
+	return add_extension(b, 0, "", 0, e);
+}
+
+static int add_backing(const struct q2w *q, struct buf *b, struct err *e)
+{
+	size_t off = b->len, len = strlen(q->backing);
+	uint8_t *p = off + len <= q2w_cluster_size(q) ? buf_extend(b, len, e) : NULL;
+
+	if (off + len > q2w_cluster_size(q)) {
+		(void)err_set(e, ERR_INVALID, "the name of the backing file doesn't fit into the first cluster");
+		return err_hint(e, "use a larger cluster size, or the same folder for both");
+	}
+	if (!p)
+		return e->code;
+	memcpy(p, q->backing, len);
+	put_be64(b->p + 8, off);
+	put_be32(b->p + 16, (uint32_t)len);
+	return 0;
+}
+
+/* From the qcow2 specification, "Header"; what stays 0: no feature bits, deflate. */
 static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, uint64_t reftable_clusters, struct err *e)
 {
 	const struct q2w_state *s = &q->states.p[q2w_now(q)];
-	uint8_t h[HEADER_BYTES + 24 + 8] = { 'Q', 'F', 'I', 0xfb };
+	size_t len = q->version > 2 ? HEADER_BYTES : V2_HEADER_BYTES;
+	CLEANUP(done_buf) struct buf b = { 0 };
+	uint8_t *h;
 
+	buf_init(&b, Q2W_CLUSTER_MAX);
+	h = buf_extend(&b, len, e);
+	if (!h)
+		return e->code;
+	memset(h, 0, len);
+	memcpy(h, "QFI\xfb", 4);
 	put_be32(h + 4, q->version);
 	put_be32(h + 20, q->cluster_bits);
 	put_be64(h + 24, round_up(s->size, Q2W_SECTOR));
+	put_be32(h + 32, q->crypt ? CRYPT_LUKS : 0);
 	put_be32(h + 36, (uint32_t)s->l1_entries);
 	put_be64(h + 40, s->l1_off);
 	put_be64(h + 48, reftable);
 	put_be32(h + 56, (uint32_t)reftable_clusters);
 	put_be32(h + 60, (uint32_t)(q->states.n - 1));
 	put_be64(h + 64, snapshots);
-	if (q->version > 2) {	/* version 2 ends before them: there the extensions follow at once */
+	if (q->version > 2) {
 		put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
 		put_be32(h + 100, HEADER_BYTES);
 	}
-	if (q->crypt)
-		put_luks(q, h, h + (q->version > 2 ? HEADER_BYTES : V2_HEADER_BYTES));
-	return fs_pwrite_full(q->file.fd, h, sizeof(h), 0, e);
+	if (add_extensions(q, &b, e) < 0 || (q->backing && add_backing(q, &b, e) < 0))
+		return e->code;
+	return fs_pwrite_full(q->file.fd, b.p, b.len, 0, e);
 }
+
+/* ---- the end ---- */
 
 /* A file that grows keeps the space reserved behind its end; one that is given the size that it has gives it back. */
 static int set_size(struct q2w *q, uint64_t size, struct err *e)

@@ -41,6 +41,8 @@
 
 #define Q2W_COPIED ((uint64_t)1 << 63)
 #define Q2W_COMPRESSED ((uint64_t)1 << 62)
+#define Q2W_ZERO UINT64_C(1)		/* the whole entry: zeros that hide the backing file */
+#define Q2W_BACKING_MAX_BYTES 1023
 #define Q2W_OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 
 struct q2w_state {
@@ -63,6 +65,7 @@ struct q2w {
 	char *path;
 	struct fs_atomic file;
 	bool replace;
+	char *backing, *backing_format;	/* NULL: none */
 	enum preallocation preallocation;
 	bool reserves;			/* space, before it is written */
 	unsigned cluster_bits, l2_bits;
@@ -131,6 +134,10 @@ void q2w_entry_clusters(const struct q2w *q, uint64_t entry, uint64_t *ret_first
 MUST_CHECK int q2w_place(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e);
 /* Guest bytes, uncompressed. */
 MUST_CHECK int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
+/* Whether n guest bytes at off are all that their cluster holds of the disk, or of the machine memory. */
+bool q2w_is_whole(const struct q2w *q, uint64_t off, size_t n);
+/* Guest cluster c hides what the backing file has there. */
+MUST_CHECK int q2w_set_zero(struct q2w *q, uint64_t c, struct err *e);
 /* Guest bytes, by whatever way the image wants. */
 MUST_CHECK int q2w_write_any(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
 MUST_CHECK int q2w_share(struct image_writer *w, uint32_t from, uint64_t off, uint64_t len, struct err *e);

@@ -148,7 +148,7 @@ static int submit(struct q2w *q, const uint8_t *buf, size_t len, uint64_t cluste
 	struct item *it;
 
 	if (bytes_all_zero(buf, len))
-		return 0;
+		return q->backing ? q2w_set_zero(q, cluster, e) : 0;
 	while (workers_full(p->pool))
 		if (take_one(q, e) < 0)
 			return e->code;

@@ -9,6 +9,7 @@
  *	nodes.c		where tree nodes come from and go to during a run
  *	audit.c		re-reading a sample of what was called unchanged
  *	record.c	the manifest
+ *	tree_of.c	an image's tree without a run
  *	ingest.c	the run
  */
 #ifndef KEDGE_REPO_INGEST_INGEST_INTERNAL_H
@@ -192,6 +193,7 @@ struct item {
 typedef int (*item_sink)(void *opaque, struct item *it, struct err *e);
 
 struct pipe;
+/* w NULL: nothing is stored; of the plan, r, o and chunk_size count then. */
 MUST_CHECK int pipe_new(struct ingest_plan *p, struct repo_writer *w, struct pipe **ret, struct err *e);
 void pipe_free(struct pipe *pl);
 DEFINE_CLEANUP(struct pipe, pipe_free)

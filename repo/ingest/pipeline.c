@@ -114,12 +114,13 @@ static int item_run(void *local, void *p, struct err *e)
 
 static void show_progress(struct pipe *pl)
 {
-	struct repo_writer_stats ws;
+	struct repo_writer_stats ws = { 0 };
 	struct progress_state s = {
 		.phase = "reading", .what = pl->disk, .done = pl->bytes_read, .total = pl->p->bytes_total
 	};
 
-	repo_writer_stats(pl->w, &ws);
+	if (pl->w)
+		repo_writer_stats(pl->w, &ws);
 	s.stored = ws.bytes_stored;
 	s.total = max_u64(s.total, s.done); /* a state may have to be read again, and the audit reads beyond the plan */
 	progress_update(pl->p->o->progress, &s);

@@ -1,6 +1,6 @@
 /*
  * qdecode.h - a small decoder of qcow2 version 3 that shares nothing with kedge's reader and trusts nothing: for what
- * the writer wrote, without a backing file or a data file.
+ * the writer wrote, without a data file; what is a backing file's reads as zeros.
  *
  * Source: docs/interop/qcow2.txt of QEMU.  Everything aborts on failure: it is for tests.
  */

@@ -377,6 +377,89 @@ static void test_qcow2w__encrypted_refuses(void **state)
 	assert_int_equal(test_folder_entries(f->dir), 0);
 }
 
+/* Over a backing file zeros are told, and a cluster that is zero in part has a place. */
+static void test_qcow2w__overlay(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) uint8_t *buf = calloc(1, 65536);
+	const struct writer_state_opts so = { .size = 10 * 65536 + 512 };
+
+	for (int compress = 0; compress < 2; compress++) {
+		const struct writer_opts o = { .path = f->path, .size = so.size, .replace = true, .compress = compress,
+					       .backing = "base.vhd", .backing_format = "vpc" };
+		CLEANUP(qdecode_done) struct qdecode im;
+		struct image_writer *w;
+		struct err e = ERR_INIT;
+		uint64_t entry[11];
+
+		assert_ok(qcow2_create(&o, &w, &e), &e);
+		assert_ok(writer_begin_state(w, &so, &e), &e);
+		memset(buf, 7, 65536);
+		assert_ok(writer_write(w, buf, 65536, 1 * 65536, &e), &e);
+		assert_ok(writer_zero(w, 2 * 65536, 2 * 65536, &e), &e);
+		memset(buf, 0, 65536);
+		assert_ok(writer_write(w, buf, 65536, 4 * 65536, &e), &e);	/* zeros, as data */
+		assert_ok(writer_zero(w, 5 * 65536 + 4096, 4096, &e), &e);	/* a part: the rest is zero then */
+		buf[0] = 1;
+		assert_ok(writer_write(w, buf, 4096, 6 * 65536, &e), &e);
+		assert_ok(writer_zero(w, 6 * 65536 + 4096, 61440, &e), &e);
+		assert_ok(writer_zero(w, 10 * 65536, 512, &e), &e);		/* all that the disk has of the last */
+		assert_ok(writer_finish(w, &e), &e);
+		qdecode_load(&im, f->path);
+		for (uint64_t c = 0; c < 11; c++)
+			entry[c] = qdecode_entry(&im, &im.t[0], c);
+		assert_int_equal(entry[0] | entry[7] | entry[8] | entry[9], 0);
+		assert_true(entry[1] > 1 && entry[6] > 1);
+		for (size_t c = 2; c < 5; c++)
+			assert_int_equal(entry[c], 1);
+		assert_true(compress ? entry[5] == 1 : entry[5] > 1);
+		assert_int_equal(entry[10], 1);
+		assert_int_equal(get_be32(im.p + 16), 8);
+		assert_memory_equal(im.p + get_be64(im.p + 8), "base.vhd", 8);
+		assert_memory_equal(im.p + 120, "vpc", 3);
+		qdecode_check(&im);
+	}
+}
+
+static void test_qcow2w__overlay_refuses(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *name = calloc(1, 1025);
+	const struct writer_opts rows[] = {
+		{ .backing = "b", .backing_format = "raw", .preallocation = PREALLOC_METADATA },
+		{ .backing = "b", .backing_format = "raw", .subformat = "v2" },
+		{ .backing = "b" },
+		{ .backing = "", .backing_format = "raw" },
+		{ .backing = name, .backing_format = "raw" },
+	};
+	const struct writer_state_opts snap = { .size = 1 << 20, .name = "x" }, now = { .size = 1 << 20 };
+	struct writer_opts o = { .path = f->path, .size = 1 << 20, .backing = name, .backing_format = "raw", .cluster_size = 512 };
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+
+	memset(name, 'n', 1024);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct writer_opts r = rows[i];
+
+		r.path = f->path;
+		r.size = 1 << 20;
+		assert_int_equal(qcow2_create(&r, &w, &e), ERR_INVALID);
+	}
+	name[1023] = 0;	/* the longest name, which clusters of 512 bytes can't hold */
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_int_equal(writer_begin_state(w, &snap, &e), ERR_INVALID);
+	writer_abort(w);
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &now, &e), &e);
+	assert_int_equal(writer_finish(w, &e), ERR_INVALID);
+	assert_has(e.cause, "doesn't fit");
+	o.cluster_size = 4096;
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &now, &e), &e);
+	assert_ok(writer_finish(w, &e), &e);
+	assert_int_equal(test_folder_entries(f->dir), 1);
+}
+
 /* The same bytes, whatever the number of threads. */
 static void test_qcow2w__threads_do_not_show(void **state)
 {
@@ -739,6 +822,8 @@ int main(void)
 		QCOW2_TEST(test_qcow2w__preallocation),
 		QCOW2_TEST(test_qcow2w__encrypted),
 		QCOW2_TEST(test_qcow2w__encrypted_refuses),
+		QCOW2_TEST(test_qcow2w__overlay),
+		QCOW2_TEST(test_qcow2w__overlay_refuses),
 		QCOW2_TEST(test_qcow2w__threads_do_not_show),
 		QCOW2_TEST(test_qcow2w__concurrent_writes),
 		QCOW2_TEST(test_qcow2w__refcount_limit),
