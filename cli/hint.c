@@ -16,8 +16,8 @@ static void hint_memory(struct err *e, const struct command *cmd)
 
 static void hint_device(struct err *e)
 {
-	(void)err_hint(e, "the device or file system there fails: the kernel's log (`dmesg`) says more.  What is on it may be "
-			  "in danger; run this again once it is in order");
+	(void)err_hint(e, "the device or file system there fails: the kernel's log (`dmesg`) says more.  What is on it "
+			  "may be in danger; run this again once it is in order");
 }
 
 /* Where errno says enough; false: it does not. */
@@ -26,10 +26,12 @@ static bool hint_errno(struct err *e, const struct command *cmd)
 	switch (e->os_errno) {
 	case EACCES:
 	case EPERM:
-		(void)err_hint(e, "this user may not do that: look at the owner and mode of the file and of the folders above it");
+		(void)err_hint(e, "this user may not do that: look at the owner and mode of the file and of the folders "
+				  "above it");
 		break;
 	case EROFS:
-		(void)err_hint(e, "the file system is mounted read-only; the kernel does that by itself after errors: see `dmesg`");
+		(void)err_hint(e, "the file system is mounted read-only; the kernel does that by itself after errors: "
+				  "see `dmesg`");
 		break;
 	case EMFILE:
 	case ENFILE:
@@ -52,6 +54,25 @@ static bool hint_errno(struct err *e, const struct command *cmd)
 	case EAGAIN:
 		hint_memory(e, cmd);
 		break;
+	case EISDIR:
+	case ENOTDIR:
+	case ENAMETOOLONG:
+	case ELOOP:
+		(void)err_hint(e, "look at the path: it names a folder, or something below what is no folder, or it is too "
+				  "long");
+		break;
+	case EBUSY:
+	case ETXTBSY:
+		(void)err_hint(e, "something else uses that now: run this again when it no longer does");
+		break;
+	case EIO:
+	case ENXIO:
+	case ENODEV:
+	case EREMOTEIO:
+	case EUCLEAN:
+	case EBADMSG:
+		hint_device(e);
+		break;
 	default:
 		return false;
 	}
@@ -67,7 +88,8 @@ void hint_general(struct err *e, const struct command *cmd)
 		hint_memory(e, cmd);
 		break;
 	case ERR_IO:
-		hint_device(e);
+		if (!e->os_errno)	/* a short read: the system said nothing, but there was less than there must be */
+			hint_device(e);
 		break;
 	case ERR_NOSPACE:
 		(void)err_hint(e, "make room there, and run this again");

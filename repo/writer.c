@@ -23,9 +23,10 @@
 /* --- budget ------------------------------------------------------------------------------------------------------- */
 
 /*
- * A fifth each for the index and for one pack (the repository's size at most; so its packs are full from 160 MiB on);
- * two packs and two node packs of a quarter make another 45 of 100; 6 for the reader, 12 for what waits for an index
- * run; the rest seals.  Pack sizes must not depend on the number of threads: the layout would.
+ * Of 100: 20 for the index; 45 for packs; 6 for the reader; 12 for what waits for an index run; the rest seals.  A pack
+ * takes 20 (or the repository's pack size, which it has from 160 MiB on), a node pack a quarter of that.  There is one
+ * of each that fills, or is full and waits for an uploader, and one for each uploader, or its buffer, kept for the next
+ * (writer_put_queue, writer_pack_recycle).  Pack sizes must not depend on the number of threads: the layout would.
  */
 static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 {
@@ -44,7 +45,7 @@ static void plan(struct repo_writer *w, const struct repo_writer_opts *o)
 	w->plan.index_bytes = max / 5;
 	w->plan.reader_bytes = max / 100 * 6;
 	w->plan.run_entries = max / 100 * 12 / ENTRY_BYTES;
-	packs = max / 100 * 45 / target;	/* filling and on their way */
+	packs = (max / 100 * 45 - target / 4) / target;		/* data packs, filling and on their way */
 	w->plan.uploaders = packs < 3 || caps->is_local ? 1 : (unsigned)min_u64(packs - 1, WRITER_UPLOADERS_MAX);
 	if (w->plan.uploaders > caps->parallel)
 		w->plan.uploaders = caps->parallel ? caps->parallel : 1;

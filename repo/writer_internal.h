@@ -82,6 +82,7 @@ struct open_pack {
 /* A finished pack on its way. */
 struct done_pack {
 	struct done_pack *next;
+	enum pack_kind kind;
 	char name[OBJECT_NAME_BYTES];
 	uint8_t *bytes;
 	size_t len, cap;

@@ -69,24 +69,28 @@ static bool fits(const struct repo_writer *w, const struct open_pack *p, const s
 void writer_pack_recycle(struct repo_writer *w, struct done_pack *d)
 {
 	pthread_mutex_lock(&w->lock);
-	if (d->cap == w->plan.pack_target[PACK_DATA - 1] && w->nspare < w->plan.uploaders)
+	if (d->kind == PACK_DATA && d->cap == w->plan.pack_target[PACK_DATA - 1] && w->nspare < w->plan.uploaders)
 		w->spare[w->nspare++] = STEAL(d->bytes);
 	pthread_mutex_unlock(&w->lock);
 	done_pack_free(d);
 }
 
+/* Of just the size that the plan counts with: a buffer that grows by itself is up to twice as large. */
 static int buffer_new(struct repo_writer *w, enum pack_kind kind, struct buf *b, struct err *e)
 {
 	size_t target = w->plan.pack_target[kind - 1];
 
 	buf_init(b, PACK_MAX_BYTES);
 	pthread_mutex_lock(&w->lock);
-	if (kind == PACK_DATA && w->nspare) {
+	if (kind == PACK_DATA && w->nspare)
 		b->p = w->spare[--w->nspare];
-		b->cap = target;
-	}
 	pthread_mutex_unlock(&w->lock);
-	return buf_room(b, target, e) ? 0 : e->code;
+	if (!b->p)
+		b->p = malloc(target);
+	if (!b->p)
+		return err_set(e, ERR_NOMEM, "no memory for a pack of %zu bytes", target);
+	b->cap = target;
+	return 0;
 }
 
 static int begin(struct repo_writer *w, struct open_pack *p, enum pack_kind kind, struct err *e)
@@ -271,6 +275,7 @@ int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_p
 	directory_free(STEAL(p->dir));
 	d->sums = p->sums;
 	p->sums = (struct segment_list){ 0 };
+	d->kind = p->kind;
 	d->cap = p->bytes.cap;
 	d->bytes = buf_take(&p->bytes, &d->len);
 	n.slot = *repo_own_slot(w->r);

@@ -20,6 +20,8 @@ int writer_put_queue(struct repo_writer *w, struct done_pack *d, struct err *e)
 	*w->queue_tail = d;
 	w->queue_tail = &d->next;
 	w->npending++;
+	if (d->kind == PACK_NODES && w->nspare && w->npending + w->nspare > w->plan.uploaders)
+		free(w->spare[--w->nspare]);	/* the plan has it in the place of what is on its way */
 	r = w->failed.code;
 	if (r)
 		*e = w->failed;

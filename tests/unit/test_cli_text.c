@@ -106,9 +106,13 @@ static void test_hint__by_errno_and_code(void **state)
 
 	(void)state;
 	advises(EIO, 0, NULL, "dmesg");
+	advises(EUCLEAN, 0, NULL, "dmesg");
+	advises(EISDIR, 0, NULL, "look at the path");
+	advises(ENAMETOOLONG, 0, NULL, "look at the path");
+	advises(EBUSY, 0, NULL, "something else uses that");
 	advises(EACCES, 0, NULL, "owner and mode");
 	advises(EROFS, 0, NULL, "read-only");
-	advises(EMFILE, 0, NULL, "ulimit -n");
+	advises(EMFILE, 0, NULL, "ulimit -Hn");
 	advises(ENOSPC, 0, NULL, "make room");
 	advises(EDQUOT, 0, NULL, "quota");
 	advises(ESTALE, 0, NULL, "server");
@@ -119,6 +123,10 @@ static void test_hint__by_errno_and_code(void **state)
 	err_set(&e, ERR_NOMEM, "something");
 	hint_general(&e, &modest);
 	assert_null(strstr(e.hint, "--threads"));
+	errno = EINVAL;		/* says nothing of a device */
+	err_sys(&e, "something");
+	hint_general(&e, NULL);
+	assert_string_equal(e.hint, "");
 	err_set(&e, ERR_IO, "something");
 	err_hint(&e, "pull the plug");
 	hint_general(&e, NULL);

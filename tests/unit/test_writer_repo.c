@@ -2,10 +2,13 @@
  * fails. */
 #include "tests/test.h"
 
+#include <sodium.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "repo/pack.h"
 #include "repo/protocol_internal.h"
+#include "repo/writer_internal.h"
 #include "tests/support/repo.h"
 #include "tests/support/run.h"
 #include "transport/store.h"
@@ -247,6 +250,50 @@ static void test_writer__small_budget_is_enough(void **state)
 	repo_writer_close(w, false);
 	run_verify(&fx, 1, 700, &t);
 	run_fx_done(&fx);
+}
+
+/* Adds n strings of len bytes that nothing compresses. */
+static void add_noise(struct repo *r, struct repo_writer *w, bool nodes, unsigned n, size_t len)
+{
+	struct err e = ERR_INIT;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint8_t *p = malloc(len);
+		struct id id;
+
+		assert_non_null(p);
+		randombytes_buf(p, len);
+		if (nodes) {
+			assert_ok(repo_writer_add_node(w, p, len, &id, &e), &e);
+			free(p);
+		} else {
+			test_id_of_chunk(r, NULL, p, len, &id);
+			assert_ok(repo_writer_add_chunk(w, "default", &id, p, &e), &e);
+		}
+	}
+	assert_ok(repo_writer_flush(w, &e), &e);
+}
+
+/* A data pack's buffer serves the next one, whatever its size, and is in nobody's way while nodes are stored. */
+static void test_writer__buffers_of_packs(void **state)
+{
+	struct repo_writer_opts o = { .max_bytes = 24 << 20, .threads = 1, .compression = COMPRESS_OFF };
+	struct repo_writer *w = NULL;
+	struct err e = ERR_INIT;
+	struct test_repo t;
+
+	(void)state;
+	test_repo_new(&t, RUN_CHUNK, NULL);
+	assert_ok(repo_writer_open(t.repo, &o, &w, &e), &e);
+	assert_false(is_pow2(w->plan.pack_target[PACK_DATA - 1]));
+	assert_int_equal(w->plan.uploaders, 1);
+	add_noise(t.repo, w, false, 3000, RUN_CHUNK);
+	assert_true(w->stats.packs > 2);
+	assert_int_equal(w->nspare, 1);
+	add_noise(t.repo, w, true, 300, 8000);
+	assert_int_equal(w->nspare, 0);
+	repo_writer_close(w, false);
+	test_repo_done(&t);
 }
 
 /* After any failure a run without faults must succeed, and what it reads back be right. */
@@ -681,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_writer__add_bytes_reads_back),
 		cmocka_unit_test(test_writer__layout_does_not_depend_on_threads),
 		cmocka_unit_test(test_writer__small_budget_is_enough),
+		cmocka_unit_test(test_writer__buffers_of_packs),
 		cmocka_unit_test(test_writer__every_put_may_fail),
 		cmocka_unit_test(test_writer__orphans_are_used_again),
 		cmocka_unit_test(test_writer__what_is_built_upon_is_synced),
