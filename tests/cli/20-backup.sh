@@ -81,6 +81,10 @@ exits 0 k --json --vm t --attach u.xml --attach v.xml --tag weekly --tag 'before
 same "u.xml v.xml weekly before upgrade" "$(json '"\(.attachments[0].name) \(.attachments[1].name) \(.tags[0]) \(.tags[1])"')" "attachments and tags"
 "$KEDGE" --key-file "$KEY" restore t --to t.out -O raw >/dev/null 2>&1
 cmp u.xml t.out/u.xml.orig
+mkdir -p folder
+exits 1 k --vm t --attach folder web.qcow2
+has err "look at the path"
+lacks err dmesg
 exits 1 k --vm t --attach gone.xml web.qcow2
 has err "gone.xml"
 cp u.xml moved/u.xml
