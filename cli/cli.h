@@ -20,7 +20,7 @@
 
 /* Global options that only some commands take: bits of command.globals.  --quiet, --verbose, --help, --version: all. */
 enum cli_group {
-	CLI_REPO = 1 << 0,	/* -r, --repo, --password-file, --key-file */
+	CLI_REPO = 1 << 0,	/* -r, --repo, --password-file, --key-file, --s3-*, --cacert */
 	CLI_JSON = 1 << 1,
 	CLI_PROGRESS = 1 << 2,	/* --no-progress */
 	CLI_BYTES = 1 << 3,
@@ -32,6 +32,7 @@ struct cli_globals {
 	const char *repo;		/* --repo or KEDGE_REPOSITORY; NULL: none given */
 	const char *password_file;	/* --password-file or KEDGE_PASSWORD_FILE */
 	const char *key_file;
+	const char *s3_endpoint, *s3_region, *s3_style, *s3_profile, *cacert;
 	bool json, quiet, verbose, no_progress, bytes, help, version;
 	/* worker threads; never 0 after set-up: default = CPUs that the process may use */
 	uint64_t threads;

@@ -13,11 +13,20 @@
 #include "cli/password.h"
 #include "transport/registry.h"
 
+static void notice(void *opaque, const char *text)
+{
+	msg_warn(opaque, "%s", text);
+}
+
 int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 {
+	const struct store_opts o = { .s3 = { .endpoint = c->g.s3_endpoint, .region = c->g.s3_region,
+					      .style = c->g.s3_style, .profile = c->g.s3_profile, .ca_file = c->g.cacert,
+					      .cancel = &c->cancel, .notice = notice, .opaque = c } };
+
 	if (!c->g.repo)
 		return cli_usage(c, e, "no repository named: give -r PATH or set KEDGE_REPOSITORY");
-	if (store_open(c->g.repo, create, ret, e) == 0)
+	if (store_open_with(c->g.repo, create, &o, ret, e) == 0)
 		return 0;
 	if (e->code != ERR_NOTFOUND)
 		return e->code;
@@ -48,11 +57,6 @@ int open_secret(struct cli *c, bool fresh, struct secret **ret, struct err *e)
 	if (fresh)
 		return password_get_new(c, "new passphrase for the repository", NULL, ret, e);
 	return password_get(c, "passphrase of the repository", ret, e);
-}
-
-static void notice(void *opaque, const char *text)
-{
-	msg_warn(opaque, "%s", text);
 }
 
 int open_repo(struct cli *c, struct opened *o, struct err *e)

@@ -91,17 +91,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return True
 
     # --- answers --------------------------------------------------------------------------------------------------------
+    def note(self, status):     # before the answer goes out: whoever has it finds it in the log
+        if not self.path.startswith('/_fixture/'):
+            with W.lock:
+                W.log.append(f'{self.command} {self.path} {status}')
+
     def answer(self, status, body=b'', headers=None, truncate=None):
-        self.status = status
+        self.note(status)
         self.send_response(status)
         for k, v in (headers or {}).items():
             self.send_header(k, v)
         if 'Content-Length' not in (headers or {}) and status != 204:
             self.send_header('Content-Length', str(len(body)))
         self.end_headers()
-        if self.command != 'HEAD':
-            self.wfile.write(body if truncate is None else body[:truncate])
         self.wfile.flush()
+        if self.command != 'HEAD':
+            self.connection.sendall(body if truncate is None else body[:truncate])
         if truncate is not None:
             self.close_connection = True
 
@@ -110,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(status, body, headers)
 
     def hang_up(self):
-        self.status = 0
+        self.note(0)
         self.close_connection = True
 
     # --- who asks -------------------------------------------------------------------------------------------------------
@@ -341,7 +346,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.hang_up()
         if self.path.startswith('/_fixture/'):
             return self.control(body)
-        self.status = 0
         with W.lock:
             W.running += 1
             W.most = max(W.most, W.running)
@@ -355,7 +359,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         finally:
             with W.lock:
                 W.running -= 1
-                W.log.append(f'{self.command} {self.path} {self.status}')
 
     def act(self, body):
         r = self.rule()
@@ -393,7 +396,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.error(r['status'], r.get('code', 'InternalError'), r.get('message', ''), r.get('extra', ''), headers)
 
     def endless(self):
-        self.status = 200
+        self.note(200)
         self.send_response(200)
         self.send_header('Transfer-Encoding', 'chunked')
         self.end_headers()

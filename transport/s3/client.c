@@ -286,18 +286,20 @@ static bool take_slot(struct s3_client *c)
 	return got;
 }
 
-/* A server that asks for less gets half, at most once a second; each time that as many as are allowed have succeeded
+/* A server that asks for less gets half of what was running, at most once a second; each time that as many as are allowed have succeeded
  * twice, one more may run. */
 static void give_slot(struct s3_client *c, bool throttled, bool succeeded)
 {
 	double now = clock_mono();
+	unsigned ran;
 
 	pthread_mutex_lock(&c->lock);
-	c->running--;
+	ran = c->running--;
 	if (throttled) {
 		c->streak = 0;
 		if (c->allowed > 1 && now - c->lowered_at >= LOWER_EVERY_S) {
-			c->allowed /= 2;
+			c->allowed = (ran < c->allowed ? ran : c->allowed) / 2;
+			c->allowed = c->allowed ? c->allowed : 1;
 			c->lowered_at = now;
 			LOG_DEBUG("throttled: %u requests at once from now on", c->allowed);
 		}

@@ -24,6 +24,23 @@ int s3_run_one(struct s3_store *s, struct s3_op *op, struct err *e)
 	return s3_run(s->c, op, 1, 1, e);
 }
 
+/* A refused HEAD has no words.  The same as a GET has: why, or what to do otherwise (region, clock, token). */
+static int ask_why(struct s3_store *s, const char *name, struct err *e)
+{
+	struct s3_op op;
+	char byte;
+	int r;
+
+	err_clear(e);
+	s3_op_init(&op, "GET", name);
+	s3_op_header(&op, "range", "bytes=0-0");
+	op.call.into = &byte;
+	op.call.into_len = 1;
+	r = s3_run_one(s, &op, e);
+	s3_op_done(&op);
+	return r;
+}
+
 static int s3_stat(struct store *st, const char *name, struct store_stat *ret, struct err *e)
 {
 	struct s3_store *s = (struct s3_store *)st;
@@ -32,6 +49,13 @@ static int s3_stat(struct store *st, const char *name, struct store_stat *ret, s
 
 	s3_op_init(&op, "HEAD", name);
 	r = s3_run_one(s, &op, e);
+	if (r < 0 && r != ERR_NOTFOUND && op.call.status >= 300 && op.call.status < 500 && !op.call.h.location[0]) {
+		r = ask_why(s, name, e);
+		if (r == 0) {
+			op.state = S3_OP_WAITING;
+			r = s3_run_one(s, &op, e);
+		}
+	}
 	if (r == 0 && op.call.length < 0)
 		r = err_set(e, ERR_CORRUPT, "the server does not say how long the object is");
 	if (r == 0) {
