@@ -20,6 +20,8 @@ say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
 DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev libssl-dev zlib1g-dev libdeflate-dev libisal-dev libjansson-dev libxxhash-dev libexpat1-dev libgcrypt20-dev libcurl4-openssl-dev libarchive-dev
 DEPS_RUN := qemu-utils e2fsprogs scdoc jq
 DEPS_TEST := libarchive-tools xz-utils zstd bzip2 lz4 libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat python3-libqcow python3-libvmdk python3-libvhdi 7zip gdisk cryptsetup-bin busybox-static cpio mmdebstrap fdisk libvirt-clients libxml2-utils
+# servers of S3, 130 MB to fetch: for `make check-ci` alone
+DEPS_CI := curl ceph-mon ceph-osd radosgw ceph-common swift-proxy swift-account swift-container swift-object
 DEPS_MODEL := spin gcc libc6-dev
 DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
 
@@ -52,7 +54,7 @@ $(error VARIANT is one of release, debug, asan, tsan)
 endif
 
 # Without its libraries nothing below can work: say so in one line instead of a page of compiler errors.
-NO_LIBS := deps deps-test deps-lint deps-model check-model help clean dist check-includes check demo bench
+NO_LIBS := deps deps-test deps-ci deps-lint deps-model check-model help clean dist check-includes check demo bench
 ifneq ($(filter-out $(NO_LIBS),$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(PKGS) 2>/dev/null && echo ok),ok)
 $(error Packages are missing: run `make deps` (as root; Debian 12) and try again)
@@ -85,7 +87,7 @@ PRELOADS := $(patsubst tests/preload/%.c,$(B)/preload/%.so,$(sort $(wildcard tes
 SCENARIOS := $(if $(PROGRAM),$(filter-out %/lib.sh,$(sort $(wildcard tests/cli/*.sh tests/e2e/*.sh))))
 MAN := $(patsubst docs/%.scd,build/man/%,$(sort $(wildcard docs/*.scd)))
 
-.PHONY: all lib program tests-build unit help deps deps-test deps-lint deps-model check check-ci check-long check-model check-asan check-tsan \
+.PHONY: all lib program tests-build unit help deps deps-test deps-ci deps-lint deps-model check check-ci check-long check-model check-asan check-tsan \
 	check-includes check-headers fuzz tidy cppcheck man install uninstall demo dist clean FORCE
 
 all: $(LIB) $(if $(PROGRAM),build/kedge)
@@ -184,7 +186,7 @@ check-asan check-tsan: check-%:
 # The second tier: what `make check` runs is run again only under sanitizers; under TSan what has many threads.
 # The long ones first, so that both CPUs are busy to the end.
 TSAN_SCENARIOS := tests/ci/concurrent.sh tests/ci/threads.sh
-check-ci: all tests-build
+check-ci: deps-ci all tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
 	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(TSAN_SCENARIOS:%=tsan:%) $(UNIT:build/$(VARIANT)/%=build/tsan/%) \
@@ -288,6 +290,8 @@ deps:
 deps-test:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_MODEL))
 	$(Q)tests/guest/kernel.sh build/guest/kernel || echo "tests/ci/boot.sh will be skipped"
+deps-ci:
+	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_MODEL) $(DEPS_CI))
 deps-model:
 	$(call install-packages,$(DEPS_MODEL))
 deps-lint:
@@ -296,7 +300,7 @@ deps-lint:
 help:
 	@echo 'make [TARGET] [V=1] [DEV=1: warnings are errors] [VARIANT=release|debug|asan|tsan]'
 	@echo '  all             the program: build/kedge (default)'
-	@echo '  deps            install missing Debian packages to build and run (deps-test, deps-lint: more)'
+	@echo '  deps            install missing Debian packages to build and run (deps-test, deps-ci, deps-lint: more)'
 	@echo '  check           first tier of tests, about 2 minutes; ONLY=text for those whose name contains it'
 	@echo '  unit            unit tests and fuzz corpora alone; check-asan, check-tsan: first tier under a sanitizer'
 	@echo '  check-ci        second tier: sanitizers, differential images, samples; about 12 minutes'

@@ -10,7 +10,7 @@ commands=$(k help | sed -n '/^commands:/,/^$/p' | awk 'NR > 1 && NF { print $1 }
 for sh in bash zsh fish; do k help --completion $sh > c.$sh; done
 for c in $commands; do
 	grep -q "^## kedge $c\b" "$TOP/docs/kedge.1.scd" || grep -q "^## kedge .*\b$c\b" "$TOP/docs/kedge.1.scd" || die "the man page has no kedge $c"
-	k help "$c" | grep -o -- '--[a-z][a-z-]*' | sort -u > help.opts
+	k help "$c" | grep -o -- '--[a-z][a-z0-9-]*' | sort -u > help.opts
 	while read -r o; do
 		grep -q -- "\*[^*]*$o" "$TOP/docs/kedge.1.scd" || die "the man page lacks $o of kedge $c"
 		grep -q -- "$o" c.bash || die "the bash completion lacks $o"
@@ -22,7 +22,7 @@ for c in $(grep '^## kedge' "$TOP/docs/kedge.1.scd" | awk '{ print $3 }'); do
 	grep -qx "$c" <<<"$commands" || die "the man page has kedge $c, the program has not"
 done
 for c in "" $commands; do k help $c; done > all.help
-grep -o '^\*\(-., \)\?--[a-z-]*' "$TOP/docs/kedge.1.scd" | grep -o -- '--[a-z-]*' | sort -u | while read -r o; do
+grep -o '^\*\(-., \)\?--[a-z0-9-]*' "$TOP/docs/kedge.1.scd" | grep -o -- '--[a-z0-9-]*' | sort -u | while read -r o; do
 	grep -q -- "$o\b" all.help || die "the man page has $o, the program has not"
 done
 bash -n c.bash

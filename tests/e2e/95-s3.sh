@@ -7,7 +7,7 @@ s3_fixture
 KEY=$PWD/key
 export KEDGE_STATE_DIR=$PWD/state KEDGE_CACHE_DIR=$PWD/cache KEDGE_REPOSITORY=$S3_URL/host/a
 truncate -s 96M disk.raw
-random_at disk.raw 1048576 20000000 1
+random_at disk.raw 1048576 9000000 1
 
 # --- the usual ----------------------------------------------------------------------------------------------------------------
 expect 10 k list
@@ -18,7 +18,7 @@ says "exists already"
 expect 0 k backup --vm v raw:disk.raw
 expect 0 k list v
 prints current
-random_at disk.raw 60000000 3000000 2
+random_at disk.raw 60000000 2000000 2
 s3_tell log >/dev/null
 expect 0 k backup --vm v raw:disk.raw --json
 requests=$(s3_tell peek | jq '.requests | length')
@@ -60,7 +60,7 @@ lacks err fixture/secret
 lacks out fixture/secret
 
 # --- a bad night: refused, lost and late answers ------------------------------------------------------------------------------------
-random_at disk.raw 40000000 9000000 3
+random_at disk.raw 40000000 4000000 3
 s3_tell rules '[{"match": "PUT .*/data/", "times": 1, "status": 503, "code": "SlowDown"},
 	{"match": "PUT .*/data/", "times": 1, "after": true, "status": 500}, {"match": "PUT .*/index/", "after": true, "drop": true},
 	{"match": "PUT .*/manifests/", "status": 500}, {"match": "GET .*list-type", "truncate": 20}]' >/dev/null

@@ -211,7 +211,7 @@ static void test_s3__altered_on_the_way(void **state)
 static void test_s3__throttled(void **state)
 {
 	struct fixture *f = *state;
-	CLEANUP(free_ptr) uint8_t *big = malloc(60 << 20);
+	CLEANUP(free_ptr) uint8_t *big = malloc(33 << 20);
 	CLEANUP(free_ptr) char *log = NULL;
 	struct err e = ERR_INIT;
 	struct store *s;
@@ -220,14 +220,14 @@ static void test_s3__throttled(void **state)
 	f->o.s3.limits.retry_s = 0;
 	s = opened(f);
 	assert_non_null(big);
-	memset(big, 'b', 60 << 20);
-	assert_ok(store_put(s, "big", big, 60 << 20, 0, &e), &e);
+	memset(big, 'b', 33 << 20);
+	assert_ok(store_put(s, "big", big, 33 << 20, 0, &e), &e);
 	set(f, "{\"parallel\":1}");
-	assert_ok(store_read(s, "big", big, 60 << 20, 0, &e), &e);
+	assert_ok(store_read(s, "big", big, 33 << 20, 0, &e), &e);
 	assert_true(test_s3_count(f->server, " 503") > 0);
 	/* by now it asks for less at once, so is refused less */
 	log = test_s3_tell(f->server, "log", "");
-	assert_ok(store_read(s, "big", big, 60 << 20, 0, &e), &e);
+	assert_ok(store_read(s, "big", big, 33 << 20, 0, &e), &e);
 	assert_in_range(test_s3_count(f->server, " 503"), 0, 12);
 	store_close(s);
 }

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "transport/s3/creds.h"
+#include "transport/s3/parse.h"
 
 #define S3_PROFILE_VALUE_MAX 4096
 
@@ -23,15 +24,6 @@ const char *s3_profile_name(const char *given);
 
 /* Copies a secret; too long, or with control characters: ERR_INVALID, naming what only. */
 MUST_CHECK int s3_secret_copy(char *to, size_t size, const char *s, size_t len, const char *what, struct err *e);
-/* Seconds since 1970 as ISO 8601 ("2026-11-22T23:00:00Z", with fractions, or with +00:00) in nanoseconds. */
-bool s3_time_iso(const char *s, int64_t *ret_ns);
-/*
- * The members of a flat JSON object as they are in text: nothing of it is copied elsewhere.  Values are strings (without
- * escapes other than \/ \" \\) or literals.  False: it is no such object.
- */
-typedef int (*s3_json_fn)(void *opaque, const char *key, size_t key_len, char *value, size_t len, struct err *e);
-MUST_CHECK int s3_json_flat(char *text, size_t len, s3_json_fn fn, void *opaque, struct err *e);
-
 /* Each fills in *ret; ERR_NOTFOUND: this source is not set up here. */
 MUST_CHECK int s3_creds_process(const char *command, struct cancel *cancel, struct s3_creds *ret, struct err *e);
 struct s3_web_identity {
@@ -41,7 +33,5 @@ MUST_CHECK int s3_creds_web_identity(struct s3_http *http, const struct s3_web_i
 				     struct s3_creds *ret, struct err *e);
 MUST_CHECK int s3_creds_container(struct s3_http *http, struct cancel *cancel, struct s3_creds *ret, struct err *e);
 MUST_CHECK int s3_creds_instance(struct s3_http *http, struct cancel *cancel, struct s3_creds *ret, struct err *e);
-/* {"AccessKeyId": ..., "SecretAccessKey": ..., "Token" or "SessionToken": ..., "Expiration": ...}; changes text. */
-MUST_CHECK int s3_creds_json(char *text, size_t len, struct s3_creds *ret, struct err *e);
 
 #endif

@@ -5,6 +5,9 @@
 #include "base/num.h"
 #include "transport/s3/creds_internal.h"
 
+/* A member: its value is part of the text, and may be changed.  Negative stops. */
+typedef int (*member_fn)(void *opaque, const char *key, size_t key_len, char *value, size_t len, struct err *e);
+
 struct cursor {
 	char *p, *end;
 };
@@ -59,7 +62,8 @@ static bool take_literal(struct cursor *c, char **ret, size_t *ret_len)
 	return *ret_len > 0;
 }
 
-int s3_json_flat(char *text, size_t len, s3_json_fn fn, void *opaque, struct err *e)
+/* Values are strings (without escapes other than \/ \" \\) or literals. */
+static int parse_flat(char *text, size_t len, member_fn fn, void *opaque, struct err *e)
 {
 	struct cursor c = { .p = text, .end = text + len };
 	bool more = true;
@@ -130,7 +134,7 @@ bool s3_time_iso(const char *s, int64_t *ret_ns)
 	} else if (strcmp(s, "Z") && strcmp(s, "z")) {
 		return false;
 	}
-	if (v > INT64_MAX / 1000000000)
+	if (v < 0 || v > INT64_MAX / 1000000000)
 		return false;
 	*ret_ns = v * 1000000000;
 	return true;
@@ -164,7 +168,7 @@ static int on_member(void *opaque, const char *key, size_t key_len, char *v, siz
 
 int s3_creds_json(char *text, size_t len, struct s3_creds *ret, struct err *e)
 {
-	if (s3_json_flat(text, len, on_member, ret, e) < 0)
+	if (parse_flat(text, len, on_member, ret, e) < 0)
 		return e->code;
 	if (!*ret->access || !*ret->secret)
 		return err_set(e, ERR_CORRUPT, "AccessKeyId or SecretAccessKey is missing");

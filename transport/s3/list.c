@@ -8,7 +8,7 @@
 #include "base/num.h"
 #include "base/text.h"
 #include "base/vec.h"
-#include "transport/s3/creds_internal.h"
+#include "transport/s3/parse.h"
 #include "transport/s3/xml.h"
 
 #define PAGE_KEYS 1000u
