@@ -82,7 +82,9 @@ static int check_options(struct cli *c, const struct restore_cmd_opts *o, struct
 	if (writer_args_check(c, &o->writer, e) < 0)
 		return e->code;
 	if (o->output && !o->writer.format && is_foreign(o->output))
-		return cli_usage(c, e, "%s: that is the name of a format that can't be written yet: -O raw or -O qcow2 says what it is to be",
+		return cli_usage(c, e,
+				 "%s: that is the name of a format that can't be written yet: -O raw or -O qcow2 says "
+				 "what it is to be",
 				 o->output);
 	return 0;
 }
@@ -101,7 +103,8 @@ static void old_ids(const struct manifest_disk *d, struct image_ids *ret)
 }
 
 /* Of a machine --keep-ids means the machine; of its disks those that have ids. */
-static struct writer_args disk_args(const struct restore_job *j, const struct restore_target *t, const struct image_ids *ids)
+static struct writer_args disk_args(const struct restore_job *j, const struct restore_target *t,
+				    const struct image_ids *ids)
 {
 	struct writer_args a = *j->writer;
 
@@ -241,8 +244,8 @@ static int plan_backing(struct restore_job *j, struct err *e)
 	return restore_backing_prove(j->c, j->backing, j->open.repo, &j->open.backups, j->pt.backup->m->vm, e);
 }
 
-static int write_content(struct restore_job *j, struct restore *rs, const struct restore_target *t, struct image_writer *w,
-			 struct err *e)
+static int write_content(struct restore_job *j, struct restore *rs, const struct restore_target *t,
+			 struct image_writer *w, struct err *e)
 {
 	const struct manifest_disk *d = &j->pt.backup->m->disks.p[t->disk];
 	const struct writer_state_opts so = { .size = t->size };
@@ -313,8 +316,8 @@ static void note_disk(struct restore_job *j, struct restore *rs, const struct re
 	json_t *row = j->c->g.json ? json_object() : NULL;
 
 	msg_note(j->c, "disk %s: %s, %s%s, %s in %.1f s, every chunk verified%s", d->name,
-		 text_quote(t->path, q, sizeof(q)), t->format->name, t->secret ? " (LUKS)" : "", msg_size(j->c, t->size, size), seconds,
-		 j->result.ndamage ? " but those that are missing" : "");
+		 text_quote(t->path, q, sizeof(q)), t->format->name, t->secret ? " (LUKS)" : "",
+		 msg_size(j->c, t->size, size), seconds, j->result.ndamage ? " but those that are missing" : "");
 	for (size_t i = 0; j->o->with_snapshots && i < d->dropped.n; i++)
 		msg_warn(j->c, "disk %s: not carried over: %s", d->name, text_quote(d->dropped.p[i], q, sizeof(q)));
 	if (j->backing->chain)

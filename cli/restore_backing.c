@@ -44,7 +44,8 @@ static int check_layers(const struct chain *chain, const char *target, struct er
 		if (there && layer_has(im, &st))
 			return err_set(e, ERR_INVALID, "--backing: %s is what would be overwritten", q);
 		if (im->locked)
-			return err_set(e, ERR_INVALID, "--backing: %s is encrypted: an overlay over it is not written", q);
+			return err_set(e, ERR_INVALID, "--backing: %s is encrypted: an overlay over it is not written",
+				       q);
 		if (im->member || im->wrapping) {
 			(void)err_set(e, ERR_INVALID, "--backing: %s is packed: no hypervisor opens it as it is", q);
 			return err_hint(e, "unpack it first");
@@ -57,7 +58,8 @@ static int check_layers(const struct chain *chain, const char *target, struct er
 static char *folder_of(const char *path, struct err *e)
 {
 	const char *base = fs_basename(path);
-	CLEANUP(free_ptr) char *dir = base == path ? text_printf(e, ".") : text_printf(e, "%.*s", (int)(base - path), path);
+	CLEANUP(free_ptr)
+	char *dir = base == path ? text_printf(e, ".") : text_printf(e, "%.*s", (int)(base - path), path);
 	char *real = dir ? realpath(dir, NULL) : NULL;
 
 	if (dir && !real)
@@ -154,13 +156,13 @@ static int no_match(struct cli *c, const char *why, const struct restore_backing
 	char q[512];
 
 	(void)err_set(e, ERR_INVALID, "--backing %s: %s", text_quote(b->path, q, sizeof(q)), why);
-	(void)err_hint(e, "an overlay is written only over what is proven to hold a stored state; without --backing the whole disk "
-			  "is restored");
+	(void)err_hint(e, "an overlay is written only over what is proven to hold a stored state; without --backing "
+			  "the whole disk is restored");
 	return cli_exit(c, EXIT_NO_MATCH, e);
 }
 
-int restore_backing_prove(struct cli *c, struct restore_backing *b, struct repo *r, const struct backup_list *l, const char *vm,
-			  struct err *e)
+int restore_backing_prove(struct cli *c, struct restore_backing *b, struct repo *r, const struct backup_list *l,
+			  const char *vm, struct err *e)
 {
 	const struct ingest_opts o = {
 		.threads = (unsigned)c->g.threads, .max_bytes = (size_t)(c->g.memory / 2),
@@ -169,7 +171,8 @@ int restore_backing_prove(struct cli *c, struct restore_backing *b, struct repo 
 	uint64_t size = b->chain->image->states[0].size;
 	char shown[MSG_SIZE_BYTES], why[128];
 
-	snprintf(why, sizeof(why), "no stored state of any disk has its size (%s, %" PRIu64 " bytes)", msg_size(c, size, shown), size);
+	snprintf(why, sizeof(why), "no stored state of any disk has its size (%s, %" PRIu64 " bytes)",
+		 msg_size(c, size, shown), size);
 	if (!find(b, l, vm, size, NULL))
 		return no_match(c, why, b, e);
 	if (ingest_tree_of(r, b->chain, &o, &b->tree, e) < 0)
@@ -190,11 +193,11 @@ static char *point_text(const struct restore_backing *b, struct err *e)
 {
 	const struct manifest *m = b->backup->m;
 	const struct manifest_state *s = &m->states.p[b->state];
-	static const char *const kinds[] = { [STATE_CURRENT] = "", [STATE_SNAPSHOT] = "snap:", [STATE_LAYER] = "layer:" };
+	static const char *const kinds[] = { "", "snap:", "layer:" };	/* enum state_kind */
 	char id[SHORT_ID_BYTES];
 
-	return text_printf(e, "%s:%s@%s/%s%s", m->vm, m->disks.p[b->disk].name, short_id(&b->backup->hash, id), kinds[s->kind],
-			   s->name);
+	return text_printf(e, "%s:%s@%s/%s%s", m->vm, m->disks.p[b->disk].name, short_id(&b->backup->hash, id),
+			   kinds[s->kind], s->name);
 }
 
 void restore_backing_note(const struct cli *c, const struct restore_backing *b)
@@ -203,7 +206,8 @@ void restore_backing_note(const struct cli *c, const struct restore_backing *b)
 	CLEANUP(free_ptr) char *point = point_text(b, &e);
 	char q[512], qp[512];
 
-	msg_note(c, "backing file %s (%s) holds %s: nobody may write to it from now on", text_quote(b->name, q, sizeof(q)), b->format,
+	msg_note(c, "backing file %s (%s) holds %s: nobody may write to it from now on",
+		 text_quote(b->name, q, sizeof(q)), b->format,
 		 point ? text_quote(point, qp, sizeof(qp)) : "a stored state");
 }
 

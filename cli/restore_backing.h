@@ -1,6 +1,6 @@
 /*
- * restore_backing.h - `restore --backing FILE`: a file that is proven to hold a stored state, so that what is restored can
- * be an overlay over it.  Main thread only.
+ * restore_backing.h - `restore --backing FILE`: a file that is proven to hold a stored state, so that what is restored
+ * can be an overlay over it.  Main thread only.
  */
 #ifndef KEDGE_CLI_RESTORE_BACKING_H
 #define KEDGE_CLI_RESTORE_BACKING_H
@@ -15,7 +15,7 @@ struct restore_backing {
 	/* filled in by restore_backing_open: */
 	struct chain *chain;		/* open and locked against writers until restore_backing_done */
 	char *path;			/* canonical */
-	char *name;			/* how the overlay names it: in its own folder without one, else from the root */
+	char *name; /* how the overlay names it: in its own folder without one, else from the root */
 	const char *format;		/* as QEMU calls it */
 	/* by restore_backing_prove: */
 	struct tree_ref tree;
@@ -28,17 +28,17 @@ struct restore_backing {
 	    "qcow2: write an overlay over FILE, once FILE is proven to hold a stored state")
 
 /*
- * Opens FILE for an overlay at target; args are for the layers below it.  Refused: what somebody writes to, what QEMU can't
- * open as it is (encrypted, compressed, in an archive), and a target that is one of FILE's own files.
+ * Opens FILE for an overlay at target; args are for the layers below it.  Refused: what somebody writes to, what QEMU
+ * can't open as it is (encrypted, compressed, in an archive), and a target that is one of FILE's own files.
  */
-MUST_CHECK int restore_backing_open(struct cli *c, struct restore_backing *b, const struct image_args *args, const char *target,
-				    struct err *e);
+MUST_CHECK int restore_backing_open(struct cli *c, struct restore_backing *b, const struct image_args *args,
+				    const char *target, struct err *e);
 /*
- * Reads FILE whole and looks for a stored state of a disk with that content: those of vm first, the newest first.  None, or
- * none that an overlay may build upon: ERR_INVALID, exit EXIT_NO_MATCH.
+ * Reads FILE whole and looks for a stored state of a disk with that content: those of vm first, the newest first. None,
+ * or none that an overlay may build upon: ERR_INVALID, exit EXIT_NO_MATCH.
  */
-MUST_CHECK int restore_backing_prove(struct cli *c, struct restore_backing *b, struct repo *r, const struct backup_list *l,
-				     const char *vm, struct err *e);
+MUST_CHECK int restore_backing_prove(struct cli *c, struct restore_backing *b, struct repo *r,
+				     const struct backup_list *l, const char *vm, struct err *e);
 /* ERR_CHANGED when FILE isn't what was proven any more. */
 MUST_CHECK int restore_backing_check(struct restore_backing *b, struct err *e);
 void restore_backing_note(const struct cli *c, const struct restore_backing *b);

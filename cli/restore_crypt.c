@@ -29,8 +29,8 @@ static bool was_encrypted(const struct manifest_disk *d)
 }
 
 /* Its own secret, else the one of no disk; two of the same kind are wrong usage. */
-static int pick(struct cli *c, struct restore_crypt *rc, const char *disk, bool own_only, const struct image_secret **ret,
-		struct err *e)
+static int pick(struct cli *c, struct restore_crypt *rc, const char *disk, bool own_only,
+		const struct image_secret **ret, struct err *e)
 {
 	const struct image_secret *own = NULL, *any = NULL;
 
@@ -52,8 +52,8 @@ static int pick(struct cli *c, struct restore_crypt *rc, const char *disk, bool 
 static int refuse(const struct manifest_disk *d, struct err *e)
 {
 	(void)err_set(e, ERR_INVALID, "the image of disk %s was encrypted; what is restored would not be", d->name);
-	return err_hint(e, "--image-secret FILE encrypts the new image (qcow2, LUKS) with the passphrase in FILE; --plaintext writes "
-			   "it unencrypted");
+	return err_hint(e, "--image-secret FILE encrypts the new image (qcow2, LUKS) with the passphrase in FILE; "
+			   "--plaintext writes it unencrypted");
 }
 
 int restore_crypt_secret(struct cli *c, struct restore_crypt *rc, const struct manifest_disk *d, const struct format *f,
@@ -73,8 +73,8 @@ int restore_crypt_secret(struct cli *c, struct restore_crypt *rc, const struct m
 		return was ? refuse(d, e) : 0;
 	if (f->can & FORMAT_ENCRYPT)
 		return 0;
-	(void)cli_usage(c, e, "%s becomes %s, which is not encrypted: -O qcow2 is%s", text_quote(path, q, sizeof(q)), f->name,
-			was ? "; --plaintext writes it unencrypted" : "");
+	(void)cli_usage(c, e, "%s becomes %s, which is not encrypted: -O qcow2 is%s", text_quote(path, q, sizeof(q)),
+			f->name, was ? "; --plaintext writes it unencrypted" : "");
 	return e->code;
 }
 
@@ -87,6 +87,7 @@ int restore_crypt_all_used(struct cli *c, const struct restore_crypt *rc, struct
 			return cli_usage(c, e, "--image-secret %s=...: no disk of that name is restored",
 					 text_quote(rc->keys.list.p[i].name, q, sizeof(q)));
 		else if (!rc->used[i])
-			return cli_usage(c, e, "--image-secret: no disk was encrypted; --encrypt luks encrypts all the same");
+			return cli_usage(c, e,
+					 "--image-secret: no disk was encrypted; --encrypt luks encrypts all the same");
 	return 0;
 }

@@ -32,11 +32,12 @@ struct restore_crypt {
 MUST_CHECK int restore_crypt_load(struct cli *c, struct restore_crypt *rc, struct err *e);
 void restore_crypt_done(struct restore_crypt *rc);
 /*
- * The passphrase for a disk's new image in *ret, borrowed from rc; NULL: it is not to be encrypted.  ERR_INVALID: it was
- * encrypted, and nobody says how to go on.
+ * The passphrase for a disk's new image in *ret, borrowed from rc; NULL: it is not to be encrypted.  ERR_INVALID: it
+ * was encrypted, and nobody says how to go on.
  */
-MUST_CHECK int restore_crypt_secret(struct cli *c, struct restore_crypt *rc, const struct manifest_disk *d, const struct format *f,
-				    const char *path, const struct image_secret **ret, struct err *e);
+MUST_CHECK int restore_crypt_secret(struct cli *c, struct restore_crypt *rc, const struct manifest_disk *d,
+				    const struct format *f, const char *path, const struct image_secret **ret,
+				    struct err *e);
 /* After all disks: wrong usage when a secret was for none of them. */
 MUST_CHECK int restore_crypt_all_used(struct cli *c, const struct restore_crypt *rc, struct err *e);
 

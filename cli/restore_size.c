@@ -10,7 +10,7 @@
 #include "cli/msg.h"
 
 #define SECTOR ((uint64_t)512)
-#define HEAD_BYTES ((size_t)4096 + 8)	/* the second sector of disks with sectors of 4096 bytes is the last that counts */
+#define HEAD_BYTES ((size_t)4096 + 8)	/* to the second sector, of disks with sectors of 4096 bytes too */
 
 int restore_size_parse(struct cli *c, const char *arg, size_t *ret_disk_len, uint64_t *ret_size, struct err *e)
 {
@@ -19,7 +19,8 @@ int restore_size_parse(struct cli *c, const char *arg, size_t *ret_disk_len, uin
 	char q[64];
 
 	if (!parse_size(eq ? eq + 1 : arg, &size) || !size)
-		return cli_usage(c, e, "--size: \"%s\" is not a size (\"20G\", \"vda=20G\")", text_quote(arg, q, sizeof(q)));
+		return cli_usage(c, e, "--size: \"%s\" is not a size (\"20G\", \"vda=20G\")",
+				 text_quote(arg, q, sizeof(q)));
 	if (size > INT64_MAX - SECTOR)
 		return cli_usage(c, e, "--size: no disk has %" PRIu64 " bytes", size);
 	*ret_disk_len = eq ? (size_t)(eq - arg) : 0;
@@ -33,10 +34,12 @@ int restore_size_check(struct cli *c, const char *disk, uint64_t stored, uint64_
 
 	if (size >= stored)
 		return 0;
-	(void)err_set(e, ERR_INVALID, "--size %s: disk %s has %s (%" PRIu64 " bytes); a restore grows disks, it never cuts them off",
+	(void)err_set(e, ERR_INVALID,
+		      "--size %s: disk %s has %s (%" PRIu64 " bytes); a restore grows disks, it never cuts them off",
 		      msg_size(c, size, wanted), disk, msg_size(c, stored, is), stored);
-	(void)err_hint(e, "to shrink a disk, shrink its file systems and partitions in the guest first, then the image: "
-			  "qemu-img resize --shrink");
+	(void)err_hint(e,
+		       "to shrink a disk, shrink its file systems and partitions in the guest first, then the image: "
+		       "qemu-img resize --shrink");
 	return cli_exit(c, EXIT_USAGE, e);
 }
 
@@ -105,7 +108,9 @@ void restore_size_note(const struct cli *c, const char *disk, const char *path, 
 		msg_note(c, "      GPT's backup header is where the disk used to end.  next%s: sgdisk -e %s",
 			 raw ? "" : ", in the guest", where);
 	if (p == PARTITIONS_GPT || p == PARTITIONS_MBR)
-		msg_note(c, "      growpart %s N grows partition N, then resize2fs, xfs_growfs or pvresize in the guest", where);
+		msg_note(c,
+			 "      growpart %s N grows partition N, then resize2fs, xfs_growfs or pvresize in the guest",
+			 where);
 	else
 		msg_note(c, "      no partition table was found: resize2fs, xfs_growfs or pvresize in the guest");
 }

@@ -1,5 +1,6 @@
 /*
- * restore_size.h - `restore --size`: disks that get larger, and what their partition tables need then.  Main thread only.
+ * restore_size.h - `restore --size`: disks that get larger, and what their partition tables need then.  Main thread
+ * only.
  */
 #ifndef KEDGE_CLI_RESTORE_SIZE_H
 #define KEDGE_CLI_RESTORE_SIZE_H
@@ -7,9 +8,10 @@
 #include "cli/cli.h"
 #include "restore/restore.h"
 
-/* "[DISK=]SIZE" taken apart: *ret_disk_len 0 is no disk.  The size is rounded up to whole sectors of 512 bytes, which every
- * format has.  Wrong usage: not a size, or more than a disk can have. */
-MUST_CHECK int restore_size_parse(struct cli *c, const char *arg, size_t *ret_disk_len, uint64_t *ret_size, struct err *e);
+/* "[DISK=]SIZE" taken apart: *ret_disk_len 0 is no disk.  The size is rounded up to whole sectors of 512 bytes, which
+ * every format has.  Wrong usage: not a size, or more than a disk can have. */
+MUST_CHECK int restore_size_parse(struct cli *c, const char *arg, size_t *ret_disk_len, uint64_t *ret_size,
+				  struct err *e);
 /* A disk with so many bytes is to get size: wrong usage when that would cut it off. */
 MUST_CHECK int restore_size_check(struct cli *c, const char *disk, uint64_t stored, uint64_t size, struct err *e);
 

@@ -108,7 +108,8 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 		return cli_usage(c, e, "--cluster-size: %s takes %" PRIu32 " to %" PRIu32 " bytes, not %" PRIu64,
 				 f->name, f->cluster_min, f->cluster_max, a->cluster_size);
 	if (a->keep_ids && !ids->uuid[0] && !ids->content[0])
-		return err_set(e, ERR_INVALID, "--keep-ids: the old image of %s has no ids, or they weren't kept", path);
+		return err_set(e, ERR_INVALID, "--keep-ids: the old image of %s has no ids, or they weren't kept",
+			       path);
 	return a->subformat ? check_subformat(c, a->subformat, f, path, e) : 0;
 }
 
@@ -119,7 +120,9 @@ int writer_args_sealed(struct cli *c, const struct writer_args *a, struct err *e
 	if (preallocation_of(a->preallocation) != PREALLOC_OFF)
 		return cli_usage(c, e, "--preallocation: what isn't written of an encrypted image would read as noise");
 	if (a->seed_ids)
-		return cli_usage(c, e, "--seed-ids: the key of an encrypted image is always random, so no two files are the same");
+		return cli_usage(
+			c, e,
+			"--seed-ids: the key of an encrypted image is always random, so no two files are the same");
 	return 0;
 }
 

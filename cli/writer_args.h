@@ -43,8 +43,9 @@ const struct format *writer_format_of(const char *path);
 MUST_CHECK int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
 			       const struct image_ids *ids, struct err *e);
 /* Wrong usage when an option doesn't go with an image that is to be encrypted. */
-MUST_CHECK int writer_args_thin(struct cli *c, const struct writer_args *a, struct err *e);	/* the same for an overlay */
 MUST_CHECK int writer_args_sealed(struct cli *c, const struct writer_args *a, struct err *e);
+/* The same for an overlay. */
+MUST_CHECK int writer_args_thin(struct cli *c, const struct writer_args *a, struct err *e);
 /*
  * Fills *ret but for path, sizes and replace.  disk tells the disks of one machine apart, whose ids must differ, and
  * ids are those of the old image: both are used, and borrowed, as far as options say so.  time_ns is noted in the

@@ -3,8 +3,8 @@
  *
  * A writer gets one disk (and, where the format has them, its internal snapshots) as writes of guest bytes in any
  * order; what is never written reads as zeros.  Each guest byte is written at most once per state.  Nothing appears
- * under the target's name before finish succeeded (files); abort, or a crash, leaves the target as it was.  Over a backing
- * file what is never written reads as that has it, and zeros are to be told.
+ * under the target's name before finish succeeded (files); abort, or a crash, leaves the target as it was.  Over a
+ * backing file what is never written reads as that has it, and zeros are to be told.
  *
  * States: writer_begin_state is called for each snapshot, oldest first, then for the current state; a plain image is
  * just the current state.  Within a state of a format that can share (qcow2), writer_share says that a range is the
@@ -49,11 +49,12 @@ struct writer_opts {
 	unsigned threads;		/* for compression; 0 = 1 */
 	size_t max_bytes;		/* memory that the writer may use; 0 = 64 MiB */
 	mode_t mode;			/* of a new file; 0 = 0600 */
-	const struct image_secret *secret;	/* qcow2: encrypted with LUKS, which this opens; borrowed until create returns; NULL = not
-					 * encrypted.  Excludes compress, preallocation and id_seed: keys are random. */
+	/* qcow2: encrypted with LUKS, which this opens; borrowed until create returns; NULL = not encrypted.  Excludes
+	 * compress, preallocation and id_seed: keys are random. */
+	const struct image_secret *secret;
 	unsigned secret_ms;		/* how long trying a passphrase is to take; 0 = LUKS_MS_DEFAULT */
-	/* qcow2 (version 3): an overlay over this file, named as the image is to name it, with its format as QEMU calls it; NULL =
-	 * none.  One state, no preallocation. */
+	/* qcow2 (version 3): an overlay over this file, named as the image is to name it, with its format as QEMU calls
+	 * it; NULL = none.  One state, no preallocation. */
 	const char *backing, *backing_format;
 	const char *subformat;		/* one of struct format's subformats; NULL = the first of them */
 	/* For formats that name their images (formats/ids.h): */
@@ -74,8 +75,8 @@ struct writer_ops {
 	 * neighbours get their place together, whatever order they come in, and a full target is known before much is
 	 * written.  What is not written after all reads as zeros.  Not while write runs.  NULL: nothing to do. */
 	int (*expect)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
-	/* These guest bytes are zero: matters only to targets with old content (block devices, backing files).  NULL: nothing
-	 * to do. */
+	/* These guest bytes are zero: matters only to targets with old content (block devices, backing files).  NULL:
+	 * nothing to do. */
 	int (*zero)(struct image_writer *w, uint64_t off, uint64_t len, struct err *e);
 	/* [off, off+len) of the state that is being written equals that of the state begun as number from (0 = first).
 	 * Cluster-aligned or up to the end.  NULL: not supported, write the bytes. */

@@ -57,26 +57,27 @@ void restore_free(struct restore *rs);	/* NULL is fine */
 DEFINE_CLEANUP(struct restore, restore_free)
 
 /*
- * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size or a larger one: what lies
- * behind the tree's end is zero.  Does not finish w.
- * Without salvage the first chunk that can't be had is an error (ERR_CORRUPT or ERR_NOTFOUND, naming the guest range),
- * and ret->ndamage is not 0.  *ret accumulates; zero it before first use, also valid on failure.
+ * Writes a stored byte string (a disk in a state) to w, whose present state has the tree's size or a larger one: what
+ * lies behind the tree's end is zero.  Does not finish w. Without salvage the first chunk that can't be had is an error
+ * (ERR_CORRUPT or ERR_NOTFOUND, naming the guest range), and ret->ndamage is not 0.  *ret accumulates; zero it before
+ * first use, also valid on failure.
  */
 MUST_CHECK int restore_tree(struct restore *rs, const char *domain, const struct tree_ref *t, struct image_writer *w,
 			    struct restore_result *ret, struct err *e);
 
 /*
- * Writes to w, an overlay over a file that holds what base is, all in which t differs from it; base has the same domain.
- * w's present state has t's size or a larger one.  Does not finish w.  Otherwise as restore_tree; nodes that can't be had
- * are an error also when salvaging.
+ * Writes to w, an overlay over a file that holds what base is, all in which t differs from it; base has the same
+ * domain. w's present state has t's size or a larger one.  Does not finish w.  Otherwise as restore_tree; nodes that
+ * can't be had are an error also when salvaging.
  */
-MUST_CHECK int restore_thin(struct restore *rs, const char *domain, const struct tree_ref *base, const struct tree_ref *t,
-			    struct image_writer *w, struct restore_result *ret, struct err *e);
+MUST_CHECK int restore_thin(struct restore *rs, const char *domain, const struct tree_ref *base,
+			    const struct tree_ref *t, struct image_writer *w, struct restore_result *ret,
+			    struct err *e);
 
 /*
  * Writes disk as it is in the current state together with all its internal snapshots in that backup, oldest first, VM
- * states included, sharing what is equal.  The current state gets size bytes, its own or more.  w was created for that size
- * with max_size; does not finish w.
+ * states included, sharing what is equal.  The current state gets size bytes, its own or more.  w was created for that
+ * size with max_size; does not finish w.
  */
 MUST_CHECK int restore_with_snapshots(struct restore *rs, uint32_t disk, uint64_t size, struct image_writer *w,
 				      struct restore_result *ret, struct err *e);

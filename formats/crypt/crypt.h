@@ -108,14 +108,14 @@ MUST_CHECK int luks_open(const struct file *f, uint64_t off, const struct luks_h
 			 struct imgcrypt **ret, struct err *e);
 
 /*
- * A new header with a new random key, which one slot opens with the secret: AES-256-XTS, plain64, SHA-256, as QEMU makes it.
- * *ret_header is malloc'ed: *ret_len bytes, what an image's file holds of it; *ret encrypts the data.  ms: how long trying a
- * password is to take on this processor, 0 = LUKS_MS_DEFAULT; making it takes that time.  ERR_INVALID: an empty secret, or
- * one that ends with a newline.
+ * A new header with a new random key, which one slot opens with the secret: AES-256-XTS, plain64, SHA-256, as QEMU
+ * makes it. *ret_header is malloc'ed: *ret_len bytes, what an image's file holds of it; *ret encrypts the data.  ms:
+ * how long trying a password is to take on this processor, 0 = LUKS_MS_DEFAULT; making it takes that time. ERR_INVALID:
+ * an empty secret, or one that ends with a newline.
  */
 #define LUKS_MS_DEFAULT 2000u
-MUST_CHECK int luks_make(const struct image_secret *s, unsigned ms, uint8_t **ret_header, size_t *ret_len, struct imgcrypt **ret,
-			 struct err *e);
+MUST_CHECK int luks_make(const struct image_secret *s, unsigned ms, uint8_t **ret_header, size_t *ret_len,
+			 struct imgcrypt **ret, struct err *e);
 
 /* ---- what the readers do with it ---- */
 

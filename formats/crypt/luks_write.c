@@ -1,11 +1,11 @@
 /*
- * luks_write.c - a new header of LUKS version 1, as QEMU makes it: AES-256 in XTS mode, plain64, SHA-256, one key slot of
- * eight in use.  luks.c has the layout of the bytes.
+ * luks_write.c - a new header of LUKS version 1, as QEMU makes it: AES-256 in XTS mode, plain64, SHA-256, one key slot
+ * of eight in use.  luks.c has the layout of the bytes.
  *
  *	0 header, 592 bytes  4096 + n * 258048: material of slot n, 256000 bytes  2068480: where data would begin
  *
- * The data's key, all salts and the stripes are random, from the system.  How often PBKDF2 goes round is measured, so that
- * trying one password costs the time that was asked for.
+ * The data's key, all salts and the stripes are random, from the system.  How often PBKDF2 goes round is measured, so
+ * that trying one password costs the time that was asked for.
  */
 #include <gcrypt.h>
 #include <sodium.h>
@@ -40,10 +40,11 @@ static void work_free(struct work **w)
 	sodium_free(*w);	/* wipes; NULL is fine */
 }
 
-static int derive(const uint8_t *p, size_t p_len, const uint8_t salt[SALT_BYTES], uint32_t iterations, uint8_t *out, size_t len,
-		  struct err *e)
+static int derive(const uint8_t *p, size_t p_len, const uint8_t salt[SALT_BYTES], uint32_t iterations, uint8_t *out,
+		  size_t len, struct err *e)
 {
-	gcry_error_t r = gcry_kdf_derive(p, p_len, GCRY_KDF_PBKDF2, GCRY_MD_SHA256, salt, SALT_BYTES, iterations, len, out);
+	gcry_error_t r =
+		gcry_kdf_derive(p, p_len, GCRY_KDF_PBKDF2, GCRY_MD_SHA256, salt, SALT_BYTES, iterations, len, out);
 
 	return r ? err_set(e, ERR_INTERNAL, "LUKS: key derivation: %s", gcry_strerror(r)) : 0;
 }
@@ -101,7 +102,8 @@ static int make_material(struct work *w, const struct image_secret *s, const str
 	int r;
 
 	split(w);
-	if (derive(s->p, s->len, salt, iterations, w->slot_key, KEY_BYTES, e) < 0 || imgcrypt_new(spec, w->slot_key, &c, e) < 0)
+	if (derive(s->p, s->len, salt, iterations, w->slot_key, KEY_BYTES, e) < 0 ||
+	    imgcrypt_new(spec, w->slot_key, &c, e) < 0)
 		return e->code;
 	r = imgcrypt_encrypt(c, out, w->material, MATERIAL_BYTES, 0, e);
 	imgcrypt_free(c);
@@ -159,7 +161,8 @@ int luks_make(const struct image_secret *s, unsigned ms, uint8_t **ret_header, s
 	if (!s->len)
 		return err_set(e, ERR_INVALID, "the passphrase of the new image is empty");
 	if (s->p[s->len - 1] == '\n') {
-		(void)err_set(e, ERR_INVALID, "the passphrase of the new image ends with a newline, which programs would or wouldn't "
+		(void)err_set(e, ERR_INVALID,
+			      "the passphrase of the new image ends with a newline, which programs would or wouldn't "
 			      "take for a part of it");
 		return err_hint(e, "write it without one: printf %%s PASSPHRASE >FILE");
 	}

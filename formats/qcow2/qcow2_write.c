@@ -148,7 +148,8 @@ static int run_flush(struct q2w *q, struct run *r, struct err *e)
 	r->len = 0;
 	if (!len)
 		return 0;
-	return q->crypt ? q2w_crypt_write(q, r->buf, len, r->host, e) : fs_pwrite_full(q->file.fd, r->buf, len, r->host, e);
+	return q->crypt ? q2w_crypt_write(q, r->buf, len, r->host, e)
+			: fs_pwrite_full(q->file.fd, r->buf, len, r->host, e);
 }
 
 int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
@@ -403,9 +404,12 @@ static int check_backing(const struct writer_opts *o, struct err *e)
 	if (o->preallocation != PREALLOC_OFF)
 		return err_set(e, ERR_INVALID, "an overlay cannot be preallocated: it would hide its backing file");
 	if (o->subformat && !strcmp(o->subformat, "v2"))
-		return err_set(e, ERR_INVALID, "an overlay needs version 3 of qcow2: version 2 can't hide what the backing file has");
-	if (!*o->backing || strlen(o->backing) > Q2W_BACKING_MAX_BYTES || !o->backing_format || strlen(o->backing_format) > 16)
-		return err_set(e, ERR_INVALID, "the name of a backing file has 1 to %d bytes in qcow2", Q2W_BACKING_MAX_BYTES);
+		return err_set(e, ERR_INVALID,
+			       "an overlay needs version 3 of qcow2: version 2 can't hide what the backing file has");
+	if (!*o->backing || strlen(o->backing) > Q2W_BACKING_MAX_BYTES || !o->backing_format ||
+	    strlen(o->backing_format) > 16)
+		return err_set(e, ERR_INVALID, "the name of a backing file has 1 to %d bytes in qcow2",
+			       Q2W_BACKING_MAX_BYTES);
 	return 0;
 }
 
@@ -422,8 +426,10 @@ static int check_opts(const struct writer_opts *o, struct err *e)
 		return err_set(e, ERR_INVALID, "qcow2 clusters have 512 bytes to 2 MiB, a power of two, not %" PRIu32,
 			       o->cluster_size);
 	if (o->secret && (o->compress || o->preallocation != PREALLOC_OFF || o->id_seed))
-		return err_set(e, ERR_INVALID, "an encrypted qcow2 cannot %s", o->compress ? "be compressed" : o->id_seed ?
-			       "be made from a seed: its key is random" : "be preallocated: what isn't written would be noise");
+		return err_set(e, ERR_INVALID, "an encrypted qcow2 cannot %s",
+			       o->compress  ? "be compressed"
+			       : o->id_seed ? "be made from a seed: its key is random"
+					    : "be preallocated: what isn't written would be noise");
 	if (o->compress && o->preallocation != PREALLOC_OFF)
 		return err_set(e, ERR_INVALID, "compressed clusters cannot be preallocated: choose one of the two");
 	return 0;

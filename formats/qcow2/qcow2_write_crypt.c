@@ -1,8 +1,8 @@
 /*
  * qcow2_write_crypt.c - clusters of images that are encrypted with LUKS.
  *
- * Each sector is encrypted by its place in the file.  What an encrypted file doesn't hold reads as noise, not as zeros: a
- * cluster is written whole as soon as any of it is, and parts that come later are put into it.
+ * Each sector is encrypted by its place in the file.  What an encrypted file doesn't hold reads as noise, not as zeros:
+ * a cluster is written whole as soon as any of it is, and parts that come later are put into it.
  */
 #include <string.h>
 
@@ -30,7 +30,8 @@ int q2w_crypt_new(struct q2w *q, const struct image_secret *s, unsigned ms, stru
 		return err_set(e, ERR_NOMEM, "encryption");
 	pthread_mutex_init(&c->lock, NULL);
 	q->crypt = c;
-	if (luks_make(s, ms, &header, &len, &c->key, e) < 0 || q2w_alloc(q, div_up(len, q2w_cluster_size(q)), &first, e) < 0)
+	if (luks_make(s, ms, &header, &len, &c->key, e) < 0 ||
+	    q2w_alloc(q, div_up(len, q2w_cluster_size(q)), &first, e) < 0)
 		return e->code;
 	c->header_off = first << q->cluster_bits;
 	c->header_len = len;
@@ -78,7 +79,8 @@ static int patch(struct q2w *q, uint8_t *tmp, const uint8_t *buf, size_t len, ui
 	uint64_t start = round_down(host, CRYPT_SECTOR);
 	size_t whole = (size_t)(round_up(host + len, CRYPT_SECTOR) - start);
 
-	if (whole != len && (fs_pread_full(q->file.fd, tmp, whole, start, e) < 0 || q2w_crypt_decrypt(q, tmp, whole, start, e) < 0))
+	if (whole != len &&
+	    (fs_pread_full(q->file.fd, tmp, whole, start, e) < 0 || q2w_crypt_decrypt(q, tmp, whole, start, e) < 0))
 		return e->code;
 	memcpy(tmp + (host - start), buf, len);
 	return q2w_crypt_write(q, tmp, whole, start, e);

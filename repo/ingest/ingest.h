@@ -97,9 +97,10 @@ MUST_CHECK int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct m
 
 /*
  * The tree that the current state of a chain has: read whole, hashed as for a backup in the default domain, and stored
- * nowhere.  Equal content has an equal root and height (docs/format.md, 7).  Of o threads, max_bytes, cancel and progress
- * count.  ERR_CHANGED when a file changed meanwhile.
+ * nowhere.  Equal content has an equal root and height (docs/format.md, 7).  Of o threads, max_bytes, cancel and
+ * progress count.  ERR_CHANGED when a file changed meanwhile.
  */
-MUST_CHECK int ingest_tree_of(struct repo *r, struct chain *chain, const struct ingest_opts *o, struct tree_ref *ret, struct err *e);
+MUST_CHECK int ingest_tree_of(struct repo *r, struct chain *chain, const struct ingest_opts *o, struct tree_ref *ret,
+			      struct err *e);
 
 #endif

@@ -50,7 +50,8 @@ static int read_all(struct ingest_plan *p, struct tree_of *t, struct chain *chai
 	return r < 0 ? r : pipe_drain(pipe, e);
 }
 
-int ingest_tree_of(struct repo *r, struct chain *chain, const struct ingest_opts *o, struct tree_ref *ret, struct err *e)
+int ingest_tree_of(struct repo *r, struct chain *chain, const struct ingest_opts *o, struct tree_ref *ret,
+		   struct err *e)
 {
 	struct ingest_plan p = { .r = r, .opts = *o, .chunk_size = repo_config(r)->chunk_size };
 	struct tree_of t = { .repo = r };

@@ -1,4 +1,5 @@
-/* test_tree_of.c - an image's tree without a run is the tree that a backup of it has; what changes or fails gives none. */
+/* test_tree_of.c - an image's tree without a run is the tree that a backup of it has; what changes or fails gives none.
+ */
 #include "tests/test.h"
 
 #include "tests/support/night.h"
