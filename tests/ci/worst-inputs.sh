@@ -35,7 +35,7 @@ echo "$total inputs; the slowest: $slow, $slowest ms"
 
 # The program itself on such images.  Refusing one is as good as reading it.
 total=0 slowest=0
-for f in in/{qcow2,vdi,vmdk}/*; do
+for f in in/{qcow2,vdi,vmdk,qcow}/*; do
 	format=$(basename "$(dirname "$f")")
 	for command in info "info --json" map "map --force"; do
 		ran=0

@@ -1,5 +1,5 @@
 """worst_inputs.py FOLDER: inputs of 1 MiB that cost a parser as much as they can, FOLDER/TARGET/NAME for tests/fuzz/fuzz_TARGET.c."""
-import json, os, struct, sys, zlib
+import json, os, struct, sys, uuid, zlib
 import zstandard
 
 MIB = 1 << 20
@@ -443,3 +443,127 @@ put("vmdk_sesparse", "alternating", sesparse(lambda i: i & 1 and 3 << 60, 31))
 put("vmdk_sesparse", "kinds", sesparse(lambda i: (i & 3) << 60, 31))
 put("vmdk_sesparse", "wrong", sesparse(lambda i: 4 << 60, 31))
 put("vmdk_sesparse", "same-table", sesparse(lambda i: 3 << 60, 31, lambda i: 0x10000000 << 32))
+
+
+# --- machines -------------------------------------------------------------------------------------------------------------
+def uid(i):
+    return f"{{{i:08x}-0000-0000-0000-000000000000}}"
+
+
+def vbox(body, head=""):
+    text = f'{head}<VirtualBox><Machine uuid="{uid(1)}" name="x">{body}</Machine></VirtualBox>'
+    assert len(text) <= MIB, len(text)
+    return text
+
+
+def many(row, size):
+    made, length, i = [], 0, 0
+    while length + len(row(i)) <= size:
+        made.append(row(i))
+        length += len(made[-1])
+        i += 1
+    return "".join(made)
+
+
+def device(port, image):
+    return f'<AttachedDevice port="{port}"><Image uuid="{uid(image)}"/></AttachedDevice>'
+
+
+room = MIB - 400
+drives = "".join(device(i, i) for i in range(256))
+put("vbox", "media", vbox("<MediaRegistry><HardDisks>" + many(lambda i: f'<HardDisk uuid="{uid(i)}" location="a"/>', 15000 * 60) + "</HardDisks></MediaRegistry>"))
+put("vbox", "media-nested", vbox("<MediaRegistry><HardDisks>" + "".join(f'<HardDisk uuid="{uid(i)}" location="a">' for i in range(1100)) +
+                                 '<Property name="CRYPT/KeyId"/>' * 15000 + "</HardDisk>" * 1100 + "</HardDisks></MediaRegistry>"))
+put("vbox", "then", vbox(f'<Snapshot uuid="{uid(1)}" name="s">' + many(lambda i: device(256 + i, i), room - len(drives) - 100) + "</Snapshot>" + drives))
+put("vbox", "then-last-place", vbox(f'<Snapshot uuid="{uid(1)}" name="s">' + device(255, 7) * 7000 + "</Snapshot>" + drives))
+put("vbox", "snapshots", vbox(many(lambda i: f'<Snapshot uuid="{uid(i)}" name="s">{device(255, 999)}</Snapshot>', 4096 * 130) + drives))
+put("vbox", "attributes", vbox("<AttachedDevice " + many(lambda i: f'a{i:x}="" ', room) + "/>"))
+put("vbox", "attributes-often", vbox(many(lambda i: "<AttachedDevice " + " ".join(f'{c}=""' for c in "abcdefghijklmnopqrstuvwxyz") + "/>", room)))
+put("vbox", "controller", vbox(f'<StorageController name="{"n" * 255}">' + many(lambda i: f'<AttachedDevice port="{i}"/>', room - 300) + "</StorageController>"))
+put("vbox", "defaults", '<!DOCTYPE VirtualBox [<!ATTLIST HardDisk location CDATA "' + "A" * (MIB // 2) + '">]>' +
+    vbox("<MediaRegistry><HardDisks>" + many(lambda i: f'<HardDisk uuid="{uid(i)}"/>', MIB // 3) + "</HardDisks></MediaRegistry>"))
+put("vbox", "domain-disks", "<domain><name>x</name><devices>" + many(lambda i: f"<disk><source file='{i}'/><target dev='v'/></disk>", room) + "</devices></domain>")
+put("vbox", "domain-sources", "<domain><name>x</name><devices><disk>" + many(lambda i: "<source file='a'><slices/></source>", room) + "</disk></devices></domain>")
+put("vmx", "snapshots", many(lambda i: f'snapshot{i}.uid = "{i}"\nsnapshot{i}.parent = "{i + 1}"\nsnapshot{i}.disk0.node = "scsi0:0"\nsnapshot{i}.disk0.filename = "c"\n', 4096 * 110))
+put("vmx", "snapshots-same", many(lambda i: f'snapshot{i}.uid = "1"\n', 4000 * 24))
+put("vmx", "disks-gone", 'snapshot0.uid = "1"\n' + many(lambda i: f'snapshot0.disk{i}.node = "x"\nsnapshot0.disk{i}.filename = "c"\n', room))
+put("vmx", "drives", many(lambda i: f'scsi{i % 900}:{i // 900}.filename = "a"\n', room))
+put("vmx", "keys", many(lambda i: f'{i:x}=""\n', room))
+
+# --- VHD: many blocks, few and each with a bitmap ---------------------------------------------------------------------------
+
+
+def vhd(kind, block, entries, data=b""):
+    f = struct.pack(">8sIIQI4sI4sQQHBBII16sB427s", b"conectix", 2, 0x10000, 512, 1, b"win ", 0, b"Wi2k", entries * block, entries * block,
+                    1, 4, 17, kind, 0, b"A" * 16, 0, b"")
+    h = struct.pack(">8sQQIIII16s", b"cxsparse", 0xFFFFFFFFFFFFFFFF, 1536, 0x10000, entries, block, 0, b"P" * 16 if kind == 4 else b"").ljust(1024, b"\0")
+    return lambda table: b"\1" + f + h + table.ljust((entries * 4 + 511) // 512 * 512, b"\xff") + data + f
+
+
+def blocks(n, step, first):
+    return b"".join(struct.pack(">I", first + i * step) for i in range(n))
+
+
+n = 250000
+put("vhd", "absent", vhd(3, 512, n)(b""))
+put("vhd", "zeros", vhd(3, 512, n)(bytes(4 * n)))
+put("vhd", "same-block", vhd(4, 512, n - 9000, b"\xaa" * 4096)(struct.pack(">I", 3 + (n - 9000) * 4 // 512 + 1) * (n - 9000)))
+n = 1000
+first = 3 + (n * 4 + 511) // 512
+put("vhd", "differencing", vhd(4, 512, n, b"\xaa" * 1024 * n)(blocks(n, 2, first)))
+put("vhd", "backwards", vhd(4, 512, n, b"\xaa" * 1024 * n)(blocks(n, -2, first + 2 * n - 2)))
+
+# --- VHDX: what is behind checksums -------------------------------------------------------------------------------------------
+
+
+def guid(text):
+    return uuid.UUID(text).bytes_le
+
+
+def locator(keys, value):
+    """As many entries as there are keys; all have one value."""
+    at = 20 + 12 * 65535
+    texts, places = value, {}
+    for k in set(keys):
+        places[k] = (at + len(texts), len(k) * 2)
+        texts += k.encode("utf-16-le")
+    rows = b"".join(struct.pack("<IIHH", places[k][0], at, places[k][1], len(value)) for k in keys)
+    return guid("B04AEFB7-D19E-4A81-B789-25B8E9445913") + struct.pack("<HH", 0, len(keys)) + rows.ljust(12 * 65535, b"\0") + texts
+
+
+def vhdx(parent, log=b"", log_guid=b""):
+    items = [("CAA16737-FA36-4D43-B3B6-33F0AA44E76B", struct.pack("<II", MIB, 2 if parent else 0)), ("2FA54224-CD1B-4876-B211-5DBED83BF4B8", struct.pack("<Q", 4 * MIB)),
+             ("8141BF1D-A96F-4709-BA47-F233A8FAAB5F", struct.pack("<I", 512)), ("BECA12AB-B2E6-4523-93EF-C309E000C746", b"I" * 16)]
+    items += [("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C", parent)] if parent else []
+    table, body = struct.pack("<8sHH20s", b"metadata", 0, len(items), b""), b""
+    for g, v in items:
+        table += struct.pack("<16sIII4s", guid(g), 65536 + len(body), len(v), 4, b"")
+        body += v
+    head = [struct.pack("<4sIQ16s16s16sHHIQ", b"head", 0, s, b"F" * 16, b"D" * 16, g, 0, 1, MIB, MIB) for s, g in ((1, b""), (2, log_guid))]
+    regions = struct.pack("<4sIII", b"regi", 0, 2, 0) + b"".join(struct.pack("<16sQII", guid(g), o, MIB, 1) for g, o in (
+        ("8B7CA206-4790-4B9A-B8FE-575F050F886E", 2 * MIB), ("2DC27766-F623-4200-9D64-115E9BFD4A08", 3 * MIB)))
+    pieces = [(0, b"vhdxfile"), (65536, head[0]), (131072, head[1]), (196608, regions), (262144, regions), (2 * MIB, table), (MIB, log)]
+    pieces += [(2 * MIB + 65536 + i, body[i:i + 65535]) for i in range(0, len(body), 65535)]
+    return bytes([1, 5]) + b"".join(struct.pack("<IH", o, len(d)) + d for o, d in pieces)
+
+
+text = "x" * 32767
+put("vhdx", "locator-unknown", vhdx(locator(["x"] * 65535, text.encode("utf-16-le"))))
+put("vhdx", "locator-long-keys", vhdx(locator([text] * 65535, text.encode("utf-16-le"))))
+put("vhdx", "locator-last", vhdx(locator(["x"] * 65534 + ["parent_linkage"], text.encode("utf-16-le"))))
+
+# --- qcow of version 1 ----------------------------------------------------------------------------------------------------------
+
+
+def qcow(bits, l2_bits, tables, rest=b""):
+    per = 1 << (bits + l2_bits)
+    l1 = 48 + len(tables) * 8
+    at = [l1 + i * (8 << l2_bits) for i in range(len(tables))]
+    return (struct.pack(">IIQIIQBBHIQ", 0x514649FB, 1, 0, 0, 0, len(tables) * per, bits, l2_bits, 0, 0, 48) + struct.pack(f">{len(tables)}Q", *at) + b"".join(tables) + rest)
+
+
+end = (48 + 8 * 120 + 120 * 8192 + 4095) // 4096 * 4096
+for name, entry in ("alternating", lambda i: end if i & 1 else 0), ("same", lambda i: end), ("compressed", lambda i: 1 << 63 | 60 << 51 | end), ("wrong", lambda i: 1):
+    put("qcow", name, qcow(12, 10, [struct.pack(">1024Q", *(entry(i) for i in range(1024)))] * 120,
+                          bytes(end - 48 - 8 * 120 - 120 * 8192) + zlib.compress(bytes(4096), 9)[2:-4].ljust(4096, b"\0")))
+put("qcow", "empty-tables", qcow(9, 6, [bytes(512)] * 1900))
