@@ -21,8 +21,9 @@ struct crypt {
 	EVP_CIPHER_CTX *chacha;
 };
 
-/* libcrypto's reasons are in a queue of each thread; without memory there may be none. */
-static int crypt_error(struct err *e, int code, const char *what)
+/* The reasons are in a queue of each thread, and must not stay there for others to find; without memory there may be
+ * none. */
+int crypt_error(struct err *e, int code, const char *what)
 {
 	unsigned long n = ERR_get_error(), first = n;
 
@@ -35,8 +36,8 @@ static int crypt_error(struct err *e, int code, const char *what)
 		return err_set(e, code, "no memory for %s", what);
 	if (code == ERR_UNSUPPORTED) {	/* what failed inside for want of memory is not always told as that */
 		err_set(e, code, "this libcrypto has no %s, or no memory for it (error %lX)", what, first);
-		return err_hint(e, "Free some memory and try again; if that does not help, kedge needs the libcrypto of a complete "
-				   "OpenSSL 3 (Debian: libssl3)");
+		return err_hint(e, "Free some memory and try again; if that does not help, kedge needs the libcrypto of a "
+				   "complete OpenSSL 3 (Debian: libssl3)");
 	}
 	return err_set(e, code, "libcrypto fails in %s (error %lX)", what, first);
 }

@@ -37,12 +37,12 @@ struct segment_item {
 	uint32_t prefix_len;		/* at most BASES_MAX_BYTES */
 };
 
-/* A sealed segment and what the directory says of it. */
 /* Of what was verified: the bytes, what the directory says of them, the row of their key. */
 struct segment_sums {
 	struct sum bytes, key;
 	uint64_t rows;
 };
+/* A sealed segment and what the directory says of it. */
 struct segment_sealed {
 	struct segment_sums sums;
 	uint8_t *bytes;			/* malloc'ed */

@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
+#include "repo/crypt.h"
 #include "repo/sha256.h"
 #include "repo/sum.h"
 
@@ -30,7 +31,7 @@ int sha256_new(struct sha256 **ret, struct err *e)
 	s->md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	if (!s->md) {
 		free(s);
-		return no_memory(e);
+		return crypt_error(e, ERR_UNSUPPORTED, "SHA-256");
 	}
 	*ret = s;
 	return 0;

@@ -2,7 +2,7 @@
  * sha256.h - SHA-256 (FIPS 180-4), the H of docs/format.md that names objects.  libcrypto computes it, by the processor's
  * own instructions where there are any.  Private to repo/.
  *
- * Once sha256_new has found it, only memory can be lacking: ERR_NOMEM.
+ * Once sha256_new has found it (else ERR_UNSUPPORTED), only memory can be lacking: ERR_NOMEM.
  * Threads: one struct sha256 serves all at once; a struct sha256_run is one thread's.
  */
 #ifndef KEDGE_REPO_SHA256_H

@@ -60,7 +60,6 @@ static int read_lost(struct build *b, uint64_t index, struct err *e)
 	struct run *run = b->run;
 	uint32_t chunk_size = run->p->chunk_size;
 	CLEANUP(free_ptr) uint8_t *buf = calloc(1, chunk_size);
-	CLEANUP(crypt_free_cleanup) struct crypt *crypt = NULL;
 	size_t len = (size_t)plan_bytes(b->size, chunk_size, index, index + 1);
 	uint64_t off = index * chunk_size;
 	struct id id;
@@ -78,7 +77,7 @@ static int read_lost(struct build *b, uint64_t index, struct err *e)
 		return 0;
 	}
 	pipe_count(run->pipe, len, chunk_size);
-	if (crypt_new(&crypt, e) < 0 || id_of_chunk(crypt, run->p->r, NULL, buf, chunk_size, &id, e) < 0)
+	if (id_of_chunk(run->crypt, run->p->r, NULL, buf, chunk_size, &id, e) < 0)
 		return e->code;
 	return put_chunk(b, index, buf, &id, e);
 }

@@ -342,11 +342,13 @@ int ingest_run(struct ingest_plan *p, struct repo_writer *w, struct manifest **r
 	CLEANUP(manifest_free_cleanup) struct manifest *m = manifest_new(e);
 	CLEANUP(nodes_free_cleanup) struct nodes *nodes = NULL;
 	CLEANUP(pipe_free_cleanup) struct pipe *pl = NULL;
+	CLEANUP(crypt_free_cleanup) struct crypt *crypt = NULL;
 	struct run run = { .p = p, .w = w, .m = m, .audit_seconds = p->o->audit_value };
 
 	if (!m || nodes_new(w, (p->o->max_bytes ? p->o->max_bytes : INGEST_DEFAULT_BYTES) / 4, &nodes, e) < 0 ||
-	    pipe_new(p, w, &pl, e) < 0)
+	    pipe_new(p, w, &pl, e) < 0 || crypt_new(&crypt, e) < 0)
 		return e->code;
+	run.crypt = crypt;
 	run.nodes = nodes;
 	run.pipe = pl;
 	if (do_all(&run, e) < 0)

@@ -2,7 +2,8 @@
  * ingest_internal.h - what the files of repo/ingest share.
  *
  *	compare.c	two maps walked in step, and what that means for the chunk grid
- *	planner.c	states of each disk, the best base that can be proven for each
+ *	states.c	states of each disk, which of them are asked for
+ *	planner.c	the best base that can be proven for each
  *	proof.c		rules 1 and 3: is a state, a layer, the same as in an earlier backup?
  *	pipeline.c	ranges of chunks read and hashed by workers, taken in order
  *	build.c		one state's tree
@@ -139,6 +140,13 @@ void plan_state_map(const struct plan_state *st, struct map *ret);
 /* The guest bytes of chunks [from, to) of a state of that size. */
 uint64_t plan_bytes(uint64_t size, uint32_t chunk_size, uint64_t from, uint64_t to);
 
+/* --- states.c -------------------------------------------------------------------------------------------------- */
+
+/* Fills in d->states from d->d. */
+MUST_CHECK int states_add(struct plan_disk *d, struct err *e);
+/* Marks those that the options ask for; ERR_NOTFOUND for a selector that fits none. */
+MUST_CHECK int states_select(struct ingest_plan *p, struct err *e);
+
 /* --- proof.c --------------------------------------------------------------------------------------------------- */
 
 /* Every layer of the current state is settled now: what is read of them now can go unread later. */
@@ -248,6 +256,7 @@ struct run {
 	struct repo_writer *w;
 	struct nodes *nodes;
 	struct pipe *pipe;
+	struct crypt *crypt;	/* of the thread that runs it */
 	struct manifest *m;	/* problems are put in as they come up */
 	struct ingest_result res;
 	double audit_seconds;	/* AUDIT_SECONDS: what is left */
