@@ -20,7 +20,10 @@ static const struct opt restore_options[] = {
 	OPT(struct restore_cmd_opts, output, 'o', OPT_TEXT, "output", "FILE",
 	    "write one disk to this file or block device"),
 	OPT(struct restore_cmd_opts, to, 0, OPT_TEXT, "to", "DIR", "write all disks and attachments into this folder"),
-	WRITER_ARGS(struct restore_cmd_opts, "by the file's name, else as it was"),
+	OPT(struct restore_cmd_opts, writer.format, 'O', OPT_TEXT, "format", "FORMAT",
+	    "of the new image, or ova: all disks in one file (default: by the file's name, else as it was)",
+	    .choices = WRITER_FORMATS "|ova"),
+	WRITER_ARGS_MORE(struct restore_cmd_opts),
 	OPT(struct restore_cmd_opts, sizes, 0, OPT_LIST, "size", "[DISK=]SIZE",
 	    "grow the disk to this size: zeros behind its end (repeatable)"),
 	OPT(struct restore_cmd_opts, with_snapshots, 0, OPT_FLAG, "with-snapshots", NULL,
@@ -67,7 +70,7 @@ const struct format *restore_format(const struct restore_cmd_opts *o, const char
 /* Names by which people would take the file for something else than what it would be. */
 static bool is_foreign(const char *path)
 {
-	static const char *const endings[] = { ".vmdk", ".vdi", ".vhd", ".vhdx", ".ova", ".qcow" };
+	static const char *const endings[] = { ".vmdk", ".vdi", ".vhd", ".vhdx", ".qcow" };
 
 	for (size_t i = 0; i < sizeof(endings) / sizeof(*endings); i++)
 		if (ends_with(path, endings[i]))
@@ -75,8 +78,25 @@ static bool is_foreign(const char *path)
 	return false;
 }
 
-static int check_options(struct cli *c, const struct restore_cmd_opts *o, struct err *e)
+/* -O ova, or a name that says so. */
+static bool restore_is_ova(const struct restore_cmd_opts *o)
 {
+	return o->writer.format ? !strcmp(o->writer.format, "ova") : o->output && ends_with(o->output, ".ova");
+}
+
+static int check_options(const struct restore_job *j, struct err *e)
+{
+	const struct restore_cmd_opts *o = j->o;
+	struct cli *c = j->c;
+
+	if (j->ova && (!o->output || o->to))
+		return cli_usage(c, e, "-O ova is one file: -o machine.ova; --to DIR --machine ovf -O vmdk is a folder");
+	if (j->ova && strcmp(o->writer.subformat, "streamOptimized"))
+		return cli_usage(c, e, "-O ova: its disks are streamOptimized, not %s", o->writer.subformat);
+	if (j->ova && o->machine.kind && strcmp(o->machine.kind, "ovf"))
+		return cli_usage(c, e, "-O ova: it holds an OVF, not --machine %s", o->machine.kind);
+	if (!o->to && !j->ova && (o->machine.kind || o->machine.name || o->machine.firmware || o->machine.memory || o->machine.cpus))
+		return cli_usage(c, e, "options for the machine need --to DIR, or -O ova");
 	if (!o->output == !o->to)
 		return cli_usage(c, e, "say where to: either -o FILE for one disk or --to DIR for all");
 	if (writer_args_check(c, &o->writer, e) < 0)
@@ -183,9 +203,11 @@ static int plan(struct restore_job *j, struct err *e)
 	const char *text = j->c->args[0];
 	char *path;
 
-	if (j->o->to)
-		return points_find(j->c, &j->open.backups, text, &j->pt, e) < 0 || open_restore(j, e) < 0 ? e->code :
-		       restore_to_plan(j, e);
+	if (j->o->to || j->ova) {
+		if (points_find(j->c, &j->open.backups, text, &j->pt, e) < 0 || open_restore(j, e) < 0)
+			return e->code;
+		return j->ova ? restore_ova_plan(j, e) : restore_to_plan(j, e);
+	}
 	if (points_find_disk(j->c, &j->open.backups, text, &j->pt, e) < 0)
 		return e->code;
 	path = text_printf(e, "%s", j->o->output);
@@ -260,7 +282,7 @@ static int write_content(struct restore_job *j, struct restore *rs, const struct
 	return restore_tree(rs, d->domain, &t->sd->tree, w, &j->result, e);
 }
 
-static int restore_disk(struct restore_job *j, struct restore *rs, const struct restore_target *t, struct err *e)
+static int restore_disk(struct restore_job *j, const struct restore_target *t, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
 	const struct manifest_disk *d = &m->disks.p[t->disk];
@@ -276,6 +298,7 @@ static int restore_disk(struct restore_job *j, struct restore *rs, const struct 
 	if (writer_args_opts(j->c, &args, d->name, &ids, m->end_ns, &wo, &seed, e) < 0)
 		return e->code;
 	wo.path = t->made ? t->made : t->path;
+	wo.part = t->part;
 	wo.size = t->size;
 	wo.max_size = j->o->with_snapshots ? max_u64(restore_max_size(m, t->disk), t->size) : 0;
 	wo.replace = j->o->force;
@@ -286,7 +309,7 @@ static int restore_disk(struct restore_job *j, struct restore *rs, const struct 
 	r = t->format->create(&wo, &w, e);
 	if (r < 0)
 		return r;
-	r = write_content(j, rs, t, w, e);
+	r = write_content(j, j->rs, t, w, e);
 	if (r < 0) {
 		writer_abort(w);
 		return r;
@@ -335,19 +358,24 @@ static void note_disk(struct restore_job *j, struct restore *rs, const struct re
 	}
 }
 
+int restore_target_write(struct restore_job *j, const struct restore_target *t, struct err *e)
+{
+	double start = clock_mono();
+
+	if (restore_disk(j, t, e) < 0)
+		return err_ctx(e, "disk %s", j->pt.backup->m->disks.p[t->disk].name);
+	note_disk(j, j->rs, t, clock_mono() - start);
+	return 0;
+}
+
 static int restore_all(struct restore_job *j, struct err *e)
 {
-	int r = j->o->to ? restore_to_begin(j, e) : open_restore(j, e);
+	int r = j->o->to ? restore_to_begin(j, e) : j->rs ? 0 : open_restore(j, e);
 
-	for (size_t i = 0; r == 0 && i < j->targets.n; i++) {
-		double start = clock_mono();
-
-		r = restore_disk(j, j->rs, &j->targets.p[i], e);
-		if (r == 0)
-			note_disk(j, j->rs, &j->targets.p[i], clock_mono() - start);
-		else
-			err_ctx(e, "disk %s", j->pt.backup->m->disks.p[j->targets.p[i].disk].name);
-	}
+	if (r == 0 && j->ova)
+		r = restore_ova_write(j, e);
+	for (size_t i = 0; r == 0 && !j->ova && i < j->targets.n; i++)
+		r = restore_target_write(j, &j->targets.p[i], e);
 	if (r == 0 && j->o->to)
 		r = restore_to_end(j, e);
 	points_report_damage(j->c, &j->result);
@@ -361,7 +389,7 @@ static int report(struct restore_job *j, struct err *e)
 	json_t *o;
 
 	if (!j->c->g.json) {
-		if (j->o->to)
+		if (j->o->to || j->ova)
 			restore_to_report(j, NULL);
 		return 0;
 	}
@@ -372,7 +400,7 @@ static int report(struct restore_job *j, struct err *e)
 	msg_json_set(&o, "bytes_fetched", msg_json_u64(j->result.bytes_fetched));
 	msg_json_set(&o, "chunks_missing", msg_json_u64(j->result.ndamage));
 	msg_json_set(&o, "missing", points_damage_json(&j->result));
-	if (j->o->to)
+	if (j->o->to || j->ova)
 		restore_to_report(j, &o);
 	return msg_json(o, e);
 }
@@ -381,7 +409,15 @@ static int run(struct cli *c, void *opts, struct err *e)
 {
 	struct restore_cmd_opts *o = opts;
 	struct restore_job j = { .c = c, .o = o, .crypt = &o->crypt, .backing = &o->backing, .writer = &o->writer };
-	int r = check_options(c, j.o, e);
+	int r;
+
+	j.ova = restore_is_ova(o);
+	if (j.ova) {
+		o->writer.format = "vmdk";
+		o->writer.subformat = o->writer.subformat ? o->writer.subformat : "streamOptimized";
+		o->machine.kind = o->machine.kind ? o->machine.kind : "ovf";
+	}
+	r = check_options(&j, e);
 
 	if (c->g.json)
 		j.written = json_array();
@@ -422,7 +458,8 @@ const struct command cmd_restore = {
 	.usage = "VM[:DISK][@WHEN][/STATE]",
 	.text = "WHEN is latest (default), the beginning of an id, a day or a time; STATE is current (default),\n"
 		"snap:NAME, snapid:ID or layer:FILE.  The target appears when all of it is written and durable;\n"
-		"every chunk is verified on the way.  With --to, the next command to type is printed.",
+		"every chunk is verified on the way.  With --to, and for an OVA, a description of the machine is\n"
+		"written too, and the next command to type is printed.",
 	.options = restore_options,
 	.opts_size = sizeof(struct restore_cmd_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

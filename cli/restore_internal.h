@@ -5,6 +5,7 @@
  *	restore_to.c		--to: a folder with all disks, the attachments and a machine
  *	restore_folder.c	... that appears at once
  *	restore_machine.c	... and its description
+ *	restore_ova.c		-O ova: all of that in one file; ustar.c: its headers
  *	restore_crypt.c, restore_size.c, restore_backing.c	encryption, growth, overlays
  */
 #ifndef KEDGE_CLI_RESTORE_INTERNAL_H
@@ -40,6 +41,7 @@ struct restore_target {
 	uint64_t size;		/* that the disk gets: at least that of sd's tree */
 	const struct image_secret *secret;	/* that opens it; NULL: not encrypted */
 	char *path;
+	struct writer_part *part;	/* of an OVA; NULL: a file of its own */
 	char *made;		/* where it is written until all is there; NULL: at path */
 };
 struct restore_job {
@@ -54,7 +56,8 @@ struct restore_job {
 	json_t *written;	/* --json: what was written */
 	struct writer_args *writer;	/* o's */
 	struct restore *rs;
-	/* --to: */
+	bool ova;
+	/* --to, and of the OVA the machine: */
 	struct restore_folder folder;
 	struct restore_machine machine;
 };
@@ -63,6 +66,13 @@ struct restore_job {
 const struct format *restore_format(const struct restore_cmd_opts *o, const char *path, const struct manifest_disk *d);
 /* One more disk; takes path over. */
 MUST_CHECK int restore_add_target(struct restore_job *j, uint32_t disk, char *path, struct err *e);
+
+/* Writes the disk, and says so. */
+MUST_CHECK int restore_target_write(struct restore_job *j, const struct restore_target *t, struct err *e);
+
+/* restore_ova.c.  As restore_to_plan; all of it. */
+MUST_CHECK int restore_ova_plan(struct restore_job *j, struct err *e);
+MUST_CHECK int restore_ova_write(struct restore_job *j, struct err *e);
 
 /* restore_to.c.  All targets are named and checked before the first byte is written; j->pt is found, j->rs open. */
 MUST_CHECK int restore_to_plan(struct restore_job *j, struct err *e);

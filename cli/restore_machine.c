@@ -308,10 +308,10 @@ static int add_disk(struct restore_machine *rm, const struct restore_machine_dis
 	if (x->encrypted)
 		hardware_lose(rm->h, e, "the passphrase of disk %s: virsh secret-define makes a secret for its <encryption>",
 			      x->name);
-	return !e->code && d->file ? read_uuid(x->path, x->format, d, e) : e->code;
+	return !e->code && x->path ? read_uuid(x->path, x->format, d, e) : e->code;
 }
 
-static int make_hardware(struct restore_machine *rm, const struct manifest *m,
+int restore_machine_make(struct restore_machine *rm, const struct manifest *m,
 			 const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer, struct err *e)
 {
 	const struct restore_machine_args *a = rm->args;
@@ -347,6 +347,15 @@ static int make_hardware(struct restore_machine *rm, const struct manifest *m,
 	return rm->edit ? 0 : hardware_fit(rm->h, rm->to, e);
 }
 
+static int sha256_file(const char *path, char *hex, struct err *e)
+{
+	CLEANUP(close_fd) int fd = FS_RETRY(open(path, O_RDONLY | O_CLOEXEC));
+
+	if (fd < 0)
+		return err_sys(e, "%s", path);
+	return restore_sha256(fd, 0, UINT64_MAX, hex, e) < 0 ? err_ctx(e, "%s", path) : 0;
+}
+
 /* SHA256(NAME)= HEX: the lines of an OVF's manifest, for the description and each disk. */
 static int write_manifest(const struct restore_machine *rm, const struct manifest *m, const char *dir,
 			  const struct restore_machine_disk *disks, size_t n, struct err *e)
@@ -360,7 +369,7 @@ static int write_manifest(const struct restore_machine *rm, const struct manifes
 		CLEANUP(free_ptr) char *before = STEAL(text);
 		char hex[RESTORE_SHA256_BYTES];
 
-		if (!file || restore_sha256(file, 0, UINT64_MAX, hex, e) < 0)
+		if (!file || sha256_file(file, hex, e) < 0)
 			return e->code;
 		text = text_printf(e, "%sSHA256(%s)= %s\n", before, fs_basename(file), hex);
 	}
@@ -398,7 +407,7 @@ int restore_machine_write(struct restore_machine *rm, const struct manifest *m, 
 	struct buf b;
 	int r;
 
-	if (make_hardware(rm, m, disks, n, writer, e) < 0)
+	if (restore_machine_make(rm, m, disks, n, writer, e) < 0)
 		return e->code;
 	if (rm->edit) {
 		o.text = rm->text;
@@ -426,24 +435,23 @@ int restore_machine_write(struct restore_machine *rm, const struct manifest *m, 
 /* --- telling ------------------------------------------------------------------------------------------------------- */
 
 /* The command that a user would type next. */
-static char *next_command(const struct restore_machine *rm, const char *final)
+static char *next_command(const struct restore_machine *rm, const char *path)
 {
 	static const char *const commands[] = {
 		[MACHINE_LIBVIRT] = "virsh define", [MACHINE_VIRTUALBOX] = "VBoxManage registervm",
 		[MACHINE_VMWARE] = "vmrun start", [MACHINE_OVF] = "VBoxManage import",
 	};
-	char path[PATH_MAX], word[2 * PATH_MAX], line[2 * PATH_MAX + 64];
+	char word[2 * PATH_MAX], line[2 * PATH_MAX + 64];
 
-	(void)snprintf(path, sizeof(path), "%s/%s", final, rm->file);
 	(void)snprintf(line, sizeof(line), "%s %s", rm->to == MACHINE_VMWARE && rm->esx ? "vim-cmd solo/registervm"
 										     : commands[rm->to],
 		       text_shell(path, word, sizeof(word)));
 	return strdup(line);
 }
 
-void restore_machine_report(struct cli *c, const struct restore_machine *rm, const char *final, json_t **ret_json)
+void restore_machine_report(struct cli *c, const struct restore_machine *rm, const char *path, json_t **ret_json)
 {
-	CLEANUP(free_ptr) char *next = next_command(rm, final);
+	CLEANUP(free_ptr) char *next = next_command(rm, path);
 	char q[520];
 	json_t *lost;
 
@@ -459,7 +467,7 @@ void restore_machine_report(struct cli *c, const struct restore_machine *rm, con
 	msg_json_set(ret_json, "kind", json_string(machine_kind_name(rm->to)));
 	msg_json_set(ret_json, "name", msg_json_text(rm->h->name));
 	msg_json_set(ret_json, "uuid", msg_json_text(rm->h->uuid));
-	msg_json_set(ret_json, "file", msg_json_text(rm->file));
+	msg_json_set(ret_json, "file", msg_json_text(fs_basename(path)));
 	lost = json_array();
 	for (size_t i = 0; i < rm->h->lost.n; i++)
 		msg_json_push(&lost, msg_json_text(rm->h->lost.p[i]));

@@ -76,8 +76,12 @@ MUST_CHECK char *restore_machine_name(const struct restore_machine *rm, const st
 MUST_CHECK int restore_machine_write(struct restore_machine *rm, const struct manifest *m, const char *dir, const char *final,
 				     const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer,
 				     struct err *e);
-/* Says what is not carried over, and the command to type next; *ret_json gets the machine's JSON (NULL: not wanted). */
-void restore_machine_report(struct cli *c, const struct restore_machine *rm, const char *final, json_t **ret_json);
+/* The new machine with those disks (path NULL: not there yet), in rm->h. */
+MUST_CHECK int restore_machine_make(struct restore_machine *rm, const struct manifest *m,
+				    const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer,
+				    struct err *e);
+/* Says what is not carried over, and the command to type next, with the file at path; with --json *ret_json gets it. */
+void restore_machine_report(struct cli *c, const struct restore_machine *rm, const char *path, json_t **ret_json);
 /* The mode of a new folder. */
 mode_t restore_machine_folder_mode(const struct restore_machine *rm);
 /* The bytes of attachment i, at most max, malloc'ed. */

@@ -12,7 +12,6 @@
 #define RESTORE_SHA256_BYTES 65		/* as text with NUL */
 
 /* SHA-256 of [off, off+len) of the file, up to its end, in hex. */
-MUST_CHECK int restore_sha256(const char *path, uint64_t off, uint64_t len, char ret[static RESTORE_SHA256_BYTES],
-			      struct err *e);
+MUST_CHECK int restore_sha256(int fd, uint64_t off, uint64_t len, char ret[static RESTORE_SHA256_BYTES], struct err *e);
 
 #endif

@@ -216,7 +216,10 @@ void restore_to_report(struct restore_job *j, json_t **o)
 	json_t *machine = NULL;
 
 	if (j->machine.wanted) {
-		restore_machine_report(j->c, &j->machine, j->folder.final, &machine);
+		struct err unheard = ERR_INIT;
+		CLEANUP(free_ptr) char *path = j->ova ? NULL : fs_join(j->folder.final, j->machine.file, &unheard);
+
+		restore_machine_report(j->c, &j->machine, path ? path : j->ova ? j->o->output : j->machine.file, &machine);
 		if (o)
 			msg_json_set(o, "machine", machine);
 		return;

@@ -38,6 +38,13 @@ struct writer_state_opts {
 	uint64_t vm_state_bytes;	/* 0 = none; content through writer_write_vm_state */
 };
 
+/* A place in an open file, for an image that is a part of it. */
+struct writer_part {
+	int fd;				/* read-write; stays the caller's */
+	uint64_t off;			/* of the image's first byte: nothing is behind it */
+	uint64_t len;			/* set by writer_finish: bytes of the image */
+};
+
 struct writer_opts {
 	const char *path;		/* target file, or a block device (raw only) */
 	uint64_t size;			/* virtual bytes of the current state */
@@ -61,6 +68,9 @@ struct writer_opts {
 	const struct image_ids *ids;	/* used as they are where not ""; NULL = none */
 	const char *id_seed;		/* all other ids are made from this, not at random, and writes come in order, so
 					 * that the same content gives the same file; NULL = at random */
+	/* vmdk as streamOptimized alone: the image goes there, path is only what it is called.  Must outlive the writer,
+	 * which neither syncs the file nor gives it a name.  NULL: a file of its own. */
+	struct writer_part *part;
 	int64_t time_ns;		/* what is noted as the time of creation; 0 = now */
 };
 

@@ -3,6 +3,7 @@
  */
 #include "formats/vmdk/vmdk_write.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -149,8 +150,13 @@ static int give_names(struct vw *v, size_t *named, struct err *e)
 static int commit(struct vw *v, struct err *e)
 {
 	size_t named = 0;
-	int r = make_durable(&v->descriptor, e);
+	int r;
 
+	if (v->part) {
+		v->part->len = vw_stream_bytes(v->stream);
+		return 0;
+	}
+	r = make_durable(&v->descriptor, e);
 	for (size_t i = 0; r == 0 && i < v->nextents; i++)
 		r = make_durable(&v->extents[i].file, e);
 	if (r < 0 || remove_old(v, e) < 0)
@@ -260,7 +266,13 @@ static int open_extent(struct vw *v, struct vw_extent *x, mode_t mode, struct er
 
 	x->name = dir ? extent_name(v, (size_t)(x - v->extents), e) : NULL;
 	path = x->name ? fs_join(dir, x->name, e) : NULL;
-	if (!path || fs_atomic_open(&x->file, path, v->replace, mode, e) < 0)
+	if (!path)
+		return e->code;
+	if (v->part) {
+		x->file.fd = FS_RETRY(fcntl(v->part->fd, F_DUPFD_CLOEXEC, 0));
+		return x->file.fd < 0 ? err_sys(e, "%s", path) : 0;
+	}
+	if (fs_atomic_open(&x->file, path, v->replace, mode, e) < 0)
 		return e->code;
 	if (is_flat(v))
 		return FS_RETRY(ftruncate(x->file.fd, (off_t)x->len)) < 0 ?
@@ -315,6 +327,8 @@ int vmdk_create(const struct writer_opts *o, struct image_writer **ret, struct e
 
 	if (check_opts(o, e) < 0 || choose(o, &subformat, e) < 0)
 		return e->code;
+	if (o->part && subformat != VW_STREAM)
+		return err_set(e, ERR_INTERNAL, "only a streamOptimized VMDK can be a part of a file");
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return err_set(e, ERR_NOMEM, "writer of %s", o->path);
@@ -325,6 +339,7 @@ int vmdk_create(const struct writer_opts *o, struct image_writer **ret, struct e
 	v->subformat = subformat;
 	v->descriptor.fd = -1;
 	v->replace = o->replace;
+	v->part = o->part;
 	v->preallocation = o->preallocation;
 	v->size = round_up(o->size, VMDK_SECTOR);
 	make_ids(v, o);

@@ -94,7 +94,7 @@ int vw_descriptor_embed(const struct vw *v, int fd, struct err *e)
 	if (r == 0)
 		r = buf_add_zero(&b, (size_t)(VW_DESCRIPTOR_SECTORS * VMDK_SECTOR) - b.len, e);
 	if (r == 0)
-		r = fs_pwrite_full(fd, b.p, b.len, VMDK_SECTOR, e);
+		r = fs_pwrite_full(fd, b.p, b.len, vw_base(v) + VMDK_SECTOR, e);
 	buf_done(&b);
 	return r;
 }

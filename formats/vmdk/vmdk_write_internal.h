@@ -51,11 +51,18 @@ struct vw {
 	size_t nextents;
 	struct fs_atomic descriptor;	/* fd -1: it is embedded */
 	struct vw_stream *stream;
+	struct writer_part *part;	/* the stream goes there; NULL: a file of its own */
 };
+
+/* Where the stream's first byte is in its file. */
+static inline uint64_t vw_base(const struct vw *v)
+{
+	return v->part ? v->part->off : 0;
+}
 
 /* vmdk_write_descriptor.c.  Appends the text. */
 MUST_CHECK int vw_descriptor(const struct vw *v, struct buf *b, struct err *e);
-/* The sectors of an embedded one, padded with zeros, at sector 1 of fd. */
+/* The sectors of an embedded one, padded with zeros, at sector 1 of what begins at vw_base in fd. */
 MUST_CHECK int vw_descriptor_embed(const struct vw *v, int fd, struct err *e);
 
 /* A hosted header: 512 bytes. */
@@ -71,6 +78,8 @@ void vw_sparse_done(struct vw_extent *x);
 MUST_CHECK int vw_stream_new(struct vw *v, const struct writer_opts *o, struct vw_stream **ret, struct err *e);
 MUST_CHECK int vw_stream_write(struct vw *v, const uint8_t *buf, size_t len, uint64_t off, struct err *e);
 MUST_CHECK int vw_stream_end(struct vw *v, struct err *e);
+/* Bytes of the stream so far; all of them after its end. */
+uint64_t vw_stream_bytes(const struct vw_stream *s);
 void vw_stream_free(struct vw_stream *s);
 
 #endif

@@ -80,7 +80,7 @@ static int append(struct vw *v, const void *p, size_t len, struct err *e)
 {
 	struct vw_stream *s = v->stream;
 
-	if (fs_pwrite_full(v->extents[0].file.fd, p, len, s->at, e) < 0)
+	if (fs_pwrite_full(v->extents[0].file.fd, p, len, vw_base(v) + s->at, e) < 0)
 		return e->code;
 	/* What is left out is a hole, zeros; the end of the file is always written. */
 	s->at = round_up(s->at + len, VMDK_SECTOR);
@@ -271,7 +271,12 @@ int vw_stream_end(struct vw *v, struct err *e)
 		return e->code;
 	h = header(v, VMDK_DIR_AT_END);
 	vw_header(p, &h);
-	return fs_pwrite_full(v->extents[0].file.fd, p, sizeof(p), 0, e);
+	return fs_pwrite_full(v->extents[0].file.fd, p, sizeof(p), vw_base(v), e);
+}
+
+uint64_t vw_stream_bytes(const struct vw_stream *s)
+{
+	return s->at;
 }
 
 int vw_stream_new(struct vw *v, const struct writer_opts *o, struct vw_stream **ret, struct err *e)
