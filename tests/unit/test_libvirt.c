@@ -26,6 +26,7 @@ static void test_libvirt__refused(void **state)
 	static const char *const bad[] = {
 		"", "not xml", "<domain><uuid>" UUID "</uuid>", "<other><uuid>" UUID "</uuid></other>",
 		"<domain><devices><uuid>" UUID "</uuid></devices></domain>", "<domain><uuid>1234</uuid></domain>",
+		"<domain><uuid>" UUID " 0</uuid></domain>", "<domain><uuid>" UUID "<x/></uuid></domain>", "<domain><uuid>{" UUID "}</uuid></domain>",
 		"<domain><uuid>" UUID "0</uuid></domain>", "<domain><uuid>g1111111-2222-3333-4444-5555555555aa</uuid></domain>",
 		"<!DOCTYPE domain [<!ENTITY u \"" UUID "\">]><domain><uuid>&u;</uuid></domain>",
 		"<!DOCTYPE domain [<!ENTITY u SYSTEM \"/etc/hostname\">]><domain><uuid>&u;</uuid></domain>",
