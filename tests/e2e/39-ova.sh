@@ -1,74 +1,87 @@
-# A machine as one OVA: what is in it, in which order, read by tar, 7-Zip, qemu-img, sha256sum, xmllint.
+# Appliances: an OVA, and its files in a folder; the manifest; what tar and qemu-img make of the same.
 . "$TOP/tests/e2e/lib.sh"
-needs qemu-img jq bsdtar 7zz xmllint
+needs qemu-img jq gzip python3
 quick_repo
-truncate -s 4000256 a.raw
-random_at a.raw 65536 700000 1
-truncate -s 9G b.raw	# might need a size that tar's first header can't hold
-random_at b.raw 8589934592 300000 2
-expect 0 k backup --vm web raw:a.raw raw:b.raw
-expect 0 k restore web -o web.ova --vm-memory 2G --vm-cpus 3 --vm-name 'a <b>'
-says "next: VBoxManage import web.ova"
-equal "$(stat -c %a web.ova)" 600 mode
-members="web.ovf web.mf web-disk1.vmdk web-disk2.vmdk "
-equal "$(tar tf web.ova | tr '\n' ' ')" "$members" "members by tar"
-equal "$(bsdtar tf web.ova | tr '\n' ' ')" "$members" "members by bsdtar"
-equal "$(7zz l -ba -slt web.ova | sed -n 's/^Path = //p' | sort | tr '\n' ' ')" "$(echo $members | tr ' ' '\n' | sort | tr '\n' ' ')" "members by 7-Zip"
-7zz t web.ova >/dev/null || die "7-Zip finds faults in it"
-# unpacked by two programs: the digests, the description, the disks
-for by in "tar xf" "bsdtar xf"; do
-	rm -rf x
-	mkdir x
-	(cd x && $by ../web.ova && sed -n 's/^SHA256(\(.*\))= \(.*\)/\2  \1/p' web.mf | sha256sum --quiet -c) || die "digests, by $by"
-	equal "$(wc -l <x/web.mf)" 3 "lines of the manifest"
+
+seed=0
+for d in a b; do
+	truncate -s 8M $d.raw
+	random_at $d.raw 1000000 700000 $((++seed))
+	qemu-img convert -f raw -O vmdk -o subformat=streamOptimized $d.raw $d.vmdk
 done
-xmllint --noout x/web.ovf
-at() { xmllint --xpath "$1" x/web.ovf; }
-equal "$(at 'string(//*[local-name()="VirtualSystem"]/*[local-name()="Name"])')" "a <b>" name
-equal "$(at 'string(//*[local-name()="Item"][*[local-name()="ResourceType"]="4"]/*[local-name()="VirtualQuantity"])')" 2048 memory
-equal "$(at 'string(//*[local-name()="Item"][*[local-name()="ResourceType"]="3"]/*[local-name()="VirtualQuantity"])')" 3 CPUs
-for i in 1 2; do
-	equal "$(at "string(//*[local-name()='File'][$i]/@*[local-name()='href'])")" web-disk$i.vmdk "reference $i"
-	equal "$(at "string(//*[local-name()='File'][$i]/@*[local-name()='size'])")" "$(stat -c %s x/web-disk$i.vmdk)" "size of disk $i"
+gzip -kf b.vmdk
+# descriptor B-FILE B-COMPRESSION
+descriptor() {
+	cat <<-X
+	<?xml version="1.0"?>
+	<Envelope ovf:version="1.0" xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
+	<References><File ovf:id="file1" ovf:href="a.vmdk"/><File ovf:id="file2" ovf:href="$1" $2/></References>
+	<DiskSection><Info/><Disk ovf:diskId="d1" ovf:fileRef="file1" ovf:capacity="8" ovf:capacityAllocationUnits="byte * 2^20" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+	<Disk ovf:diskId="d2" ovf:fileRef="file2" ovf:capacity="8388608" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+	<VirtualSystem ovf:id="vs"><Info/><Name>web</Name><VirtualHardwareSection><Info/>
+	<Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>2</rasd:VirtualQuantity></Item>
+	<Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceSubType>lsilogic</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></Item>
+	<Item><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d1</rasd:HostResource><rasd:InstanceID>5</rasd:InstanceID><rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>
+	<Item><rasd:AddressOnParent>1</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d2</rasd:HostResource><rasd:InstanceID>6</rasd:InstanceID><rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>
+	</VirtualHardwareSection></VirtualSystem></Envelope>
+	X
+}
+descriptor b.vmdk.gz 'ovf:compression="gzip"' >web.ovf
+manifest() { for f in web.ovf a.vmdk b.vmdk.gz; do echo "SHA256($f)= $(sha256sum <$f | cut -c1-64)"; done; }
+manifest >web.mf
+tar --format=ustar -cf web.ova web.ovf web.mf a.vmdk b.vmdk.gz
+
+good() {
+	equal "$(point_digest $1:scsi-0-0)" "$(digest <a.raw)" "$1: disk a"
+	equal "$(point_digest $1:scsi-0-1)" "$(digest <b.raw)" "$1: disk b"
+}
+expect 0 k backup --vm ova web.ova
+says "2 disks" "have the sums"
+good ova
+mkdir tmp
+TMPDIR=$PWD/tmp expect 0 k backup web.ovf	# its name is in it
+good web
+[ -z "$(ls -A tmp)" ] || die "left behind: $(ls -A tmp)"
+expect 0 k restore ova --to back
+cmp back/web.ovf web.ovf && cmp back/web.mf web.mf
+qemu-img compare -q -f vmdk -F raw back/scsi-0-0.vmdk a.raw || die "restored disk a"
+expect 0 "$KEDGE" info web.ova
+prints "web" "scsi-0-0" "a.vmdk" "gzip" "manifest"
+expect 0 "$KEDGE" info --json web.ova
+equal "$(jq -r '.disks[] | "\(.image) \(.capacity) \(.gzip)"' out | tr '\n' ',')" "a.vmdk 8388608 false,b.vmdk.gz 8388608 true," "info --json"
+equal "$("$KEDGE" dump --no-progress web.ova//a.vmdk | digest)" "$(digest <a.raw)" "a disk alone"
+
+# --- one byte changed in a disk, and in the descriptor; a member that is missing -----------------------------------------------
+mkdir bad && cp web.ovf web.mf b.vmdk.gz bad && cp a.vmdk bad/a.vmdk
+printf X | dd of=bad/a.vmdk bs=1 seek=700 conv=notrunc status=none	# in the descriptor's padding: the disk reads the same
+(cd bad && tar -cf bad.ova web.ovf web.mf a.vmdk b.vmdk.gz)
+tar -cf bad/short.ova web.ovf web.mf a.vmdk
+for f in bad/web.ovf bad/bad.ova; do
+	expect 1 k backup --vm bad $f
+	says "a.vmdk was changed" "--force"
+	expect 0 k backup --vm bad --adopt --force $f
+	says "a.vmdk was changed"
+	good bad
 done
-equal "$(at "string(//*[local-name()='Disk'][2]/@*[local-name()='capacity'])")" 9663676416 "capacity of disk 2"
-qemu-img compare -q -f vmdk -F raw x/web-disk1.vmdk a.raw
-for i in 1 2; do
-	expect 0 k backup --vm back$i x/web-disk$i.vmdk
-done
-equal "$(point_digest back1)" "$(digest <a.raw)" "disk 1, backed up again"
-k diff --summary back2 web:disk1 >out 2>err || die "diff: $(cat err)"
-# the members' elements stand in the schema's order
-equal "$(at '//*[local-name()="Item"][*[local-name()="ResourceType"]="17"][1]/*' | sed -n 's/.*<rasd:\([A-Za-z]*\)[ >].*/\1/p' | tr '\n' ' ')" "AddressOnParent Caption ElementName HostResource InstanceID Parent ResourceType " "elements of an Item"
-# as a folder it is the same
-expect 0 k restore web --to folder -O vmdk --machine ovf --vm-memory 2G --vm-cpus 3 --vm-name 'a <b>'
-(cd folder && sed -n 's/^SHA256(\(.*\))= \(.*\)/\2  \1/p' web.mf | sha256sum --quiet -c) || die "digests of the folder"
-equal "$(sed 's/ovf:size="[0-9]*"//; s/href="[^"]*"//' folder/web.ovf | grep -v '^$')" "$(sed 's/ovf:size="[0-9]*"//; s/href="[^"]*"//' x/web.ovf | grep -v '^$')" "the folder's description, but for names and sizes"
-# its own reader takes it; the machine goes on to another kind, and comes back
-expect 0 k backup --vm again web.ova
-for k in libvirt:qcow2 virtualbox:vdi vmware:vmdk; do
-	expect 0 k restore again --to "${k%:*}" -O "${k#*:}" --machine "${k%:*}" --json
-	equal "$(field out .machine.name)" "a <b>" "name in ${k%:*}"
-done
-has libvirt/again.xml "2097152</memory>" "<vcpu>3</vcpu>" 'bus="sata"'
-has virtualbox/again.vbox 'RAMSize="2048"' '<CPU count="3"' 'type="AHCI"'
-has vmware/again.vmx 'memSize = "2048"' 'numvcpus = "3"' 'sata0:1.fileName'
-qemu-img compare -q -f qcow2 -F raw "$(ls libvirt/*0-0.qcow2)" a.raw
-# the same seed, the same bytes
-expect 0 k restore web -O ova -o s1 --seed-ids x
-expect 0 k restore web -O ova -o s2 --seed-ids x
-cmp s1 s2
-# --- refused ------------------------------------------------------------------------------------------------------------
-expect 1 k restore web -o web.ova
-says "web.ova exists" --force
-expect 0 k restore web -o web.ova --force
-expect 2 k restore web -O ova --to z
-says "one file"
-expect 2 k restore web:disk0 -O ova -o z.ova
-expect 2 k restore web -O ova -o z.ova --machine vmware
-expect 2 k restore web -O ova -o z.ova --subformat vmfs
-expect 2 k restore web -O ova -o z.ova --with-snapshots
-expect 2 k restore web:disk0 -o z.raw --vm-cpus 2
-says "--to DIR"
-[ ! -e z ] && [ ! -e z.ova ] && [ ! -e z.raw ] || die "a refused restore made something"
-equal "$(ls -d .kedge-* 2>/dev/null)" "" "what is left"
+expect 1 k backup --vm short bad/short.ova
+says "b.vmdk.gz" "doesn't have it"
+expect 1 k backup --vm short --force bad/short.ova
+says "no member b.vmdk.gz"
+expect 0 k backup --vm short --force --skip-disk scsi-0-1 bad/short.ova
+
+# --- names that lead away are names: nothing is opened outside, nothing is unpacked ------------------------------------------------
+mkdir evil && echo secret >secret.txt && (cd evil && descriptor ../secret.txt "" >web.ovf && cp ../a.vmdk . && tar -cf evil.ova web.ovf a.vmdk)
+expect 1 k backup --vm evil evil/evil.ova
+says "no member ../secret.txt"
+expect 1 k backup --vm evil evil/web.ovf
+says "outside"
+descriptor b.vmdk.gz 'ovf:chunkSize="1000"' >evil/web.ovf
+expect 1 k backup --vm evil evil/web.ovf
+says "pieces" "--skip-disk scsi-0-1"
+# what is no archive, or has no descriptor
+cp a.raw fake.ova
+expect 1 k backup fake.ova
+says "no known image format"
+tar -cf plain.ova a.vmdk
+expect 0 k backup --vm plain plain.ova
+equal "$(point_digest plain)" "$(digest <a.raw)" "an archive of one image"
