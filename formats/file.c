@@ -85,7 +85,8 @@ int file_pread(const struct file *f, void *buf, size_t len, uint64_t off, size_t
 int file_pread_full(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e)
 {
 	if (!range_ok(off, len, f->size))
-		return err_set(e, ERR_CORRUPT, "file ends at %" PRIu64 ", %zu bytes at %" PRIu64 " wanted", f->size, len, off);
+		return err_set(e, ERR_CORRUPT, "file ends at %" PRIu64 ", %zu bytes at %" PRIu64 " wanted", f->size,
+			       len, off);
 	return fs_pread_full(f->fd, buf, len, f->start + off, e);
 }
 
@@ -148,7 +149,8 @@ int file_skip_hole(const struct file *f, uint64_t off, uint64_t end, uint64_t *r
 void file_advise(const struct file *f, uint64_t off, uint64_t len, bool will_need)
 {
 	if (len && off <= INT64_MAX - f->start && len <= INT64_MAX - f->start - off)
-		(void)posix_fadvise(f->fd, (off_t)(f->start + off), (off_t)len, will_need ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
+		(void)posix_fadvise(f->fd, (off_t)(f->start + off), (off_t)len,
+				    will_need ? POSIX_FADV_WILLNEED : POSIX_FADV_DONTNEED);
 }
 
 int image_base_init(struct image *im, const struct image_ops *ops, int fd, const char *path,

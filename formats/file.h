@@ -29,7 +29,8 @@ MUST_CHECK int file_pread_full(const struct file *f, void *buf, size_t len, uint
 MUST_CHECK int file_pread_padded(const struct file *f, void *buf, size_t len, uint64_t off, struct err *e);
 /* Is off inside data or a hole, and where does that end (<= end)?  off < end <= file size.  A file system that can't
  * tell, and a block device, has data only. */
-MUST_CHECK int file_next_data(const struct file *f, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end, struct err *e);
+MUST_CHECK int file_next_data(const struct file *f, uint64_t off, uint64_t end, bool *ret_data, uint64_t *ret_end,
+			      struct err *e);
 /* Where the first byte of data is in [off, end), or end; off < end.  Unlike file_next_data it doesn't look for the end
  * of the data, which takes as long as the extents up to there are many.  A block device has data only. */
 MUST_CHECK int file_skip_hole(const struct file *f, uint64_t off, uint64_t end, uint64_t *ret, struct err *e);

@@ -33,7 +33,8 @@ struct format {
 	int (*create)(const struct writer_opts *o, struct image_writer **ret, struct err *e);	/* NULL: read only */
 	unsigned can;			/* enum format_can */
 	uint32_t cluster_min, cluster_max;	/* writer_opts.cluster_size, a power of two, with FORMAT_CLUSTERS */
-	/* What create can make of it, writer_opts.subformat: NULL-terminated, the default first.  NULL: there is one. */
+	/* What create can make of it, writer_opts.subformat: NULL-terminated, the default first.  NULL: there is one.
+	 */
 	const char *const *subformats;
 };
 

@@ -13,8 +13,8 @@
 
 /* Raw deflate that gives exactly out_len bytes; a stream that goes on, or is cut off, after that many is good. */
 MUST_CHECK int inflate_raw(void *out, size_t out_len, const void *in, size_t in_len);
-/* A whole zlib stream (its checksum is compared) that gives at most out_len bytes, *ret_made of them; what follows it is
- * left. */
+/* A whole zlib stream (its checksum is compared) that gives at most out_len bytes, *ret_made of them; what follows it
+ * is left. */
 MUST_CHECK int inflate_zlib(void *out, size_t out_len, const void *in, size_t in_len, size_t *ret_made);
 
 #endif

@@ -225,8 +225,9 @@ int reference_open(const char *path, const char *reference, const char *what, co
 	real = realpath(joined, NULL);
 	if (!real) {
 		(void)err_sys(e, "%s %s", what, text_quote(joined, q, sizeof(q)));
-		return err_hint(e, "a file of this disk is missing: put it there (qcow2 images can be given another name "
-				   "for it: qemu-img rebase -u)");
+		return err_hint(e,
+				"a file of this disk is missing: put it there (qcow2 images can be given another name "
+				"for it: qemu-img rebase -u)");
 	}
 	named = name_in_folder(joined, e);
 	if (!named)

@@ -245,8 +245,9 @@ static int refuse_absent(const folder_list *l, const struct image *child, struct
 	}
 	(void)err_set(e, ERR_NOTFOUND, "%s: no image with the id of its parent, %s, in %s",
 		      text_quote(child->path, q, sizeof(q)), wanted(child), list);
-	return err_hint(e, "say where the layers below lie: --allow-path DIR (VirtualBox keeps a machine's first image in "
-			   "the folder above Snapshots)");
+	return err_hint(e,
+			"say where the layers below lie: --allow-path DIR (VirtualBox keeps a machine's first image in "
+			"the folder above Snapshots)");
 }
 
 static int refuse_several(const struct image *child, const image_list *l, struct err *e)
@@ -274,8 +275,8 @@ static int refuse_changed(const struct image *child, const struct search_image *
 
 	text_quote(x->path, a, sizeof(a));
 	text_quote(child->path, b, sizeof(b));
-	(void)err_set(e, ERR_CHANGED, "%s was written to after %s had been made on it: its %s is %s, recorded is %s", a, b,
-		      modify ? "modification UUID" : "content id", modify ? x->ids.modify : x->ids.content,
+	(void)err_set(e, ERR_CHANGED, "%s was written to after %s had been made on it: its %s is %s, recorded is %s", a,
+		      b, modify ? "modification UUID" : "content id", modify ? x->ids.modify : x->ids.content,
 		      modify ? want->modify : want->content);
 	return err_hint(e, "restore the parent as it was; --force reads the two as they are, which gives neither's "
 			   "content where the parent has changed");

@@ -3,10 +3,10 @@
  *
  * Looked through are the folder of the child, the folder Snapshots in it, and the folders that the user allowed; not
  * what lies below them.  Regular files only, no symbolic links; of each the header is read, once for a whole chain, if
- * it is of a format whose images have ids.  Raw is none of these.  But what a raw disk holds is its guest's to write, and
- * one who knows the parent's id could make its disk look like it: so files that are raw by their names (NAME.raw, NAME.img,
- * VMDK's NAME-flat.vmdk and NAME-f001.vmdk) aren't looked at, nor are those with a boot sector's mark (probing).  A raw
- * disk under another name is refused as a second image with that id where the parent is there, too.
+ * it is of a format whose images have ids.  Raw is none of these.  But what a raw disk holds is its guest's to write,
+ * and one who knows the parent's id could make its disk look like it: so files that are raw by their names (NAME.raw,
+ * NAME.img, VMDK's NAME-flat.vmdk and NAME-f001.vmdk) aren't looked at, nor are those with a boot sector's mark
+ * (probing).  A raw disk under another name is refused as a second image with that id where the parent is there, too.
  */
 #ifndef KEDGE_FORMATS_SEARCH_H
 #define KEDGE_FORMATS_SEARCH_H

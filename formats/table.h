@@ -17,6 +17,7 @@ typedef int (*table_fn)(void *opaque, uint64_t index, uint64_t entry, struct err
 
 /* Calls fn for each entry of the table at off that is not 0, in order; holes in the file cost nothing.  The table lies
  * inside the file.  What fn returns below 0 ends it and is returned. */
-MUST_CHECK int table_scan(const struct file *f, uint64_t off, uint64_t entries, table_fn fn, void *opaque, struct err *e);
+MUST_CHECK int table_scan(const struct file *f, uint64_t off, uint64_t entries, table_fn fn, void *opaque,
+			  struct err *e);
 
 #endif

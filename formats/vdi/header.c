@@ -102,8 +102,8 @@ static int check(const struct vdi_header *h, uint32_t header_size, uint64_t file
 			       VDI_BLOCKS_MAX);
 	if ((uint64_t)h->blocks * h->block_size < h->size)
 		return err_set(e, ERR_CORRUPT,
-			       "header: disk of %" PRIu64 " bytes, but %" PRIu32 " blocks of %" PRIu32 " bytes", h->size,
-			       h->blocks, h->block_size);
+			       "header: disk of %" PRIu64 " bytes, but %" PRIu32 " blocks of %" PRIu32 " bytes",
+			       h->size, h->blocks, h->block_size);
 	if (h->allocated > h->blocks)
 		return err_set(e, ERR_CORRUPT, "header: %" PRIu32 " blocks allocated of %" PRIu32, h->allocated,
 			       h->blocks);

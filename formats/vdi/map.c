@@ -5,6 +5,7 @@
  * when it is used, for itself: the file can change under us.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -70,6 +71,12 @@ int vdi_map_check(struct vdi *v, struct err *e)
 				continue;
 			if (place(v, block + i, index, &host, e) < 0)
 				return e->code;
+			if (index >= v->h.allocated && !v->note[0])
+				(void)snprintf(
+					v->note, sizeof(v->note),
+					"block map entry at %" PRIu64 ": block %" PRIu32 " lies in place %" PRIu32
+					", the header counts %" PRIu32 " places in use",
+					v->h.map_offset + ((uint64_t)block + i) * 4, block + i, index, v->h.allocated);
 			if (used[index / 8] & (1u << (index % 8)))
 				return err_set(e, ERR_CORRUPT,
 					       "block map entry at %" PRIu64 ": the data in place %" PRIu32

@@ -42,16 +42,17 @@ static int damaged(const struct vdi *v, struct err *e)
 	char q[200];
 
 	if (e->code == ERR_CORRUPT)
-		(void)err_hint(e, "restore %s, or copy it anew if it was copied incompletely; --force reads what of it is "
-				  "sound",
+		(void)err_hint(e,
+			       "restore %s, or copy it anew if it was copied incompletely; --force reads what of it "
+			       "is sound",
 			       text_shell(v->im.path, q, sizeof(q)));
 	return e->code;
 }
 
 /*
- * A run of the map; of allocated blocks, the part that is, or isn't, a hole of the file.  A fixed image may be sparse, and
- * is one run.  Elsewhere runs may be as many as blocks, and looking for the end of the data goes through the file's
- * extents: there a run that begins with data counts as data.
+ * A run of the map; of allocated blocks, the part that is, or isn't, a hole of the file.  A fixed image may be sparse,
+ * and is one run.  Elsewhere runs may be as many as blocks, and looking for the end of the data goes through the
+ * file's extents: there a run that begins with data counts as data.
  */
 static int run_at(struct vdi *v, uint64_t off, uint64_t limit, enum extent_kind *ret_kind, uint64_t *ret_host,
 		  uint64_t *ret_len, struct err *e)
@@ -214,6 +215,7 @@ static int load(struct vdi *v, const struct image_open_opts *o, struct err *e)
 	take_info(v);
 	if (check_map(v, o->force, e) < 0)
 		return e->code;
+	v->im.info.note = v->note[0] ? v->note : NULL;
 	return o->metadata_only ? 0 : vdi_state_digest(&v->im, 0, v->im.identity.metadata_digest, e);
 }
 

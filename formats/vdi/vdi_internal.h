@@ -47,6 +47,7 @@ struct vdi {
 	struct block_cache *cache;
 	char owner;			/* its address is the cache's owner */
 	char damage[ERR_CAUSE_BYTES];
+	char note[200];			/* by the check of the map; "": nothing */
 };
 
 /* header.c - decodes and checks the header at the start of a file of file_size bytes; of a map that lies elsewhere

@@ -5,8 +5,8 @@
  *	"kedge vmdk state 2"
  *	createType, CID, parentCID, parent's name, ddb.uuid.image, .parent, .modification, .parentmodification
  *	size; number of extents; of each: kind, access, guest bytes, number of its file (2^64 - 1 = none), offset in it
- *	    of a sparse one: version, capacity, grain, entries of a table, zero entries, compressed, markers, SESparse's area of
- *	    grains;
+ *	    of a sparse one: version, capacity, grain, entries of a table, zero entries, compressed, markers,
+ *	    SESparse's area of grains;
  *	    for each directory entry that isn't 0, in order: index, place of the table, and its bytes if they aren't all
  *	    zero; then 2^64 - 1
  *	of each file but the first: device, inode, size, mtime, ctime

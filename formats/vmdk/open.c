@@ -99,8 +99,8 @@ static void take_ids(const struct vmdk_descriptor *d, struct image_ids *own, str
 		(void)vmdk_uuid_take(d->uuid_parent_modify, parent->modify);
 }
 
-/* Where the parent may be: the name as it is, as Windows would mean it, and, if it can be known there, beside the child:
- * it may have come from another host, from any folder there. */
+/* Where the parent may be: the name as it is, as Windows would mean it, and, if it can be known there, beside the
+ * child: it may have come from another host, from any folder there. */
 static int take_parent(struct vmdk *v, struct err *e)
 {
 	const char *hint = v->d.hint;
@@ -115,8 +115,9 @@ static int take_parent(struct vmdk *v, struct err *e)
 	if ((strchr(hint, '\\') || (hint[0] && hint[1] == ':')) && image_parent_add_windows(&v->im, hint, e) < 0)
 		return e->code;
 	if (!v->im.parent.ids.content[0] && !v->im.parent.ids.uuid[0])
-		return vmdk_note_add(&v->note, "the image below is taken by its name alone: parentCID=fffffffe says nothing "
-				     "of it", e);
+		return vmdk_note_add(&v->note,
+				     "the image below is taken by its name alone: parentCID=fffffffe says nothing of "
+				     "it", e);
 	hint = fs_basename(v->im.parent.refs.p[v->im.parent.refs.n - 1]);
 	return hint[0] ? image_parent_add(&v->im, hint, e) : 0;
 }
@@ -173,8 +174,9 @@ static int extent_of_disk(struct vmdk *v, bool force, struct vmdk_sparse **s, st
 {
 	if (!force) {
 		(void)err_set(e, ERR_UNSUPPORTED, "an extent without a descriptor: a part of a disk");
-		return err_hint(e, "name the disk's descriptor, the small file that lists its extents; or, to read this "
-				   "part alone, give --force");
+		return err_hint(e,
+				"name the disk's descriptor, the small file that lists its extents; or, to read this "
+				"part alone, give --force");
 	}
 	if (!(*s)->capacity)
 		return err_set(e, ERR_CORRUPT, "the sparse header has no capacity");

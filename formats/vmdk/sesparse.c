@@ -62,9 +62,10 @@ static int check_volatile(struct vmdk_sparse *s, const struct area *a, struct er
 	if (get_le64(p) != VOLATILE_MAGIC)
 		return err_set(e, ERR_CORRUPT, "SESparse volatile header at %" PRIu64 ": wrong magic", a->at);
 	if (get_le64(p + 24)) {
-		(void)err_set(e, ERR_UNSUPPORTED,
-			      "SESparse journal must be replayed, and its format isn't public: the extent is in use, or "
-			      "its host crashed");
+		(void)err_set(
+			e, ERR_UNSUPPORTED,
+			"SESparse journal must be replayed, and its format isn't public: the extent is in use, or "
+			"its host crashed");
 		return err_hint(e, "power the machine off, or open and close the disk on its ESXi host");
 	}
 	return 0;

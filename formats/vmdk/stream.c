@@ -2,9 +2,9 @@
  * stream.c - streamOptimized: the footer, and compressed grains.
  *
  * All things begin at sectors.  A grain is u64 LBA, u32 size, so many bytes of zlib; a marker is u64 value, u32 0, u32
- * type (0 end, 1 table, 2 directory, 3 footer), and `value` sectors follow it.  A file that was written in one go has its
- * directory behind the grains and ends footer marker, footer, end marker; the footer is a header whose directory offset
- * is right.  After the end there may be what a tar or an upload has added.
+ * type (0 end, 1 table, 2 directory, 3 footer), and `value` sectors follow it.  A file that was written in one go has
+ * its directory behind the grains and ends footer marker, footer, end marker; the footer is a header whose directory
+ * offset is right.  After the end there may be what a tar or an upload has added.
  *
  * Without markers a table's entry names the zlib data themselves.
  */
@@ -94,7 +94,8 @@ static int read_marked(const struct fill *f, uint64_t host, uint8_t **ret, size_
 		return err_set(e, ERR_CORRUPT, "compressed grain at %" PRIu64 ": %" PRIu64
 			       " bytes are too many or none", host, size);
 	if (size + GRAIN_HEADER_BYTES > first &&
-	    file_pread_full(&s->file->bytes, in + first, (size_t)(size + GRAIN_HEADER_BYTES - first), host + first, e) < 0)
+	    file_pread_full(&s->file->bytes, in + first, (size_t)(size + GRAIN_HEADER_BYTES - first), host + first,
+			    e) < 0)
 		return e->code;
 	*ret = STEAL(in);
 	*ret_len = (size_t)size;

@@ -305,7 +305,9 @@ static int check_entries(const struct table_check *c, uint64_t table, struct err
 	if (vmdk_table_read(s, table, c->buf, &hole, e) < 0)
 		return err_ctx(e, "grain table at %" PRIu64, table);
 	bad = hole ? NULL : bad_entry(s, c->buf, &i);
-	return bad ? err_set(e, ERR_CORRUPT, "grain table entry at %" PRIu64 ": %s", table + i * s->entry_bytes, bad) : 0;
+	if (!bad)
+		return 0;
+	return err_set(e, ERR_CORRUPT, "grain table entry at %" PRIu64 ": %s", table + i * s->entry_bytes, bad);
 }
 
 static int check_table(void *opaque, uint64_t index, uint64_t v, struct err *e)
@@ -352,7 +354,8 @@ int vmdk_tables_check(struct vmdk_sparse *s, char **note, char **damage, struct 
 	if (s->dir_entries > VMDK_DIR_ENTRIES_MAX)
 		return err_set(e, ERR_UNSUPPORTED, "grain directory of %" PRIu64 " entries, %" PRIu64 " are the limit",
 			       s->dir_entries, VMDK_DIR_ENTRIES_MAX);
-	if (s->dir_lost && vmdk_note_add(note, "the redundant grain directory is used, the first is outside the file", e) < 0)
+	if (s->dir_lost &&
+	    vmdk_note_add(note, "the redundant grain directory is used, the first is outside the file", e) < 0)
 		return e->code;
 	if (check_dirs(s, note, e) < 0 || vmdk_scan_dir(s, s->dir, check_table, &c, e) < 0)
 		return e->code;

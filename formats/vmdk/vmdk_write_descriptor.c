@@ -71,7 +71,8 @@ static int add_database(const struct vw *v, struct buf *b, struct err *e)
 		"ddb.geometry.cylinders = \"%" PRIu64 "\"\nddb.geometry.heads = \"%u\"\n"
 		"ddb.geometry.sectors = \"%u\"\n", v->subformat == VW_VMFS ? "8" : "4", cylinders, HEADS, TRACK) < 0)
 		return e->code;
-	return add(b, e, "ddb.longContentID = \"%s\"\nddb.uuid = \"%s\"\nddb.uuid.image=\"%s\"\nddb.uuid.parent=\"%s\"\n"
+	return add(b, e,
+		   "ddb.longContentID = \"%s\"\nddb.uuid = \"%s\"\nddb.uuid.image=\"%s\"\nddb.uuid.parent=\"%s\"\n"
 		   "ddb.uuid.modification=\"%s\"\nddb.uuid.parentmodification=\"%s\"\n",
 		   text_hex(v->content, 16, content), own, uuid_text(v->uuid, uuid), null_uuid,
 		   uuid_text(v->modify, modify), null_uuid);

@@ -1,8 +1,8 @@
 /*
  * vmdk_write_stream.c - streamOptimized: a file that is written from its beginning to its end.
  *
- *	header, descriptor; then grains, each behind its LBA and size; behind the grains of a table a marker and the table;
- *	marker and directory; marker and footer, the header with the directory's place; end marker
+ *	header, descriptor; then grains, each behind its LBA and size; behind the grains of a table a marker and the
+ *	table; marker and directory; marker and footer, the header with the directory's place; end marker
  *
  * Grains come in the disk's order; each goes through the worker pool and comes back in the order it went in, so the file
  * doesn't depend on the number of threads.

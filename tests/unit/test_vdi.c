@@ -346,6 +346,28 @@ static void test_vdi__file_holes(void **state)
 	vimage_done(&v);
 }
 
+/* Data in a place that the header doesn't count are read, and told of: whoever writes next may put others there. */
+static void test_vdi__uncounted(void **state)
+{
+	struct vimage v;
+	struct image *im;
+
+	(void)state;
+	vimage_init(&v, 10 * BS, BS, 0, 1);
+	(void)vimage_fill(&v, 2, 2);
+	(void)vimage_fill(&v, 3, 3);
+	im = opened(&v);
+	assert_null(im->info.note);
+	image_close(im);
+	vimage_le32(&v, VIMAGE_ALLOCATED, 1);
+	im = opened(&v);
+	assert_non_null(im->info.note);
+	assert_has(im->info.note, "block 3 lies in place 1, the header counts 1 places in use");
+	expect_bytes(im, 3 * BS, BS, 3);
+	image_close(im);
+	vimage_done(&v);
+}
+
 static void digest_of(const struct vimage *v, uint8_t digest[32])
 {
 	struct image *im = opened(v);
@@ -421,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_vdi__odd_size),
 		cmocka_unit_test(test_vdi__slices),
 		cmocka_unit_test(test_vdi__file_holes),
+		cmocka_unit_test(test_vdi__uncounted),
 		cmocka_unit_test(test_vdi__digest),
 		cmocka_unit_test(test_vdi__ids),
 	};
