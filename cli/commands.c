@@ -14,14 +14,16 @@ const struct command *const cli_commands[] = {
 #define GLOBAL(member, letter, kind, ...) OPT(struct cli_globals, member, letter, kind, __VA_ARGS__)
 
 const struct opt cli_global_options[] = {
-	GLOBAL(repo, 'r', OPT_TEXT, "repo", "PATH", "the repository: a folder, or s3:URL", .env = "KEDGE_REPOSITORY", .group = CLI_REPO),
+	GLOBAL(repo, 'r', OPT_TEXT, "repo", "PATH", "the repository: a folder, or s3:URL", .env = "KEDGE_REPOSITORY",
+	       .group = CLI_REPO),
 	GLOBAL(password_file, 0, OPT_TEXT, "password-file", "FILE", "read the passphrase from FILE",
 	       .env = "KEDGE_PASSWORD_FILE", .group = CLI_REPO),
 	GLOBAL(key_file, 0, OPT_TEXT, "key-file", "FILE", "open the repository with a key file, not a passphrase",
 	       .group = CLI_REPO),
 	GLOBAL(s3_endpoint, 0, OPT_TEXT, "s3-endpoint", "URL", "where the bucket of s3://BUCKET is (default: AWS)",
 	       .group = CLI_REPO),
-	GLOBAL(s3_region, 0, OPT_TEXT, "s3-region", "NAME", "region of the bucket (default: found out)", .group = CLI_REPO),
+	GLOBAL(s3_region, 0, OPT_TEXT, "s3-region", "NAME", "region of the bucket (default: found out)",
+	       .group = CLI_REPO),
 	GLOBAL(s3_style, 0, OPT_TEXT, "s3-style", "STYLE", "where requests name the bucket: path, virtual or auto",
 	       .group = CLI_REPO, .choices = "auto|path|virtual"),
 	GLOBAL(s3_profile, 0, OPT_TEXT, "s3-profile", "NAME", "profile of ~/.aws whose credentials are used",

@@ -21,7 +21,8 @@ static void notice(void *opaque, const char *text)
 int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 {
 	const struct store_opts o = { .s3 = { .endpoint = c->g.s3_endpoint, .region = c->g.s3_region,
-					      .style = c->g.s3_style, .profile = c->g.s3_profile, .ca_file = c->g.cacert,
+					      .style = c->g.s3_style, .profile = c->g.s3_profile,
+					      .ca_file = c->g.cacert,
 					      .cancel = &c->cancel, .notice = notice, .opaque = c } };
 
 	if (!c->g.repo)

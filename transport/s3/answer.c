@@ -1,8 +1,9 @@
 /*
  * answer.c - what a reply means: done, no, again, or again in another way.
  *
- * Every request that kedge makes may be repeated: objects are put under names that say their content, and what is removed
- * twice is gone.  Where the first of two attempts may have had an effect that the second sees, the store looks (s3.c).
+ * Every request that kedge makes may be repeated: objects are put under names that say their content, and what is
+ * removed twice is gone.  Where the first of two attempts may have had an effect that the second sees, the store looks
+ * (s3.c).
  */
 #include <curl/curl.h>
 #include <inttypes.h>
@@ -38,16 +39,17 @@ static int say(struct s3_op *op, int code, const struct s3_xml_error *x)
 		       text[0] ? ": " : "", text);
 }
 
-/* --- the clock ----------------------------------------------------------------------------------------------------- */
+/* --- the clock --------------------------------------------------------------------------------------------------- */
 
 static void say_skew(struct s3_client *c, int64_t skew)
 {
 	char text[256];
 	int64_t a = skew < 0 ? -skew : skew;
 
-	snprintf(text, sizeof(text), "the clock of this machine is %" PRId64 " min %" PRId64 " s %s that of the storage at %.80s; "
-		 "requests are signed by that one, but set this one right", a / 60, a % 60, skew > 0 ? "behind" : "ahead of",
-		 c->place.host);
+	snprintf(text, sizeof(text),
+		 "the clock of this machine is %" PRId64 " min %" PRId64 " s %s that of the storage at %.80s; "
+		 "requests are signed by that one, but set this one right",
+		 a / 60, a % 60, skew > 0 ? "behind" : "ahead of", c->place.host);
 	if (c->notice)
 		c->notice(c->opaque, text);
 }
@@ -74,7 +76,7 @@ static enum s3_verdict correct_skew(struct s3_client *c, struct s3_op *op, const
 	return S3_RETRY_NOW;
 }
 
-/* --- the region ------------------------------------------------------------------------------------------------------ */
+/* --- the region -------------------------------------------------------------------------------------------------- */
 
 /* Another region than the one that was signed for: taken over once. */
 static bool change_region(struct s3_client *c, struct s3_op *op, const char *region)
@@ -106,7 +108,7 @@ static enum s3_verdict redirected(struct s3_client *c, struct s3_op *op, const s
 	return S3_FAILED;
 }
 
-/* --- refusals -------------------------------------------------------------------------------------------------------- */
+/* --- refusals ---------------------------------------------------------------------------------------------------- */
 
 static enum s3_verdict bad_request(struct s3_client *c, struct s3_op *op, const struct s3_xml_error *x)
 {
@@ -130,7 +132,8 @@ static enum s3_verdict bad_request(struct s3_client *c, struct s3_op *op, const 
 		op->e.code = ERR_AUTH;
 	if (is_one_of(x->code, altered)) {
 		op->e.code = ERR_CORRUPT;
-		err_hint(&op->e, "the bytes that arrived are not those that were sent: a bad network device or bad memory");
+		err_hint(&op->e,
+			 "the bytes that arrived are not those that were sent: a bad network device or bad memory");
 		return ++op->altered < ALTERED_TRIES ? S3_RETRY : S3_FAILED;
 	}
 	if (is_one_of(x->code, again)) {
@@ -146,7 +149,8 @@ static enum s3_verdict forbidden(struct s3_client *c, struct s3_op *op, const st
 		return correct_skew(c, op, x);
 	if (!strcmp(x->code, "QuotaExceeded") || !strcmp(x->code, "XMinioStorageFull")) {
 		say(op, ERR_NOSPACE, x);
-		err_hint(&op->e, "nothing that was stored is lost; make room or have the quota raised, and run it again");
+		err_hint(&op->e,
+			 "nothing that was stored is lost; make room or have the quota raised, and run it again");
 		return S3_FAILED;
 	}
 	say(op, ERR_AUTH, x);
@@ -155,7 +159,8 @@ static enum s3_verdict forbidden(struct s3_client *c, struct s3_op *op, const st
 	else if (!strcmp(x->code, "InvalidAccessKeyId"))
 		err_hint(&op->e, "the storage does not know the access key: is it one of this provider?");
 	else
-		err_hint(&op->e, "these credentials may not do that: look at the policies of the user and of the bucket");
+		err_hint(&op->e,
+			 "these credentials may not do that: look at the policies of the user and of the bucket");
 	return S3_FAILED;
 }
 

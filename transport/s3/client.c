@@ -38,7 +38,8 @@ static int parse_style(const char *style, enum s3_style *ret, struct err *e)
 	else if (!strcmp(style, "virtual"))
 		*ret = S3_STYLE_VIRTUAL;
 	else
-		return err_set(e, ERR_INVALID, "\"%.32s\" is no style of addressing buckets: path, virtual, auto", style);
+		return err_set(e, ERR_INVALID, "\"%.32s\" is no style of addressing buckets: path, virtual, auto",
+			       style);
 	return 0;
 }
 
@@ -103,7 +104,7 @@ const struct s3_place *s3_client_place(const struct s3_client *c)
 	return &c->place;
 }
 
-/* --- operations ---------------------------------------------------------------------------------------------------- */
+/* --- operations -------------------------------------------------------------------------------------------------- */
 
 void s3_op_init(struct s3_op *op, const char *method, const char *name)
 {
@@ -144,7 +145,9 @@ static int build_path(const struct s3_client *c, const struct s3_op *op, struct 
 
 	if (buf_add(path, "/", 1, e) < 0)
 		return e->code;
-	if (!p->virtual_host && (s3_encode(path, p->bucket, false, e) < 0 || (op->name && buf_add(path, "/", 1, e) < 0)))
+	if (!p->virtual_host && s3_encode(path, p->bucket, false, e) < 0)
+		return e->code;
+	if (!p->virtual_host && op->name && buf_add(path, "/", 1, e) < 0)
 		return e->code;
 	if (op->name && (s3_encode(path, p->prefix, true, e) < 0 || s3_encode(path, op->name, true, e) < 0))
 		return e->code;
@@ -273,7 +276,7 @@ static int start(struct s3_client *c, struct s3_op *op, struct err *e)
 	return 0;
 }
 
-/* --- how many at once ------------------------------------------------------------------------------------------------ */
+/* --- how many at once -------------------------------------------------------------------------------------------- */
 
 static bool take_slot(struct s3_client *c)
 {
@@ -286,8 +289,8 @@ static bool take_slot(struct s3_client *c)
 	return got;
 }
 
-/* A server that asks for less gets half of what was running, at most once a second; each time that as many as are allowed have succeeded
- * twice, one more may run. */
+/* A server that asks for less gets half of what was running, at most once a second; each time that as many as are
+ * allowed have succeeded twice, one more may run. */
 static void give_slot(struct s3_client *c, bool throttled, bool succeeded)
 {
 	double now = clock_mono();
@@ -310,7 +313,7 @@ static void give_slot(struct s3_client *c, bool throttled, bool succeeded)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* --- the loop -------------------------------------------------------------------------------------------------------- */
+/* --- the loop ---------------------------------------------------------------------------------------------------- */
 
 static void fail_op(struct s3_op *op, int code)
 {
@@ -361,7 +364,8 @@ static void plan_retry(struct s3_client *c, struct s3_op *op, double rest)
 		give_up(op, now);
 		return;
 	}
-	LOG_DEBUG("%s %s: attempt %u: %s; again in %.1f s", op->method, op->name ? op->name : "", op->tries, op->e.cause, delay);
+	LOG_DEBUG("%s %s: attempt %u: %s; again in %.1f s", op->method, op->name ? op->name : "", op->tries,
+		  op->e.cause, delay);
 	op->state = S3_OP_WAITING;
 	op->not_before = now + delay;
 	err_clear(&op->e);

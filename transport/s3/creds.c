@@ -10,7 +10,7 @@
 
 #define EARLY_NS ((int64_t)300 * 1000000000)	/* fetched anew this long before they end */
 #define LAST_NS ((int64_t)15 * 1000000000)	/* and not used any more from here */
-#define RETRY_NS ((int64_t)30 * 1000000000)	/* a fetch that failed is tried again after this, while the old ones hold */
+#define RETRY_NS ((int64_t)30 * 1000000000)	/* a failed fetch is tried again after this, while the old ones hold */
 
 enum source { ENVIRONMENT, WEB_IDENTITY, PROFILE, CONTAINER, INSTANCE, SOURCES, NONE_YET };
 
@@ -112,14 +112,17 @@ static int from_web_identity(struct s3_keyring *k, struct s3_creds *c, struct er
 static int use_profile(struct s3_keyring *k, const struct s3_profile *p, struct s3_creds *c, struct err *e)
 {
 	const struct s3_web_identity w = { .token_file = p->token_file, .role_arn = p->role_arn,
-					   .session_name = *p->session_name ? p->session_name : NULL, .region = k->region };
+					   .session_name = *p->session_name ? p->session_name : NULL,
+					   .region = k->region };
 
 	if (*p->role_arn && *p->token_file)
 		return s3_creds_web_identity(k->http, &w, k->cancel, c, e);
 	if (*p->role_arn) {
-		err_set(e, ERR_UNSUPPORTED, "it takes on a role (role_arn) by another profile's keys, which kedge does not do");
-		return err_hint(e, "let the AWS command line do it: a profile with credential_process = aws configure "
-				   "export-credentials --profile %s", k->profile);
+		err_set(e, ERR_UNSUPPORTED,
+			"it takes on a role (role_arn) by another profile's keys, which kedge does not do");
+		return err_hint(e,
+				"let the AWS command line do it: a profile with credential_process = aws configure "
+				"export-credentials --profile %s", k->profile);
 	}
 	if (*p->keys.access && *p->keys.secret) {
 		*c = p->keys;
@@ -278,8 +281,7 @@ bool s3_keyring_refuse(struct s3_keyring *k, uint64_t generation)
 	bool again;
 
 	pthread_mutex_lock(&k->lock);
-	again = generation < k->generation || k->source == WEB_IDENTITY || k->source == PROFILE || k->source == CONTAINER ||
-		k->source == INSTANCE;
+	again = generation < k->generation || (k->source != ENVIRONMENT && k->source != NONE_YET);
 	if (again && generation == k->generation)
 		k->refused = true;
 	pthread_mutex_unlock(&k->lock);

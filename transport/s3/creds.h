@@ -8,8 +8,8 @@
  *  4. the container's endpoint: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI
  *  5. the instance's metadata service, version 2 (unless AWS_EC2_METADATA_DISABLED)
  *
- * What expires is fetched anew from where it came, five minutes before.  Secrets are kept in guarded memory, out of core
- * dumps, and wiped; no message has them.
+ * What expires is fetched anew from where it came, five minutes before.  Secrets are kept in guarded memory, out of
+ * core dumps, and wiped; no message has them.
  */
 #ifndef KEDGE_TRANSPORT_S3_CREDS_H
 #define KEDGE_TRANSPORT_S3_CREDS_H
@@ -54,8 +54,8 @@ MUST_CHECK int s3_keyring_borrow(struct s3_keyring *k, const struct s3_creds **r
 void s3_keyring_return(struct s3_keyring *k);
 /* Which fetch the borrowed credentials come from. */
 uint64_t s3_keyring_generation(const struct s3_keyring *k);
-/* The server says that those of that generation have expired: others are fetched at the next borrow.  False: they are of
- * a kind that does not change. */
+/* The server says that those of that generation have expired: others are fetched at the next borrow.  False: they are
+ * of a kind that does not change. */
 bool s3_keyring_refuse(struct s3_keyring *k, uint64_t generation);
 /* region of the profile, malloc'ed; NULL without error: it names none. */
 MUST_CHECK int s3_profile_region(const char *profile, char **ret, struct err *e);

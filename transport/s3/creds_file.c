@@ -1,8 +1,8 @@
 /*
  * creds_file.c - profiles of ~/.aws/credentials and ~/.aws/config, and a command that prints credentials.
  *
- * The files are read here and not by a library for INI files: lines may be as long as a session token, and nothing of them
- * may stay behind in memory.
+ * The files are read here and not by a library for INI files: lines may be as long as a session token, and nothing of
+ * them may stay behind in memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -206,7 +206,7 @@ int s3_profile_load(const char *name, struct s3_profile **ret, struct err *e)
 	return 0;
 }
 
-/* --- credential_process -------------------------------------------------------------------------------------------- */
+/* --- credential_process ------------------------------------------------------------------------------------------ */
 
 static int start(const char *command, pid_t *ret_pid, int *ret_fd, struct err *e)
 {

@@ -155,7 +155,8 @@ static int on_member(void *opaque, const char *key, size_t key_len, char *v, siz
 	if (is(key, key_len, "SecretAccessKey"))
 		return s3_secret_copy(c->secret, sizeof(c->secret), v, len, "SecretAccessKey", e);
 	if (is(key, key_len, "Token") || is(key, key_len, "SessionToken"))
-		return is(v, len, "null") ? 0 : s3_secret_copy(c->token, sizeof(c->token), v, len, "the session token", e);
+		return is(v, len, "null") ? 0
+					  : s3_secret_copy(c->token, sizeof(c->token), v, len, "the session token", e);
 	if (is(key, key_len, "Expiration") && !is(v, len, "null")) {
 		snprintf(when, sizeof(when), "%.*s", (int)min_size(len, sizeof(when) - 1), v);
 		if (!s3_time_iso(when, &c->expires_ns))

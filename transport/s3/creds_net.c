@@ -149,7 +149,7 @@ int s3_creds_web_identity(struct s3_http *http, const struct s3_web_identity *w,
 	return r < 0 ? err_ctx(e, "web identity") : 0;
 }
 
-/* --- a container's endpoint (ECS, EKS) ------------------------------------------------------------------------------- */
+/* --- a container's endpoint (ECS, EKS) --------------------------------------------------------------------------- */
 
 /* Without TLS only where nobody listens in: this host, and the link-local addresses of AWS. */
 static bool container_url_ok(const char *url)
@@ -218,7 +218,7 @@ int s3_creds_container(struct s3_http *http, struct cancel *cancel, struct s3_cr
 	return r < 0 ? err_ctx(e, "container endpoint") : 0;
 }
 
-/* --- an instance's metadata service, version 2 ------------------------------------------------------------------------ */
+/* --- an instance's metadata service, version 2 ------------------------------------------------------------------- */
 
 struct imds {
 	struct s3_http *http;
@@ -267,15 +267,16 @@ static int imds_token(struct imds *m, struct err *e)
 
 static int imds_role(struct imds *m, char *role, size_t size, struct err *e)
 {
+	static const char role_chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+=,.@_-";
 	struct s3_http_call c;
 	int r = imds_ask(m, &c, "GET", "/latest/meta-data/iam/security-credentials/", e);
 
 	if (r == 0 && c.status != 200)
 		r = err_set(e, ERR_NOTFOUND, "this instance has no role");
 	if (r == 0)
-		r = s3_secret_copy(role, size, (char *)c.text.p, strcspn((char *)c.text.p, "\r\n"), "the role's name", e);
-	if (r == 0 && (!*role || strspn(role, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+=,.@_-") !=
-				      strlen(role)))
+		r = s3_secret_copy(role, size, (char *)c.text.p, strcspn((char *)c.text.p, "\r\n"), "the role's name",
+				   e);
+	if (r == 0 && (!*role || strspn(role, role_chars) != strlen(role)))
 		r = err_set(e, ERR_CORRUPT, "the role's name is none");
 	call_done(&c);
 	return r;

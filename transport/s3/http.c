@@ -1,6 +1,6 @@
 /*
- * http.c - one thread, one multi handle.  Callers queue calls and wait on one condition; only the thread touches libcurl's
- * handles of calls under way, so no lock is held while bytes move.
+ * http.c - one thread, one multi handle.  Callers queue calls and wait on one condition; only the thread touches
+ * libcurl's handles of calls under way, so no lock is held while bytes move.
  */
 #include "transport/s3/http.h"
 
@@ -287,7 +287,7 @@ static void *http_thread(void *opaque)
 	return NULL;
 }
 
-/* --- the callers' side --------------------------------------------------------------------------------------------- */
+/* --- the callers' side ------------------------------------------------------------------------------------------- */
 
 static void set_limits(struct s3_limits *l)
 {

@@ -1,4 +1,4 @@
-/* list.c - ListObjectsV2 page by page, and DeleteObjects.  What a listing says is checked before anybody hears of it. */
+/* list.c - ListObjectsV2 page by page, and DeleteObjects.  What a listing says is checked before it is passed on. */
 #include "transport/s3/s3_internal.h"
 
 #include <openssl/evp.h>
@@ -101,7 +101,8 @@ static int on_listing(void *opaque, const char *parent, const char *name, char *
 }
 
 /* Pairs in the order in which they are signed. */
-static int list_query(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct buf *q, struct err *e)
+static int list_query(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct buf *q,
+		      struct err *e)
 {
 	char tail[64];
 	int r = 0;
@@ -123,7 +124,8 @@ static int list_query(struct s3_store *s, const char *prefix, const char *token,
 	return r == 0 ? buf_u8(q, 0, e) : r;
 }
 
-static int get_page(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct page *ret, struct err *e)
+static int get_page(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct page *ret,
+		    struct err *e)
 {
 	struct s3_op op;
 	struct buf q;
@@ -228,7 +230,7 @@ int s3_is_empty(struct s3_store *s, bool *ret, struct err *e)
 	return r;
 }
 
-/* --- DeleteObjects --------------------------------------------------------------------------------------------------- */
+/* --- DeleteObjects ----------------------------------------------------------------------------------------------- */
 
 struct deletion {
 	char key[256];

@@ -1,6 +1,6 @@
 /*
- * multipart.c - a large object in parts, several at a time.  It appears when the upload is completed, whole; an upload that
- * fails is aborted.  What a crash leaves is not listed as an object: a lifecycle rule clears it away (docs/s3.md).
+ * multipart.c - a large object in parts, several at a time.  It appears when the upload is completed, whole; an upload
+ * that fails is aborted.  What a crash leaves is not listed as an object: a lifecycle rule clears it away (docs/s3.md).
  */
 #include "transport/s3/s3_internal.h"
 
@@ -27,7 +27,8 @@ static int on_initiated(void *opaque, const char *parent, const char *name, char
 	return 0;
 }
 
-static int initiate(struct s3_store *s, const char *name, const char *nonce, char id[static UPLOAD_ID_MAX], struct err *e)
+static int initiate(struct s3_store *s, const char *name, const char *nonce, char id[static UPLOAD_ID_MAX],
+		    struct err *e)
 {
 	struct s3_op op;
 	int r;

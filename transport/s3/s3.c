@@ -194,7 +194,8 @@ static void part_init(struct s3_op *op, char range[static RANGE_BYTES], const ch
 }
 
 /* A range beyond the end is refused with the object's size. */
-static int say_short(struct s3_store *s, const struct s3_op *op, const char *name, size_t len, uint64_t off, struct err *e)
+static int say_short(struct s3_store *s, const struct s3_op *op, const char *name, size_t len, uint64_t off,
+		     struct err *e)
 {
 	struct store_stat st;
 	uint64_t from, to, size;
@@ -250,7 +251,8 @@ static int s3_read(struct store *st, const char *name, void *buf, size_t len, ui
 }
 
 /* The first part came with the object's size: the rest, if there is any. */
-static int get_rest(struct s3_store *s, const char *name, const struct buf *first, size_t size, uint8_t **ret, struct err *e)
+static int get_rest(struct s3_store *s, const char *name, const struct buf *first, size_t size, uint8_t **ret,
+		    struct err *e)
 {
 	CLEANUP(free_ptr) uint8_t *all = malloc(size + 1);	/* at most what the caller expects */
 
@@ -354,7 +356,7 @@ static const struct store_ops s3_ops = {
 	.stat = s3_stat,
 };
 
-/* Is If-None-Match honoured?  Plain servers say 412; in buckets with versions some ignore it; others have none of it. */
+/* Is If-None-Match honoured?  Plain servers say 412; in buckets with versions some ignore it; others have none. */
 static int self_test(struct s3_store *s, bool *ret, struct err *e)
 {
 	char nonce[S3_NONCE_BYTES], name[64];

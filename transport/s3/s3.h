@@ -1,9 +1,9 @@
 /*
  * s3.h - a bucket of S3, or a part of one below a prefix, as a store: how transport/registry.c opens one.
  *
- * Names are keys below the prefix.  A put is durable when it returns, listings are taken to show every put and remove that
- * returned before (AWS, Ceph RGW, MinIO do; docs/s3.md).  What may pass is tried again within limits; the last failure is
- * ERR_TRANSIENT then.  ERR_AUTH: no credentials, or refused ones; ERR_NOSPACE: a quota.
+ * Names are keys below the prefix.  A put is durable when it returns, listings are taken to show every put and remove
+ * that returned before (AWS, Ceph RGW, MinIO do; docs/s3.md).  What may pass is tried again within limits; the last
+ * failure is ERR_TRANSIENT then.  ERR_AUTH: no credentials, or refused ones; ERR_NOSPACE: a quota.
  */
 #ifndef KEDGE_TRANSPORT_S3_S3_H
 #define KEDGE_TRANSPORT_S3_S3_H
@@ -39,6 +39,7 @@ struct s3_opts {			/* NULL, 0 = default; texts are copied */
 };
 
 /* create: the bucket must be there and nothing in it below the prefix (ERR_EXISTS).  Without, nothing is asked yet. */
-MUST_CHECK int store_s3_open(const char *location, bool create, const struct s3_opts *o, struct store **ret, struct err *e);
+MUST_CHECK int store_s3_open(const char *location, bool create, const struct s3_opts *o, struct store **ret,
+			     struct err *e);
 
 #endif

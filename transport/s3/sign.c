@@ -66,7 +66,8 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct s3_header *)a)->name, ((const struct s3_header *)b)->name);
 }
 
-static int sort_headers(const struct s3_to_sign *t, struct s3_header sorted[static S3_SIGNED_HEADERS_MAX], struct err *e)
+static int sort_headers(const struct s3_to_sign *t, struct s3_header sorted[static S3_SIGNED_HEADERS_MAX],
+			struct err *e)
 {
 	if (t->n > S3_SIGNED_HEADERS_MAX)
 		return err_set(e, ERR_INTERNAL, "%zu headers to sign", t->n);
@@ -181,7 +182,8 @@ int s3_sign(const struct s3_to_sign *t, struct buf *out, struct err *e)
 		return r;
 	snprintf(day, sizeof(day), "%.8s", t->stamp);
 	snprintf(scope, sizeof(scope), "%s/%s/%s/aws4_request", day, t->region, t->service);
-	snprintf(text, sizeof(text), "AWS4-HMAC-SHA256\n%s\n%s\n%s", t->stamp, scope, text_hex(hash, sizeof(hash), hex));
+	text_hex(hash, sizeof(hash), hex);
+	snprintf(text, sizeof(text), "AWS4-HMAC-SHA256\n%s\n%s\n%s", t->stamp, scope, hex);
 	r = signing_key(t, day, key, e);
 	if (r == 0)
 		r = hmac(key, sizeof(key), text, signature, e);

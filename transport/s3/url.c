@@ -1,4 +1,4 @@
-/* url.c - the location of an S3 repository, taken apart with suspicion: it decides whom the credentials are shown to. */
+/* url.c - the location of an S3 repository, taken apart with suspicion: it decides who gets to see signatures. */
 #include "transport/s3/url.h"
 
 #include <string.h>
@@ -17,9 +17,10 @@ bool s3_is_location(const char *location)
 
 bool s3_region_ok(const char *region)
 {
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-";
 	size_t n = strlen(region);
 
-	return n > 0 && n < S3_REGION_MAX && n == strspn(region, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-");
+	return n > 0 && n < S3_REGION_MAX && n == strspn(region, plain);
 }
 
 int s3_encode(struct buf *b, const char *s, bool keep_slash, struct err *e)
@@ -72,8 +73,9 @@ void s3_place_done(struct s3_place *p)
 static int bad_location(struct err *e, const char *why)
 {
 	err_set(e, ERR_INVALID, "the location of the S3 storage: %s", why);
-	return err_hint(e, "write s3:https://HOST[:PORT]/BUCKET[/PREFIX], or s3://BUCKET[/PREFIX] with --s3-endpoint or "
-			   "--s3-region");
+	return err_hint(e,
+			"write s3:https://HOST[:PORT]/BUCKET[/PREFIX], or s3://BUCKET[/PREFIX] with --s3-endpoint or "
+			"--s3-region");
 }
 
 /* A name or an IPv4 address, or an IPv6 address in brackets. */
@@ -189,7 +191,8 @@ static bool dns_ok(const struct s3_place *p)
 static int choose_style(struct s3_place *p, enum s3_style style, bool aws_host, struct err *e)
 {
 	if (style == S3_STYLE_VIRTUAL && !dns_ok(p))
-		return bad_location(e, "the bucket's name (or an address as the host) does not allow virtual-host style");
+		return bad_location(e,
+				    "the bucket's name (or an address as the host) does not allow virtual-host style");
 	p->virtual_host = style == S3_STYLE_VIRTUAL || (style == S3_STYLE_AUTO && aws_host && dns_ok(p));
 	return 0;
 }

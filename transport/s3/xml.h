@@ -1,6 +1,6 @@
 /*
- * xml.h - what S3 and STS answer, element by element.  Documents with a DTD are refused, depth and text are bounded, the
- * document's size is whoever read it to bound.  Pure functions; any thread.
+ * xml.h - what S3 and STS answer, element by element.  Documents with a DTD are refused, depth and text are bounded;
+ * whoever reads a document bounds its size.  Pure functions; any thread.
  */
 #ifndef KEDGE_TRANSPORT_S3_XML_H
 #define KEDGE_TRANSPORT_S3_XML_H
@@ -13,8 +13,8 @@
 #define S3_XML_TEXT_MAX 16384u
 #define S3_XML_DEPTH_MAX 16u
 
-/* An element that closes: its name without prefix, its parent's ("" for the root), and its own text, which the callee may
- * change.  Negative stops. */
+/* An element that closes: its name without prefix, its parent's ("" for the root), and its own text, which the callee
+ * may change.  Negative stops. */
 typedef int (*s3_xml_fn)(void *opaque, const char *parent, const char *name, char *text, struct err *e);
 /* ERR_CORRUPT: not well-formed, has a DTD, too deep, too much text; ERR_NOMEM; what fn returned.  What was
  * buffered is wiped. */
