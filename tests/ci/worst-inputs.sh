@@ -1,9 +1,11 @@
-# Any 1 MiB input ends within a second or two, in bounded memory: each parser on what costs it most (worst_inputs.py).
+# Any 1 MiB input ends within a second or two, in bounded memory: each parser on what costs it most (worst_inputs.py,
+# worst_images.py).
 . "$TOP/tests/e2e/lib.sh"
 /usr/bin/python3 -c 'import zstandard' 2>/dev/null || skip "python3-zstandard is not installed"
 LIMIT_MS=2000		# of CPU time: the machine may have other work
 LIMIT_KIB=600000	# address space, libraries included
 /usr/bin/python3 "$TOP/tests/ci/worst_inputs.py" in
+/usr/bin/python3 "$TOP/tests/ci/worst_images.py" in
 
 # costs COMMAND...: runs it within the limits; its CPU time in ms to the variable ms.
 costs() {
@@ -35,7 +37,7 @@ echo "$total inputs; the slowest: $slow, $slowest ms"
 
 # The program itself on such images.  Refusing one is as good as reading it.
 total=0 slowest=0
-for f in in/{qcow2,vdi,vmdk,qcow}/*; do
+for f in in/{qcow2,vdi}/* in.files/*/*; do
 	format=$(basename "$(dirname "$f")")
 	for command in info "info --json" map "map --force"; do
 		ran=0
