@@ -26,7 +26,7 @@ sys.argv[1:] = []
 def put(target, name, data):
     """The input, cut to 1 MiB and what a target takes from its head."""
     os.makedirs(f"{out}/{target}", exist_ok=True)
-    with open(f"{out}/{target}/{name}", "wb") as f:
+    with open(f"{out}/{target}/{name}", "xb") as f:
         f.write((data.encode() if isinstance(data, str) else data)[: MIB + 8])
 
 
@@ -226,7 +226,7 @@ def hosted(name, grain, table, ntables, directory, capacity=None, flags=1, copy=
     first = at + 4 * distinct
     for t in range(distinct):
         text += struct.pack("<512I", *[table(t, i, first) for i in range(512)])
-    put(target, name, text + data)
+    put(target, "hosted-" + name, text + data)
 
 
 hosted("alternating", 1, lambda t, i, f: f + i % 300 if i % 2 else 0, 400, lambda t: t, data=b"\1" * 512 * 300)
@@ -273,7 +273,7 @@ def sesparse(name, n, row, entry):
     text = h.ljust(512, b"\0") + struct.pack("<4Q", 0xCAFECAFE, 1, 1, 0)
     text = text.ljust(4096, b"\0") + b"".join(struct.pack("<Q", 0x10000000 << 32 | row(i)) for i in range(n)).ljust(dir_sectors * 512, b"\0")
     text += struct.pack("<4096Q", *[entry(i) for i in range(4096)]) * there
-    put("vmdk_sesparse", name, text.ljust(grains * 512, b"\0") + b"\1" * 4096 * 8)
+    put("vmdk_sesparse", "of-" + name, text.ljust(grains * 512, b"\0") + b"\1" * 4096 * 8)
 
 
 data_entry = lambda n: 3 << 60 | (n & 0xFFF) << 48 | n >> 12
