@@ -306,8 +306,10 @@ static int find_parent(struct opener *b, const struct image *child, bool changed
 	for (size_t i = 0; i < child->parent.refs.n; i++) {
 		int r = try_parent(b, child, child->parent.refs.p[i], NULL, changed, &now);
 
-		if (r == 0)
+		if (r == 0) {
+			err_clear(e);	/* an earlier place's */
 			return 0;
+		}
 		if (!i || e->code == ERR_NOTFOUND || !try_next(r))
 			*e = now;
 		if (!try_next(r))

@@ -26,7 +26,10 @@ sys.argv[1:] = []
 def put(target, name, data):
     """The input, cut to 1 MiB and what a target takes from its head."""
     os.makedirs(f"{out}/{target}", exist_ok=True)
-    with open(f"{out}/{target}/{name}", "xb") as f:
+    path = f"{out}/{target}/{name}"
+    while os.path.exists(path):     # worst_inputs.py has one of that name
+        path += "-too"
+    with open(path, "wb") as f:
         f.write((data.encode() if isinstance(data, str) else data)[: MIB + 8])
 
 

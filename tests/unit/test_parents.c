@@ -245,6 +245,12 @@ static void test_parents__vmdk_content(void **state)
 	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
 	assert_has(c->layers[1]->path, "other.vmdk");
 	chain_close(c);
+	/* What was wrong with the first place is forgotten when the next one has it. */
+	make_vmdk("t/d/child.vmdk", "00000002", "0badcafe", "/nowhere/other.vmdk");
+	assert_ok(chain_open("t/d/child.vmdk", &o, &c, &e), &e);
+	assert_int_equal(e.code, 0);
+	chain_close(c);
+	make_vmdk("t/d/child.vmdk", "00000002", "0badcafe", "disk.vmdk");
 	make_vmdk("t/d/other.vmdk", "fffffffe", "ffffffff", NULL);
 	refused("t/d/child.vmdk", &o, ERR_NOTFOUND, "disk.vmdk", "");
 	make_vmdk("t/d/child.vmdk", "00000002", "fffffffe", "disk.vmdk");
