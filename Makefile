@@ -17,7 +17,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
 
 # --- packages of Debian 12: the only list ---------------------------------------------------------------------------
-DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev libssl-dev zlib1g-dev libdeflate-dev libisal-dev libjansson-dev libxxhash-dev libexpat1-dev libgcrypt20-dev libcurl4-openssl-dev libarchive-dev
+DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev libssl-dev zlib1g-dev libdeflate-dev libisal-dev libjansson-dev libxxhash-dev libexpat1-dev libgcrypt20-dev libcurl4-openssl-dev libarchive-dev liblzma-dev
 DEPS_RUN := qemu-utils e2fsprogs scdoc jq
 DEPS_TEST := libarchive-tools xz-utils zstd bzip2 lz4 libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat python3-libqcow python3-libvmdk python3-libvhdi 7zip gdisk cryptsetup-bin busybox-static cpio mmdebstrap fdisk libvirt-clients libxml2-utils
 # servers of S3, 130 MB to fetch: for `make check-ci` alone
@@ -25,7 +25,7 @@ DEPS_CI := curl ceph-mon ceph-osd radosgw ceph-common swift-proxy swift-account 
 DEPS_MODEL := spin gcc libc6-dev
 DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
 
-PKGS := libisal libzstd libsodium libcrypto zlib libdeflate jansson libxxhash expat libgcrypt gpg-error libcurl libarchive
+PKGS := libisal libzstd libsodium libcrypto zlib libdeflate jansson libxxhash expat libgcrypt gpg-error libcurl libarchive liblzma
 
 # --- flags ----------------------------------------------------------------------------------------------------------
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Wundef -Wwrite-strings

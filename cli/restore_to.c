@@ -73,7 +73,7 @@ int restore_to_plan(struct restore_job *j, struct err *e)
 
 		if (!is_chosen(j, s->disks.p[i].disk))
 			continue;
-		path = text_printf(e, "%s/%s.%s", j->o->to, d->name, restore_format(j->o, NULL, d)->name);
+		path = text_printf(e, "%s/%s.%s", j->o->to, d->name, writer_ending(&j->o->writer, restore_format(j->o, NULL, d)));
 		if (!path || restore_add_target(j, s->disks.p[i].disk, path, e) < 0)
 			return e->code;
 	}

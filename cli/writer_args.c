@@ -41,6 +41,17 @@ const struct format *writer_format_of(const char *path)
 	return NULL;
 }
 
+const char *writer_ending(const struct writer_args *a, const struct format *f)
+{
+	const char *kind = a->subformat ? a->subformat : a->compress ? "zst" : "plain";
+
+	if (!strcmp(f->name, "split"))
+		return "raw";
+	if (strcmp(f->name, "raw") != 0 || !strcmp(kind, "plain"))
+		return f->name;
+	return !strcmp(kind, "gz") ? "raw.gz" : !strcmp(kind, "xz") ? "raw.xz" : "raw.zst";
+}
+
 /* The formats that can do it: "qcow2", "qcow2 or vdi". */
 static const char *able(unsigned can, char *buf, size_t len)
 {
@@ -94,6 +105,7 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 		const char *option;
 	} needs[] = {
 		{ a->cluster_size != 0, FORMAT_CLUSTERS, "--cluster-size" },
+		{ a->piece_size != 0, FORMAT_PIECES, "--piece-size" },
 		{ a->compress, FORMAT_COMPRESS, "--compress" },
 		{ preallocation_of(a->preallocation) == PREALLOC_METADATA, FORMAT_PREALLOC_METADATA,
 		  "--preallocation metadata" },
@@ -148,6 +160,7 @@ int writer_args_opts(const struct cli *c, const struct writer_args *a, const cha
 	*ret = (struct writer_opts){
 		.cluster_size = (uint32_t)a->cluster_size,
 		.compress = a->compress,
+		.piece_size = a->piece_size,
 		.preallocation = preallocation_of(a->preallocation),
 		.threads = (unsigned)c->g.threads,
 		.max_bytes = (size_t)(c->g.memory / 4),

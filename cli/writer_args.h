@@ -8,11 +8,11 @@
 #include "formats/formats.h"
 
 /* Names that -O takes: those of formats.c that can be written. */
-#define WRITER_FORMATS "raw|qcow2|qcow3|qcow|vdi|vhd|vhdx|vmdk"
+#define WRITER_FORMATS "raw|split|qcow2|qcow3|qcow|vdi|vhd|vhdx|vmdk"
 
 struct writer_args {
 	const char *format, *subformat, *preallocation, *seed_ids;
-	uint64_t cluster_size;
+	uint64_t cluster_size, piece_size;
 	bool compress, keep_ids;
 };
 
@@ -23,10 +23,12 @@ struct writer_args {
 	WRITER_ARGS_MORE(type)
 #define WRITER_ARGS_MORE(type) \
 	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", \
-	    "which kind: qcow2: v3 or v2; vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
+	    "which kind: raw: plain, zst, gz or xz; qcow2: v3 or v2; vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
 	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
 	    "of clusters or blocks (default: qcow2 64K, qcow 4K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
-	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2, qcow: compress clusters; vmdk: as streamOptimized"), \
+	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2, qcow: compress clusters; vmdk: as streamOptimized; raw: the file"), \
+	OPT(type, writer.piece_size, 0, OPT_SIZE, "piece-size", "SIZE", "of the pieces of -O split (default: 2G)", \
+	    .min = 64 * KIB, .max = INT64_MAX), \
 	OPT(type, writer.preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", \
 	    .choices = "off|metadata|falloc|full"), \
 	OPT(type, writer.keep_ids, 0, OPT_FLAG, "keep-ids", NULL, \
@@ -36,6 +38,8 @@ struct writer_args {
 
 /* What contradicts itself whatever the format: wrong usage (exit 2). */
 MUST_CHECK int writer_args_check(struct cli *c, const struct writer_args *a, struct err *e);
+/* How files that become that format are called: "raw.zst", "qcow2". */
+const char *writer_ending(const struct writer_args *a, const struct format *f);
 /* The format that path's ending stands for; NULL if none that can be written. */
 const struct format *writer_format_of(const char *path);
 /* Wrong usage when an option doesn't go with the format that path is to get; ERR_INVALID when the old image has no ids

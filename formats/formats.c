@@ -13,6 +13,7 @@
 #include "formats/raw/raw.h"
 #include "formats/raw/raw_write.h"
 #include "formats/split/split.h"
+#include "formats/split/split_write.h"
 #include "formats/vdi/vdi.h"
 #include "formats/vdi/vdi_write.h"
 #include "formats/vhd/vhd.h"
@@ -25,7 +26,9 @@
 static const char *const qcow_endings[] = { ".qcow", NULL };
 static const char *const qcow2_endings[] = { ".qcow2", ".qcow3", NULL };
 static const char *const qcow2_subformats[] = { "v3", "v2", NULL };
-static const char *const raw_endings[] = { ".raw", ".img", NULL };
+static const char *const raw_endings[] = { ".raw", ".img", ".raw.gz", ".raw.xz", ".raw.zst", ".img.gz", ".img.xz", ".img.zst", NULL };
+static const char *const raw_subformats[] = { "plain", "zst", "gz", "xz", NULL };
+static const char *const split_endings[] = { ".001", NULL };
 static const char *const vdi_endings[] = { ".vdi", NULL };
 static const char *const vdi_subformats[] = { "dynamic", "fixed", NULL };
 static const char *const vhd_endings[] = { ".vhd", NULL };
@@ -62,11 +65,15 @@ static const struct format formats[] = {
 		.endings = raw_endings,
 		.open = raw_open,
 		.create = raw_create,
-		.can = FORMAT_PREALLOC | FORMAT_DEVICE,
+		.can = FORMAT_COMPRESS | FORMAT_PREALLOC | FORMAT_DEVICE,
+		.subformats = raw_subformats,
 	},
 	{
 		.name = "split",
+		.endings = split_endings,
 		.open = split_open,
+		.create = split_create,
+		.can = FORMAT_PREALLOC | FORMAT_PIECES,
 	},
 	{
 		.name = "vdi",

@@ -17,6 +17,7 @@ enum format_can {			/* bits of struct format.can: what create does */
 	FORMAT_DEVICE = 1 << 6,		/* onto a block device */
 	FORMAT_ENCRYPT = 1 << 7,	/* writer_opts.secret */
 	FORMAT_BACKING = 1 << 8,	/* writer_opts.backing */
+	FORMAT_PIECES = 1 << 9,	/* writer_opts.piece_size */
 };
 
 struct format {

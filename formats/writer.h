@@ -71,6 +71,7 @@ struct writer_opts {
 	/* vmdk as streamOptimized alone: the image goes there, path is only what it is called.  Must outlive the writer,
 	 * which neither syncs the file nor gives it a name.  NULL: a file of its own. */
 	struct writer_part *part;
+	uint64_t piece_size;		/* split: bytes of each piece; 0 = the default */
 	int64_t time_ns;		/* what is noted as the time of creation; 0 = now */
 };
 

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/fs.h"
 #include "base/num.h"
+#include "formats/raw/raw_pack.h"
 #include "formats/raw/raw_write.h"
 #include "formats/target.h"
 
@@ -238,9 +239,16 @@ static int open_file(struct raw_writer *r, mode_t mode, struct err *e)
 int raw_create(const struct writer_opts *o, struct image_writer **ret, struct err *e)
 {
 	struct target t;
+	enum raw_pack pack = raw_pack_of(o);
 	struct raw_writer *r;
 	int rc;
 
+	if (pack != RAW_PLAIN) {
+		if (target_look(o->path, &t, e) < 0)
+			return e->code;
+		return t.block_device ? err_set(e, ERR_INVALID, "%s is a block device: a compressed image is a file", o->path) :
+					raw_pack_create(o, pack, ret, e);
+	}
 	if (target_look(o->path, &t, e) < 0 || check_opts(o, t.block_device, e) < 0)
 		return e->code;
 	r = calloc(1, sizeof(*r));

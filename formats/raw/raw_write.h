@@ -9,7 +9,8 @@
 
 /*
  * One state, no snapshots; a unit is 64 KiB; several threads may write.  Files: preallocation off (sparse), falloc
- * (space reserved) or full (zeros written); metadata, compression and a cluster size are ERR_INVALID: raw has none.
+ * (space reserved) or full (zeros written); metadata and a cluster size are ERR_INVALID: raw has none.
+ * Subformats zst, gz and xz, a path that ends so, or compress (zst): formats/raw/raw_pack.h.
  * Block devices: too small is ERR_INVALID, in use is ERR_LOCKED, both before the first byte is written.  What is never
  * written is made zero by finish; bytes behind the image's end are left alone.  A device that was written in part stays
  * so after abort.
