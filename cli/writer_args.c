@@ -96,6 +96,13 @@ static int check_subformat(struct cli *c, const char *kind, const struct format 
 	return cli_usage(c, e, "--subformat %s: %s images are %s", text_quote(kind, qk, sizeof(qk)), f->name, list);
 }
 
+static bool is_packed_name(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+
+	return dot && (!strcmp(dot, ".zst") || !strcmp(dot, ".gz") || !strcmp(dot, ".xz"));
+}
+
 int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
 		    const struct image_ids *ids, struct err *e)
 {
@@ -113,9 +120,14 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 		{ a->keep_ids, FORMAT_IDS, "--keep-ids" },
 	};
 
+	char q[256];
+
 	for (size_t i = 0; i < sizeof(needs) / sizeof(*needs); i++)
 		if (needs[i].given && !(f->can & needs[i].can))
 			return unfit(c, needs[i].option, needs[i].can, f, path, e);
+	if (a->compress && !strcmp(f->name, "raw") && !a->subformat && !is_packed_name(path))
+		return cli_usage(c, e, "--compress: nothing in the name %s would say how it is compressed: name it .raw.zst, "
+				       ".raw.gz or .raw.xz, or mean it by --subformat zst; or choose -O qcow2", text_quote(path, q, sizeof(q)));
 	if (a->cluster_size && (a->cluster_size < f->cluster_min || a->cluster_size > f->cluster_max))
 		return cli_usage(c, e, "--cluster-size: %s takes %" PRIu32 " to %" PRIu32 " bytes, not %" PRIu64,
 				 f->name, f->cluster_min, f->cluster_max, a->cluster_size);

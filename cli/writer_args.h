@@ -8,7 +8,7 @@
 #include "formats/formats.h"
 
 /* Names that -O takes: those of formats.c that can be written. */
-#define WRITER_FORMATS "raw|split|qcow2|qcow3|qcow|vdi|vhd|vhdx|vmdk"
+#define WRITER_FORMATS "raw|qcow2|qcow3|split|qcow|vdi|vhd|vhdx|vmdk"
 
 struct writer_args {
 	const char *format, *subformat, *preallocation, *seed_ids;

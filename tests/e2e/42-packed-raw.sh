@@ -25,8 +25,10 @@ for z in gz xz zst; do
 	expect 0 "$KEDGE" dump raw:a.raw -O raw -o dumped.img.$z
 	equal "$(${tool[$z]} -dc <dumped.img.$z | digest)" $raw "dump, $z"
 done
-expect 0 k restore v -O raw --compress -o by-flag
-equal "$(zstd -dc <by-flag | digest)" $raw "--compress"
+expect 2 k restore v -O raw --compress -o by-flag
+says "name it .raw.zst"
+expect 0 k restore v -O raw --compress -o by-flag.raw.xz
+equal "$(xz -dc <by-flag.raw.xz | digest)" $raw "--compress"
 expect 0 k restore v --to dir -O raw --compress
 equal "$(zstd -dc dir/disk0.raw.zst | digest)" $raw "--to"
 expect 0 k restore v -O raw --subformat plain -o odd.gz
