@@ -81,7 +81,7 @@ says "needs -O qcow2"
 expect 2 k restore v:vda -o p.qcow2 --preallocation some
 for o in --compress --with-snapshots "--cluster-size 64K"; do
 	expect 2 k restore v:vda -o p.raw $o
-	says "-O qcow2" "p.raw becomes raw"
+	says "-O qcow2"
 done
 for c in 64K 4M; do expect 2 k restore v:vda -o p.vhd --cluster-size $c; done
 expect 2 k restore v:vda -o p.vhdx --cluster-size 64K
