@@ -75,7 +75,21 @@ s3_tell set '{"skew": 3600}' >/dev/null
 expect 0 k list
 says "60 min" "clock"
 s3_tell set '{"skew": 0}' >/dev/null
+
+# --- a proxy ------------------------------------------------------------------------------------------------------------------------
+s3_tell log >/dev/null
+expect 0 env http_proxy="http://127.0.0.1:$S3_PORT" "$KEDGE" --key-file key -r s3:http://storage.invalid/bucket/host/a list v
+prints current
+[ "$(s3_count 'PROXY http://storage.invalid/bucket')" -gt 3 ] || die "the proxy was not asked: $(s3_tell peek)"
 s3_stop_all
+
+# --- IPv6 ---------------------------------------------------------------------------------------------------------------------------
+if grep -qs '^00000000000000000000000000000001 ' /proc/net/if_inet6; then
+	s3_fixture --ipv6
+	expect 0 k -q -r "$S3_URL/host/six" init
+	expect 0 k -r "$S3_URL/host/six" list
+	s3_stop_all
+fi
 
 # --- TLS ----------------------------------------------------------------------------------------------------------------------------
 openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost' \

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """fixture.py - an S3 server that is as strict as the documentation and as bad as it is told to be.
 
-  fixture.py [--port N] [--tls CERT KEY]      prints "PORT" and serves 127.0.0.1 until its stdin ends
+  fixture.py [--ipv6] [--port N] [--tls CERT KEY]   prints "PORT" and serves 127.0.0.1 (::1) until its stdin ends
 
 Objects are in memory.  Signatures, dates, regions, payload hashes, Content-MD5 and x-amz-checksum-sha256 are verified.  It
-also is an instance's metadata service (/latest/...), a container's endpoint (/container), and STS (POST /sts).
+also is an instance's metadata service (/latest/...), a container's endpoint (/container), and STS (POST /sts); and a proxy
+to itself: whatever host is asked for, it answers.
 
   POST /_fixture/rules   [{"match": REGEX of "METHOD path?query", "times": N, ...what to do...}], replaces those before
       status, code, retry_after, headers, body     answer that, without doing it; with "after": having done it
@@ -24,6 +25,7 @@ import hmac
 import http.server
 import json
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -346,6 +348,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.hang_up()
         if self.path.startswith('/_fixture/'):
             return self.control(body)
+        if self.path.startswith('http://'):     # as a proxy is asked
+            with W.lock:
+                W.log.append('PROXY ' + self.path)
+            self.path = '/' + self.path.split('/', 3)[3]
         with W.lock:
             W.running += 1
             W.most = max(W.most, W.running)
@@ -426,7 +432,9 @@ class Server(http.server.ThreadingHTTPServer):
 def main():
     args = sys.argv[1:]
     port = int(args[args.index('--port') + 1]) if '--port' in args else 0
-    server = Server(('127.0.0.1', port), Handler)
+    if '--ipv6' in args:
+        Server.address_family = socket.AF_INET6
+    server = Server(('::1' if '--ipv6' in args else '127.0.0.1', port), Handler)
     if '--tls' in args:
         at = args.index('--tls')
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

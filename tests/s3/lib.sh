@@ -12,7 +12,7 @@ s3_stop_all() {
 }
 trap s3_stop_all EXIT
 
-# s3_fixture [--tls CERT KEY]: sets S3_PORT, S3_URL (a bucket), and the keys that kedge finds.
+# s3_fixture [--tls CERT KEY | --ipv6]: sets S3_PORT, S3_URL (a bucket), and the keys that kedge finds.
 s3_fixture() {
 	local fd pid
 	rm -f fixture.in fixture.port
@@ -26,6 +26,7 @@ s3_fixture() {
 	[ -n "$S3_PORT" ] || die "the fixture does not start: $(cat fixture.err)"
 	S3_URL=s3:http://127.0.0.1:$S3_PORT/bucket
 	[ "${1:-}" != --tls ] || S3_URL=s3:https://localhost:$S3_PORT/bucket
+	[ "${1:-}" != --ipv6 ] || S3_URL=s3:http://[::1]:$S3_PORT/bucket
 	export AWS_ACCESS_KEY_ID=FIXTUREKEY AWS_SECRET_ACCESS_KEY=fixture/secret+key
 }
 # s3_tell WHAT [JSON]: words with the fixture (see there).
