@@ -51,12 +51,15 @@ int block_cache_new(size_t max_bytes, struct block_cache **ret, struct err *e)
 	return 0;
 }
 
-struct block_cache *block_cache_ref(struct block_cache *c)
+int block_cache_share(struct block_cache *with, struct block_cache **ret, struct err *e)
 {
-	pthread_mutex_lock(&c->lock);
-	c->refs++;
-	pthread_mutex_unlock(&c->lock);
-	return c;
+	if (!with)
+		return block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, ret, e);
+	pthread_mutex_lock(&with->lock);
+	with->refs++;
+	pthread_mutex_unlock(&with->lock);
+	*ret = with;
+	return 0;
 }
 
 static struct block **bucket(struct block_cache *c, const void *owner, uint64_t key)

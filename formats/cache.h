@@ -29,7 +29,8 @@ struct cache_block {
 typedef int (*block_cache_fill)(void *opaque, uint64_t key, void *buf, size_t len, struct err *e);
 
 MUST_CHECK int block_cache_new(size_t max_bytes, struct block_cache **ret, struct err *e);
-struct block_cache *block_cache_ref(struct block_cache *c);
+/* A reference to `with`, or to a new cache of BLOCK_CACHE_DEFAULT_BYTES where that is NULL. */
+MUST_CHECK int block_cache_share(struct block_cache *with, struct block_cache **ret, struct err *e);
 void block_cache_unref(struct block_cache *c);	/* NULL is fine; the last reference frees */
 /* The block, filled if it isn't there; the caller puts it back.  Errors are fill's, and aren't remembered. */
 MUST_CHECK int block_cache_get(struct block_cache *c, const void *owner, uint64_t key, size_t len,

@@ -197,9 +197,7 @@ int qcow_open(int fd, const char *path, const struct image_open_opts *o, struct 
 		return err_set(e, ERR_NOMEM, "qcow image");
 	if (image_base_init(&q->im, &qcow_ops, fd, path, o, e) < 0)
 		return e->code;
-	if (o->cache)
-		q->cache = block_cache_ref(o->cache);
-	else if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &q->cache, e) < 0)
+	if (block_cache_share(o->cache, &q->cache, e) < 0)
 		return e->code;
 	if (load(q, o, e) < 0) {
 		(void)err_ctx(e, "qcow");

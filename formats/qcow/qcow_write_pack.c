@@ -10,9 +10,8 @@
 #include "base/num.h"
 #include "base/workers.h"
 #include "formats/qcow/qcow_write_internal.h"
+#include "formats/qcow_deflate.h"
 
-#define WINDOW_BITS 12		/* QEMU's: its decoder has a window of 4 KiB */
-#define MEM_LEVEL 8		/* 9, as QEMU, takes a fifth longer and packs no better */
 #define CLUSTERS_MAX 64u	/* of an item: as many as the smallest L2 table has entries */
 #define ITEM_BYTES ((uint32_t)512 << 10)
 #define ITEMS_MIN 8		/* in the pool, at least */
@@ -34,27 +33,6 @@ struct qw_pack {
 };
 
 /* ---- the codec ---- */
-
-static int codec_new(void *opaque, void **ret_local, struct err *e)
-{
-	z_stream *z = calloc(1, sizeof(*z));
-
-	(void)opaque;
-	if (!z ||
-	    deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
-		free(z);
-		return err_set(e, ERR_NOMEM, "compression");
-	}
-	*ret_local = z;
-	return 0;
-}
-
-static void codec_free(void *local)
-{
-	if (local)
-		(void)deflateEnd(local);	/* says only that the stream was not at its end */
-	free(local);
-}
 
 /* One cluster; its bytes at out, *ret_len of them. */
 static int pack_cluster(z_stream *z, const uint8_t *in, uint32_t size, uint8_t *out, uint32_t *ret_len, struct err *e)
@@ -217,7 +195,7 @@ int qw_pack_new(struct qw *q, const struct writer_opts *o, struct qw_pack **ret,
 {
 	struct workers_opts wo = {
 		.name = "qcow-deflate", .threads = o->threads > 1 ? o->threads : 0,
-		.run = pack_item, .local_new = codec_new, .local_free = codec_free, .item_free = free,
+		.run = pack_item, .local_new = qcow_deflate_new, .local_free = qcow_deflate_free, .item_free = free,
 	};
 	struct qw_pack *p = calloc(1, sizeof(*p));
 

@@ -232,9 +232,7 @@ int qcow2_open(int fd, const char *path, const struct image_open_opts *o, struct
 	r = image_base_init(&q->im, &qcow2_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
-	if (o->cache)
-		q->cache = block_cache_ref(o->cache);
-	else if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &q->cache, e) < 0)
+	if (block_cache_share(o->cache, &q->cache, e) < 0)
 		return e->code;
 	r = load(q, o, e);
 	if (r < 0) {

@@ -9,9 +9,8 @@
 #include "base/bytes.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write_internal.h"
+#include "formats/qcow_deflate.h"
 
-#define WINDOW_BITS 12		/* QEMU's: its decoder has a window of 4 KiB */
-#define MEM_LEVEL 8		/* 9, as QEMU, takes a fifth longer and packs no better */
 #define PARTS_MAX 256		/* looked through one by one */
 
 /* A whole guest cluster on its way through the pool. */
@@ -40,27 +39,6 @@ struct q2w_pack {
 };
 
 /* ---- the codec ---- */
-
-static int deflate_new(void *opaque, void **ret_local, struct err *e)
-{
-	z_stream *z = calloc(1, sizeof(*z));
-
-	(void)opaque;
-	if (!z ||
-	    deflateInit2(z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
-		free(z);
-		return err_set(e, ERR_NOMEM, "compression");
-	}
-	*ret_local = z;
-	return 0;
-}
-
-static void deflate_free(void *local)
-{
-	if (local)
-		(void)deflateEnd(local);	/* says only that the stream was not at its end */
-	free(local);
-}
 
 static int pack_item(void *local, void *item, struct err *e)
 {
@@ -317,8 +295,8 @@ int q2w_pack_new(struct q2w *q, unsigned threads, size_t max_bytes, struct q2w_p
 		.threads = threads > 1 ? threads : 0,
 		.max_bytes = (size_t)max_u64(max_bytes / 2, (uint64_t)Q2W_MIN_CLUSTERS * q->w.cluster_size),
 		.run = pack_item,
-		.local_new = deflate_new,
-		.local_free = deflate_free,
+		.local_new = qcow_deflate_new,
+		.local_free = qcow_deflate_free,
 		.item_free = free,
 	};
 	struct q2w_pack *p = calloc(1, sizeof(*p));

@@ -235,9 +235,7 @@ int vdi_open(int fd, const char *path, const struct image_open_opts *o, struct i
 		return err_set(e, ERR_NOMEM, "VDI image");
 	if (image_base_init(&v->im, &vdi_ops, fd, path, o, e) < 0)
 		return e->code;
-	if (o->cache)
-		v->cache = block_cache_ref(o->cache);
-	else if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &v->cache, e) < 0)
+	if (block_cache_share(o->cache, &v->cache, e) < 0)
 		return e->code;
 	if (load(v, o, e) < 0) {
 		(void)err_ctx(e, "vdi");

@@ -262,9 +262,7 @@ int vhd_open(int fd, const char *path, const struct image_open_opts *o, struct i
 	r = image_base_init(&v->im, &vhd_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
-	if (o->cache)
-		v->cache = block_cache_ref(o->cache);
-	else if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &v->cache, e) < 0)
+	if (block_cache_share(o->cache, &v->cache, e) < 0)
 		return e->code;
 	r = load(v, o, e);
 	if (r < 0) {

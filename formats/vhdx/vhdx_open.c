@@ -320,9 +320,7 @@ int vhdx_open(int fd, const char *path, const struct image_open_opts *o, struct 
 	r = image_base_init(&v->im, &vhdx_ops, fd, path, o, e);
 	if (r < 0)
 		return r;
-	if (o->cache)
-		v->cache = block_cache_ref(o->cache);
-	else if (block_cache_new(BLOCK_CACHE_DEFAULT_BYTES, &v->cache, e) < 0)
+	if (block_cache_share(o->cache, &v->cache, e) < 0)
 		return e->code;
 	r = load(v, o, e);
 	if (r < 0) {
