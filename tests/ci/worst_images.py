@@ -136,6 +136,30 @@ libvirt("metadata", "", "<metadata>" + rows(lambda i: "<x:y xmlns:x='z'/>") + "<
 libvirt("hosts", "<disk type='network'><source protocol='rbd' name='x'>" + rows(lambda i: f"<host name='{i}'/>") + "</source></disk>")
 libvirt("serials", rows(lambda i: f"<disk type='file'><serial>{i}</serial>{target(i)}<source file='/{i}'/></disk>"))
 
+# --- OVF -------------------------------------------------------------------------------------------------------------------
+def ovf(name, references, disks, items, hardware="<VirtualHardwareSection>"):
+    put("ovf", name, '<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd='
+        f'"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"><References>{references}</References><DiskSection>'
+        f'<Info/>{disks}</DiskSection><VirtualSystem ovf:id="m"><Info/>{hardware}<Info/>{items}</VirtualHardwareSection></VirtualSystem></Envelope>')
+
+
+ovf_file = lambda i: f'<File ovf:href="{i:x}.vmdk" ovf:id="f{i:x}"/>'
+ovf_disk = lambda i, f=None: f'<Disk ovf:capacity="1" ovf:diskId="d{i:x}" ovf:fileRef="f{i if f is None else f:x}"/>'
+item = lambda i, kind, parent, more="": (f"<Item><rasd:InstanceID>{i}</rasd:InstanceID><rasd:ResourceType>{kind}</rasd:ResourceType>"
+                                         f"<rasd:Parent>{parent}</rasd:Parent>{more}</Item>")
+drive = lambda i, d: item(i + 10, 17, 1, f"<rasd:AddressOnParent>{i}</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/d{d:x}</rasd:HostResource>")
+bus = item(1, 6, 0)
+ovf("files", rows(ovf_file), ovf_disk(1), bus + drive(1, 1))
+ovf("files-and-disks", rows(ovf_file, MIB // 3), rows(ovf_disk, MIB // 2), bus + drive(1, 1))
+ovf("drives", ovf_file(1), ovf_disk(1), bus + rows(lambda i: drive(i, 1)))
+ovf("drives-of-disks", "".join(ovf_file(i) for i in range(3000)), "".join(ovf_disk(i) for i in range(3000)), bus + rows(lambda i: drive(i, 2999 - i), MIB // 2))
+ovf("controllers", ovf_file(1), ovf_disk(1), rows(lambda i: item(i, 6, i + 1)))
+ovf("same-ids", rows(lambda i: ovf_file(1), MIB // 3), rows(lambda i: ovf_disk(1), MIB // 3), bus + drive(1, 1))
+ovf("parents", ovf_file(1), "".join(f'<Disk ovf:capacity="1" ovf:diskId="d{i:x}" ovf:fileRef="f1" ovf:parentRef="d{i + 1:x}"/>' for i in range(9000)),
+    bus + drive(1, 1))
+ovf("deep", "", "", "<Item>" * (MIB // 8))
+ovf("systems", ovf_file(1), ovf_disk(1), "", rows(lambda i: f'</VirtualSystem><VirtualSystem ovf:id="s{i}">') + "<VirtualHardwareSection>")
+
 
 # --- qcow ------------------------------------------------------------------------------------------------------------------
 def qcow(bits, l2_bits, size, l1, body, at=None):
