@@ -190,8 +190,8 @@ static const struct writer_ops raw_ops = {
 
 static int check_opts(const struct writer_opts *o, bool device, struct err *e)
 {
-	if (o->compress || o->cluster_size)
-		return err_set(e, ERR_INVALID, "a raw image has no %s", o->compress ? "compression" : "clusters");
+	if (o->cluster_size)
+		return err_set(e, ERR_INVALID, "a raw image has no clusters");
 	if (o->max_size > o->size)
 		return err_set(e, ERR_INVALID, "a raw image has one size");
 	if (device && o->preallocation != PREALLOC_OFF)
@@ -243,14 +243,11 @@ int raw_create(const struct writer_opts *o, struct image_writer **ret, struct er
 	struct raw_writer *r;
 	int rc;
 
-	if (pack != RAW_PLAIN) {
-		if (target_look(o->path, &t, e) < 0)
-			return e->code;
-		return t.block_device ? err_set(e, ERR_INVALID, "%s is a block device: a compressed image is a file", o->path) :
-					raw_pack_create(o, pack, ret, e);
-	}
 	if (target_look(o->path, &t, e) < 0 || check_opts(o, t.block_device, e) < 0)
 		return e->code;
+	if (pack != RAW_PLAIN)
+		return t.block_device ? err_set(e, ERR_INVALID, "%s is a block device: a compressed image is a file", o->path) :
+					raw_pack_create(o, pack, ret, e);
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return err_set(e, ERR_NOMEM, "writer of %s", o->path);

@@ -155,7 +155,8 @@ static void test_raw__refusals(void **state)
 	struct fixture *f = *state;
 	struct writer_state_opts snap = { .size = 5, .name = "s" }, other = { .size = 6 }, right = { .size = 5 };
 	struct writer_opts bad[] = {
-		{ .compress = true }, { .cluster_size = 65536 }, { .preallocation = PREALLOC_METADATA },
+		{ .compress = true, .preallocation = PREALLOC_FULL }, { .compress = true, .cluster_size = 4096 },
+		{ .compress = true, .max_size = 7 }, { .cluster_size = 65536 }, { .preallocation = PREALLOC_METADATA },
 		{ .max_size = 7 },    { .size = UINT64_MAX },
 	};
 	struct writer_opts o = { .path = f->path, .size = 5 };
