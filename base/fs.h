@@ -41,8 +41,8 @@ bool fs_unnamed_lasts(int fd);
  * linkat. */
 MUST_CHECK int fs_name_fd(int fd, int dir, const char *name);
 /*
- * True where space that is reserved before it is written makes the writing cheaper: ext4, which otherwise reserves block
- * by block as pages are written, and finds room for them later.
+ * True where space that is reserved before it is written makes the writing cheaper: ext4, which otherwise reserves
+ * block by block as pages are written, and finds room for them later.
  */
 bool fs_reserve_pays(int fd);
 /*
@@ -74,8 +74,8 @@ struct fs_atomic {
 /* Without replace an existing path is ERR_EXISTS, here and again at commit (race-free). */
 MUST_CHECK int fs_atomic_open(struct fs_atomic *a, const char *path, bool replace, mode_t mode, struct err *e);
 MUST_CHECK int fs_atomic_commit(struct fs_atomic *a, bool replace, struct err *e);
-/* The first half of commit, for several files that appear together: without the folder's fsync (fs_sync_parent).  0: the
- * file has its name. */
+/* The first half of commit, for several files that appear together: without the folder's fsync (fs_sync_parent).  0:
+ * the file has its name. */
 MUST_CHECK int fs_atomic_name(struct fs_atomic *a, bool replace, struct err *e);
 /* removes the temporary file if not committed; safe on a zeroed struct with fd -1 */
 void fs_atomic_done(struct fs_atomic *a);

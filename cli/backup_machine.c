@@ -1,5 +1,6 @@
 /*
- * backup_machine.c - what `kedge backup` makes of a machine's description: disks with the machine's snapshots, and files.
+ * backup_machine.c - what `kedge backup` makes of a machine's description: disks with the machine's snapshots, and
+ * files.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "cli/msg.h"
 #include "formats/file.h"
 
-/* --- files --------------------------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 static bool has_file(const struct sources *s, const char *name)
 {
@@ -53,7 +54,7 @@ static int add_file(struct cli *c, const struct backup_opts *o, const struct mac
 	return f->name ? 0 : e->code;
 }
 
-/* --- disks --------------------------------------------------------------------------------------------------------- */
+/* --- disks -------------------------------------------------------------------------------------------------------- */
 
 static bool is_skipped(const struct backup_opts *o, const char *name)
 {

@@ -34,7 +34,8 @@ void backup_say_plan(struct cli *c, const struct sources *s, const struct ingest
 	for (size_t i = 0; i < n; i++) {
 		const struct ingest_plan_row *r = &rows[i];
 
-		/* Of many snapshots the ones that cost nothing are only counted, as are all but the first of the others. */
+		/* Of many snapshots the ones that cost nothing are only counted, as are all but the first of the
+		 * others. */
 		if (n > ROWS_SHOWN && r->how == READ_SAME) {
 			stored++;
 			continue;

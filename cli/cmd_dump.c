@@ -1,8 +1,8 @@
 /*
  * cmd_dump.c - the guest content of an image's state as a plain stream of bytes or a sparse file.
  *
- * Or, with -O, as a fresh image of any format.  The map is walked in order; pieces with data are read by worker threads (which decompress) and come back in order;
- * zeros travel as lengths.
+ * Or, with -O, as a fresh image of any format.  The map is walked in order; pieces with data are read by worker threads
+ * (which decompress) and come back in order; zeros travel as lengths.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
 
 struct command;
 
-/* Sets e's hint by its errno, else by its code, unless it has one.  cmd: whose options may be named; may be NULL.  Some errors
- * leave nothing to advise. */
+/* Sets e's hint by its errno, else by its code, unless it has one.  cmd: whose options may be named; may be NULL.  Some
+ * errors leave nothing to advise. */
 void hint_general(struct err *e, const struct command *cmd);
 
 #endif

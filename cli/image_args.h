@@ -63,7 +63,8 @@ MUST_CHECK int image_args_check(struct cli *c, const struct image_args *a, struc
  * usage sets exit 2. */
 MUST_CHECK int image_args_name(struct cli *c, const struct image_args *a, const char *arg,
 			       const struct format **ret_format, char **ret_path, struct err *e);
-/* Opens the image and what lies below it.  locked_ok: encrypted layers without a secret too.  *ret_path is malloc'ed, for messages. */
+/* Opens the image and what lies below it.  locked_ok: encrypted layers without a secret too.  *ret_path is malloc'ed,
+ * for messages. */
 MUST_CHECK int image_args_open(struct cli *c, const struct image_args *a, const char *arg, bool ignore_locks,
 			       bool locked_ok, struct chain **ret, char **ret_path, struct err *e);
 

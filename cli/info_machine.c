@@ -110,7 +110,7 @@ static int print_machine(const struct machine *m, struct err *e)
 	return print_disks(m, e) < 0 || print_files(m, e) < 0 ? e->code : print_snapshots(m, e);
 }
 
-/* --- for programs -------------------------------------------------------------------------------------------------- */
+/* --- for programs ------------------------------------------------------------------------------------------------- */
 
 static json_t *disk_json(const struct machine_disk *d)
 {

@@ -38,7 +38,8 @@ static int fill_standard_fds(void)
 	return 0;
 }
 
-/* An image may have thousands of files (VMDK's extents), and all are open at once.  Where it can't be, opening tells. */
+/* An image may have thousands of files (VMDK's extents), and all are open at once.  Where it can't be,
+ * opening tells. */
 static void allow_many_files(void)
 {
 	struct rlimit l;
@@ -70,8 +71,8 @@ static void log_to_stderr(void *opaque, enum log_level level, const char *line)
 
 /*
  * Buffers of about 1 MiB come and go with each read.  glibc would give every one back to the kernel and fetch it anew,
- * page by page: reading cached images took four times as long.  But each of its arenas keeps what was freed into it, and
- * it would make one for every thread.
+ * page by page: reading cached images took four times as long.  But each of its arenas keeps what was freed into it,
+ * and it would make one for every thread.
  */
 static void keep_freed_memory(void)
 {
@@ -127,9 +128,9 @@ static int report(const struct cli *c, int r, struct err *e)
 	return code;
 }
 
-/* No openssl.cnf decides which algorithms there are, what kedge has no use for is not loaded, and nothing is torn down at
- * exit under a thread that runs.  libcrypto makes its context when first asked for it, and goes on without in places: so
- * now, and the answer is looked at. */
+/* No openssl.cnf decides which algorithms there are, what kedge has no use for is not loaded, and nothing is torn down
+ * at exit under a thread that runs.  libcrypto makes its context when first asked for it, and goes on without in
+ * places: so now, and the answer is looked at. */
 static int start_libraries(void)
 {
 	static const uint64_t how = OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS |

@@ -26,8 +26,8 @@ const char *msg_plural(uint64_t n);
 
 /* Prints json (indented) and a newline to stdout, and releases it; NULL is out of memory. */
 MUST_CHECK int msg_json(json_t *json, struct err *e);
-/* Adds a member, an element, and takes v over.  Whatever fails (v NULL too) releases *o and makes it NULL, which msg_json
- * reports: nothing is left out of a result silently. */
+/* Adds a member, an element, and takes v over.  Whatever fails (v NULL too) releases *o and makes it NULL, which
+ * msg_json reports: nothing is left out of a result silently. */
 void msg_json_set(json_t **o, const char *key, json_t *v);
 void msg_json_push(json_t **a, json_t *v);
 /* A byte string from outside as JSON string in its reversible escaped form; NULL text gives null; NULL: out of

@@ -316,8 +316,8 @@ static bool remembers_slot(const struct seen *s, const struct seen_slot *p)
 }
 
 /*
- * Remembers what was seen for the first time.  It may be something whose put has not come back, or never did: a power cut
- * would take it away again, and be reported as a loss for ever.  So it is made durable first.
+ * Remembers what was seen for the first time.  It may be something whose put has not come back, or never did: a power
+ * cut would take it away again, and be reported as a loss for ever.  So it is made durable first.
  */
 static void remember(struct loading *l)
 {

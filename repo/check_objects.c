@@ -1,6 +1,6 @@
 /*
- * check_objects.c - every object that is no pack and no key slot's, whole: its hash, its seal, who signed it, what it says;
- * and what the others show to be missing.
+ * check_objects.c - every object that is no pack and no key slot's, whole: its hash, its seal, who signed it, what it
+ * says; and what the others show to be missing.
  *
  * Sessions tie the objects of a run together, so they tell of which VM a damaged manifest was, and that a backup or
  * an index run is gone.  What is written later is listed earlier: an end marker follows a manifest, which follows its

@@ -100,7 +100,8 @@ static int report_missing(struct check *c, struct err *e)
 			rc = protocol_load(c->r, true, &now, e);
 		if (rc < 0 || protocol_doomed(now, p->name))
 			continue;
-		/* Without its directory nothing of a pack can be used; what only lacks the trailer, or has grown, can. */
+		/* Without its directory nothing of a pack can be used; what only lacks the trailer, or has
+		 * grown, can. */
 		c->bad_pack[i] = c->size[i] < p->envelope_off + p->envelope_len;
 		if (!c->size[i]) {
 			c->res.packs_missing++;
@@ -218,8 +219,8 @@ static int see_entry(void *opaque, const struct id *id, const struct chunk_place
 	return check_bad_place(b->c, place->pack, place->segment, place->chunk, id, e);
 }
 
-/* Chunks of a directory that no entry names, and whose ids are nowhere else: lost to readers until the index is mended.
- */
+/* Chunks of a directory that no entry names, and whose ids are nowhere else: lost to readers until the index
+ * is mended. */
 static int count_unnamed(struct check *c, const struct loaded *l, uint64_t *ret, struct err *e)
 {
 	struct chunk_place place;

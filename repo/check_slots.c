@@ -2,9 +2,9 @@
  * check_slots.c - key slots: records and key objects, each by itself and both together; what interrupted commands left.
  *
  * A record is stored before its key object, and marked as removed before that goes.  So an interrupted `key add` leaves
- * a record alone, an interrupted `key remove` a removed slot's key object, an interrupted `key passwd` two key objects or
- * one that is not of the kind that the record says, and an init that never came to its config slots of a repository that
- * there is not.
+ * a record alone, an interrupted `key remove` a removed slot's key object, an interrupted `key passwd` two key objects
+ * or one that is not of the kind that the record says, and an init that never came to its config slots of a repository
+ * that there is not.
  */
 #include "base/clock.h"
 #include "base/text.h"

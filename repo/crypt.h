@@ -21,7 +21,8 @@ MUST_CHECK int crypt_new(struct crypt **ret, struct err *e);
 void crypt_free(struct crypt *c);	/* wipes; NULL is fine */
 DEFINE_CLEANUP(struct crypt, crypt_free)
 
-/* For what libcrypto refused: code (ERR_UNSUPPORTED, ERR_INTERNAL), or ERR_NOMEM where that is why.  what: "SHA-256". */
+/* For what libcrypto refused: code (ERR_UNSUPPORTED, ERR_INTERNAL), or ERR_NOMEM where that is why.
+ * what: "SHA-256". */
 int crypt_error(struct err *e, int code, const char *what);
 
 /* B2 of docs/format.md 1 with a key (RFC 7693): the same as hash_b2 without salt.  personal has at most 16

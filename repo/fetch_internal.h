@@ -8,8 +8,8 @@
 
 #define FETCH_ITEMS_MAX (UINT32_MAX - 1)
 
-/* One fetch.  sink gets the number of an item, of which the n - 1 that follow it are in plain too, one behind the other;
- * it is called from several threads.  failed gets the number of an item, from one thread at a time. */
+/* One fetch.  sink gets the number of an item, of which the n - 1 that follow it are in plain too, one behind the
+ * other; it is called from several threads.  failed gets the number of an item, from one thread at a time. */
 struct fetch_job {
 	struct repo_reader *rd;
 	const char *domain;

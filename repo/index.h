@@ -5,7 +5,8 @@
  * Memory: fences and pack tables of all runs (64 bytes per 1,400 chunks, about 250 per pack), what index_add_directory
  * added since the last stored run (60 bytes a chunk), and the budget given, which the block cache and the filter share.
  * What lost runs held is read from the packs and kept, sealed, in a file without a name in the cache folder (or TMPDIR,
- * or /var/tmp), 44 bytes a chunk; in memory where no such file can be made.  The filter is built at the first lookup that needs it: at once for writers, from 8 runs on for readers.
+ * or /var/tmp), 44 bytes a chunk; in memory where no such file can be made.  The filter is built at the first lookup
+ * that needs it: at once for writers, from 8 runs on for readers.
  * Threads: index_find, index_pack, index_npacks, index_names_pack and index_nentries from any number of threads, also
  * while one other thread uses the rest.
  */

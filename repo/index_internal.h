@@ -205,7 +205,7 @@ MUST_CHECK int index_add_entries(struct index *x, uint32_t pack, const struct di
 MUST_CHECK int index_add_pack(struct index *x, const struct run_pack *p, const struct directory *d, bool named,
 			      struct err *e);
 
-/* --- runs (index_block.c, _load.c, _repair.c, _store.c, _scratch.c) -------------------------------------------------------- */
+/* --- runs (index_block.c, _load.c, _repair.c, _store.c, _scratch.c) ----------------------------------------------- */
 void index_run_free(struct index_run *run);
 DEFINE_CLEANUP(struct index_run, index_run_free)
 /* A run by its tail: of an object in the store (bytes NULL), or in memory. */

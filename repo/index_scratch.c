@@ -1,6 +1,6 @@
 /*
- * index_scratch.c - what lost runs held, read again from the packs' directories, kept in a file of our own: however much
- * it is, memory holds fences of it only.
+ * index_scratch.c - what lost runs held, read again from the packs' directories, kept in a file of our own: however
+ * much it is, memory holds fences of it only.
  *
  * The file is a run's blocks, sealed as they are in the store, and has no name: it is gone with the process.
  */

@@ -28,8 +28,8 @@ static size_t count_values(const char *p, size_t len)
 }
 
 /*
- * Where to go when an allocation of jansson fails in a parse or a dump; NULL: nowhere, it returns NULL.  jansson can't be
- * left to itself: of some failures it makes syntax errors, strings for which there is no room it cuts short, keys it
+ * Where to go when an allocation of jansson fails in a parse or a dump; NULL: nowhere, it returns NULL.  jansson can't
+ * be left to itself: of some failures it makes syntax errors, strings for which there is no room it cuts short, keys it
  * leaves out, without a word, and of others an abort.  What it had allocated by then is lost.
  */
 static _Thread_local jmp_buf *starving;

@@ -82,15 +82,15 @@ MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const 
 			     struct slot_id *ret, struct err *e);
 /* Removes a slot's key objects and marks its record removed.  Refuses (ERR_INVALID) to remove the last full slot that
  * opens with anything but a recovery key, unless force; refuses the slot in use unless force.  Of a stray it removes
- * what is there: all of a foreign one, else the key object, and that only with force.  What an interrupted call left the
- * next one finishes.  Another that removes the last of the others at the same time: one of the two waits some seconds
- * for the other to give up, and is refused with ERR_TRANSIENT when it does not; so is who meets a removal that can't be
- * read. */
+ * what is there: all of a foreign one, else the key object, and that only with force.  What an interrupted call left
+ * the next one finishes.  Another that removes the last of the others at the same time: one of the two waits some
+ * seconds for the other to give up, and is refused with ERR_TRANSIENT when it does not; so is who meets a removal that
+ * can't be read. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Forgets that somebody began to remove a slot; only when nobody does any more.  Needs a full key. */
 MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e);
-/* Gives the slot in use another secret: new key object stored, then those removed that were there before.  Of any number
- * who do so at once at least the last one's secret opens the slot.  ERR_AUTH: the slot was removed meanwhile. */
+/* Gives the slot in use another secret: new key object stored, then those removed that were there before.  Of any
+ * number who do so at once at least the last one's secret opens the slot.  ERR_AUTH: the slot was removed meanwhile. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);
 
 #endif

@@ -29,8 +29,8 @@ struct limits_data {
 	uint64_t segments, stride;
 };
 
-/* Adds a file, read once.  Content is compared by 128-bit hashes; of what holds more than a million different chunks the
- * rest counts as new. */
+/* Adds a file, read once.  Content is compared by 128-bit hashes; of what holds more than a million different chunks
+ * the rest counts as new. */
 MUST_CHECK int limits_data_add(struct limits_data *d, const char *path, struct cancel *cancel, struct err *e);
 void limits_data_done(struct limits_data *d);
 
@@ -41,7 +41,8 @@ struct limits {
 	double compress, decode;	/* zstd at the level given, in segments */
 	double seal, open;		/* XChaCha20-Poly1305, of sealed bytes */
 	double name;			/* SHA-256, of sealed bytes */
-	/* the kernel's work for a new file in the folder given, and for reading it again from memory; 0 = not measured */
+	/* the kernel's work for a new file in the folder given, and for reading it again from memory; 0 =
+	 * not measured */
 	double copy_out, copy_in;
 	double write;			/* to a file in that folder by one thread, fsync included; 0 = not measured */
 	double ratio;			/* plain bytes per stored byte */
@@ -56,8 +57,8 @@ MUST_CHECK int limits_measure(const struct limits_data *d, int zstd_level, const
 double limits_store(const struct limits *l);
 /* Plain bytes a second at which data can be restored at best: opened, decoded, hashed, written. */
 double limits_restore(const struct limits *l);
-/* Seconds that a first backup of the data keeps the cores busy at least: all read, zeros found, the rest hashed, what is
- * new treated as above and written; without waiting for a disk. */
+/* Seconds that a first backup of the data keeps the cores busy at least: all read, zeros found, the rest hashed, what
+ * is new treated as above and written; without waiting for a disk. */
 double limits_store_seconds(const struct limits *l, const struct limits_data *d);
 /* Likewise for a restore that writes all but zeros. */
 double limits_restore_seconds(const struct limits *l, const struct limits_data *d);

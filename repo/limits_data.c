@@ -1,5 +1,6 @@
 /*
- * limits_data.c - what files mean to a first backup: how much is to be read, hashed and stored; and a sample of what is new.
+ * limits_data.c - what files mean to a first backup: how much is to be read, hashed and stored; and a sample of what is
+ * new.
  */
 #include <fcntl.h>
 #include <stdlib.h>

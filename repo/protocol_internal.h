@@ -76,8 +76,8 @@ struct protocol_view {
 };
 /* Works out the verdicts and lists below from the sets, once. */
 MUST_CHECK int protocol_view_settle(struct protocol_view *v, struct err *e);
-/* True when a manifest that is not in the store any more need not be missed: a tombstone that counts names that hash, or a session
- * of the slot was evicted (its manifests may be void and gone). */
+/* True when a manifest that is not in the store any more need not be missed: a tombstone that counts names that hash,
+ * or a session of the slot was evicted (its manifests may be void and gone). */
 bool protocol_explains_missing(const struct protocol_view *v, const struct slot_id *slot, const struct id *hash);
 
 #endif

@@ -33,8 +33,8 @@ struct repo_init_opts {
 	uint32_t pack_size;		/* 0 = default; 1 MiB to PACK_MAX_BYTES / 2 */
 	uint32_t argon_passes, argon_kib;	/* 0 = defaults */
 	const char *label;		/* of the first slot */
-	/* Called with the recovery secret before anything can be opened by it: a repository whose recovery key nobody has
-	 * seen must not come to be.  A failure ends the init.  May be NULL. */
+	/* Called with the recovery secret before anything can be opened by it: a repository whose recovery key nobody
+	 * has seen must not come to be.  A failure ends the init.  May be NULL. */
 	int (*show)(void *opaque, const struct secret *recovery, struct err *e);
 	void *opaque;
 };

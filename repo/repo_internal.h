@@ -92,7 +92,7 @@ static inline void secret_free_cleanup(struct secret **p) { secret_free(*p); }
 /* CLEANUP for a pointer from sodium_malloc. */
 void guarded_free(void *p);
 
-/* --- slots (slots.c, slots_look.c, slots_change.c) ------------------------------------------------------------------ */
+/* --- slots (slots.c, slots_look.c, slots_change.c) ---------------------------------------------------------------- */
 MUST_CHECK int slot_record_encode(const struct slot_info *s, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info *ret, struct err *e);
 void slot_info_done(struct slot_info *s);
@@ -103,8 +103,8 @@ const struct slot_stray *slot_list_stray(const struct slot_list *l, const struct
 /* Reads the slot records anew: what is new is added, what changed replaces (older copies stay valid until
  * repo_close). */
 MUST_CHECK int slots_load(struct repo *r, struct err *e);
-/* The records that count, of one slot (NULL: all), as they are in the store now; nothing else of them is filled in.  The
- * list is the caller's (slot_list_free). */
+/* The records that count, of one slot (NULL: all), as they are in the store now; nothing else of them is filled in.
+ * The list is the caller's (slot_list_free). */
 MUST_CHECK int slot_records_read(struct repo *r, const struct slot_id *id, struct slot_list *ret, struct err *e);
 /* True when its bytes are what its name promises, and this repository's keys did not seal them. */
 MUST_CHECK int slot_record_is_foreign(struct repo *r, const char *name, bool *ret, struct err *e);

@@ -1,6 +1,6 @@
 /*
- * sha256.h - SHA-256 (FIPS 180-4), the H of docs/format.md that names objects.  libcrypto computes it, by the processor's
- * own instructions where there are any.  Private to repo/.
+ * sha256.h - SHA-256 (FIPS 180-4), the H of docs/format.md that names objects.  libcrypto computes it, by the
+ * processor's own instructions where there are any.  Private to repo/.
  *
  * Once sha256_new has found it (else ERR_UNSUPPORTED), only memory can be lacking: ERR_NOMEM.
  * Threads: one struct sha256 serves all at once; a struct sha256_run is one thread's.
@@ -22,8 +22,8 @@ void sha256_free(struct sha256 *s);	/* NULL is fine */
 MUST_CHECK int sha256_of(const struct sha256 *s, const void *p, size_t len, struct id *ret, struct err *e);
 
 /*
- * A message in pieces.  The state may lie in memory for minutes before the next piece comes: the hash so far is taken after
- * each piece and compared before the next, so that a name which bad memory made is never given (ERR_INTERNAL).
+ * A message in pieces.  The state may lie in memory for minutes before the next piece comes: the hash so far is taken
+ * after each piece and compared before the next, so that a name which bad memory made is never given (ERR_INTERNAL).
  */
 struct evp_md_ctx_st;
 struct sha256_run {

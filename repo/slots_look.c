@@ -205,9 +205,9 @@ static int note_unread(const struct protocol_set *removals, struct slot_list *l,
 /* --- all of it ---------------------------------------------------------------------------------------------------- */
 
 /*
- * A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has one
- * after them.  Who removes a slot says so before the record says that it is removed, and until after that: removals are
- * listed first of all.
+ * A record is stored before its key object, so keys for strays are listed before the records, and whether a slot has
+ * one after them.  Who removes a slot says so before the record says that it is removed, and until after that: removals
+ * are listed first of all.
  */
 int slots_look(struct repo *r, bool strays, struct slot_list *ret, struct err *e)
 {

@@ -88,8 +88,8 @@ static int say(struct removing *m, struct err *e)
 }
 
 /*
- * What can't be taken back keeps others from removing slots until `key keep`; nothing else.  By its session, because the
- * store may have it although the put failed.
+ * What can't be taken back keeps others from removing slots until `key keep`; nothing else.  By its session, because
+ * the store may have it although the put failed.
  */
 static void take_back(struct removing *m)
 {
@@ -166,8 +166,8 @@ static int check_removal(const struct removing *m, const struct slot_info *s, st
 
 /*
  * Looks until another full slot stays, or this one is none of those of which one must stay.  Of those who block each
- * other the one who removes the least slot gives up at once, the others wait for that: so one of two goes on, unless one
- * has died.
+ * other the one who removes the least slot gives up at once, the others wait for that: so one of two goes on, unless
+ * one has died.
  */
 static int await_other(struct removing *m, struct err *e)
 {
@@ -198,8 +198,8 @@ static int await_other(struct removing *m, struct err *e)
 	return 0;
 }
 
-/* What we said is gone when another has removed the slot just now; or somebody who thought that we had died has said that
- * it is to be kept. */
+/* What we said is gone when another has removed the slot just now; or somebody who thought that we had died has said
+ * that it is to be kept. */
 static int still_said(struct removing *m, struct err *e)
 {
 	const struct slot_info *s;

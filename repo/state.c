@@ -271,7 +271,8 @@ void state_merge(struct repo *r, const struct seen *s)
 	if (!r->state_dir)
 		return;
 	rc = load(r, &all, &e);
-	/* What is damaged is lost, and written anew.  What can't be read just now is still there: not to be written over. */
+	/* What is damaged is lost, and written anew.  What can't be read just now is still there: not to be written
+	 * over. */
 	if (rc == ERR_NOTFOUND || rc == ERR_CORRUPT || rc == ERR_INVALID) {
 		err_clear(&e);
 		rc = 0;

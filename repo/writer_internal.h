@@ -160,11 +160,11 @@ void seal_job_free(void *job);
 /* The finished pack; NULL when p is empty. */
 MUST_CHECK int writer_pack_finish(struct repo_writer *w, struct open_pack *p, struct done_pack **ret, struct err *e);
 void open_pack_done(struct open_pack *p);
-/* As done_pack_free, but the buffer of a data pack is kept for another: every page of a new one would have to be found and
- * zeroed by the kernel. */
+/* As done_pack_free, but the buffer of a data pack is kept for another: every page of a new one would have to be found
+ * and zeroed by the kernel. */
 void writer_pack_recycle(struct repo_writer *w, struct done_pack *d);
-/* Reads a finished pack back from the bytes that will be stored (d->dir, d->index), and compares with what was summed up
- * when each segment was verified.  ERR_INTERNAL: memory or codec error. */
+/* Reads a finished pack back from the bytes that will be stored (d->dir, d->index), and compares with what was summed
+ * up when each segment was verified.  ERR_INTERNAL: memory or codec error. */
 MUST_CHECK int writer_pack_read_back(struct repo_writer *w, struct done_pack *d, struct err *e);
 /* Whether its bytes still are what they were. */
 MUST_CHECK int writer_pack_same(const struct done_pack *d, const char *what, struct err *e);

@@ -227,8 +227,8 @@ static int do_unit(struct share_job *j, struct unit_side *now, struct unit_side 
 }
 
 /*
- * Between the last unit and off this state is zero.  Where the base is zero too, the zeros are shared like any bytes: so
- * runs get long enough for a writer to share whole tables.  What the base has there needs no writing.
+ * Between the last unit and off this state is zero.  Where the base is zero too, the zeros are shared like any bytes:
+ * so runs get long enough for a writer to share whole tables.  What the base has there needs no writing.
  */
 static int do_gap(struct share_job *j, const struct unit_side *base, uint64_t off, struct err *e)
 {

@@ -56,7 +56,8 @@ struct store_ops {
 	int (*list)(struct store *s, const char *prefix, store_list_fn fn, void *opaque, struct err *e);
 	int (*remove)(struct store *s, const char *name, struct err *e);	/* absent: ERR_NOTFOUND */
 	int (*stat)(struct store *s, const char *name, struct store_stat *ret, struct err *e);
-	/* The whole object in one go, malloc'ed, NUL after it; more than max: ERR_CORRUPT.  NULL: stat and read do it. */
+	/* The whole object in one go, malloc'ed, NUL after it; more than max: ERR_CORRUPT.  NULL: stat and read
+	 * do it. */
 	int (*get)(struct store *s, const char *name, size_t max, uint8_t **ret, size_t *ret_len, struct err *e);
 	/* Removes n objects; those that are not there count as removed.  NULL: one by one. */
 	int (*remove_many)(struct store *s, const char *const *names, size_t n, struct err *e);
@@ -84,9 +85,9 @@ MUST_CHECK int store_remove(struct store *s, const char *name, struct err *e);
 MUST_CHECK int store_remove_many(struct store *s, const char *const *names, size_t n, struct err *e);
 MUST_CHECK int store_stat(struct store *s, const char *name, struct store_stat *ret, struct err *e);
 /*
- * What others put may be shown before their put returns, and be gone after a power cut.  When this returns 0, every object
- * that a list of prefix showed when it was called is durable, and every removal that it showed is too.  For what is built
- * upon and was not put by oneself.
+ * What others put may be shown before their put returns, and be gone after a power cut.  When this returns 0, every
+ * object that a list of prefix showed when it was called is durable, and every removal that it showed is too.  For what
+ * is built upon and was not put by oneself.
  */
 MUST_CHECK int store_sync(struct store *s, const char *prefix, struct err *e);
 /* False: store_sync does nothing, so there is no need to find out what for. */
