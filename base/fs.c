@@ -16,7 +16,8 @@
 #include "base/text.h"
 
 /* Of one pwrite.  The page cache takes what comes at once in folios of that size.  Large ones are memory that was long
- * free, and of a virtual machine whose host takes back what is free each must be fetched: that cost 3 times the copying. */
+ * free, and of a virtual machine whose host takes back what is free each must be fetched: that cost 3 times the
+ * copying. */
 #define WRITE_BYTES ((size_t)64 << 10)
 #define READ_STEP_BYTES ((size_t)64 << 10)
 #define TMP_NAME_TRIES 100
@@ -78,7 +79,8 @@ int fs_pwrite_full(int fd, const void *buf, size_t len, uint64_t off, struct err
 	if (check_range(len, off, e) < 0)
 		return e->code;
 	while (done < len) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, min_size(len - done, WRITE_BYTES), (off_t)(off + done));
+		ssize_t n =
+			pwrite(fd, (const char *)buf + done, min_size(len - done, WRITE_BYTES), (off_t)(off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;

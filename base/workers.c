@@ -113,8 +113,9 @@ int workers_no_thread(struct err *e, int os_errno, const char *what)
 	errno = os_errno;
 	err_sys(e, "%s: no thread could be started", what);
 	e->code = ERR_NOMEM;	/* whatever the errno: of what there is too little */
-	return err_hint(e, "the limit of processes and threads is reached, or memory is short: look at `ulimit -u`, at pids.max and "
-			   "memory.max of the cgroup (TasksMax= of a systemd unit); --threads 1 needs the fewest");
+	return err_hint(e, "the limit of processes and threads is reached, or memory is short: look at `ulimit -u`, at "
+			   "pids.max and memory.max of the cgroup (TasksMax= of a systemd unit); --threads 1 needs the "
+			   "fewest");
 }
 
 static int start_threads(struct workers *w, struct err *e)

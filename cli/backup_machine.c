@@ -36,7 +36,8 @@ static int add_file(struct cli *c, const struct backup_opts *o, const struct mac
 			return err_ctx(e, "%s", machine_role_name(mf->role));
 		err_clear(e);
 		if (mf->role != MACHINE_MANIFEST && mf->role != MACHINE_CERTIFICATE)	/* few have them */
-			msg_note(c, "%s %s isn't there", machine_role_name(mf->role), text_quote(mf->path, q, sizeof(q)));
+			msg_note(c, "%s %s isn't there", machine_role_name(mf->role),
+				 text_quote(mf->path, q, sizeof(q)));
 		return 0;
 	}
 	f = VEC_PUSH(&s->files, e);
@@ -123,8 +124,8 @@ static int add_snapshots(struct cli *c, const struct machine *m, const index_lis
 		struct ingest_snapshot *s;
 
 		if (!d->chain->branches[i]) {	/* by another name than the disk's: descriptions are compared before */
-			msg_note(c, "snapshot %s has for disk %s an image that is written to since: what was in it then "
-				 "is gone, and not kept", text_quote(ms->name, q, sizeof(q)), d->name);
+			msg_note(c, "snapshot %s has for disk %s an image that is written to since: what was in it "
+				 "then is gone, and not kept", text_quote(ms->name, q, sizeof(q)), d->name);
 			continue;
 		}
 		s = VEC_PUSH(&d->snapshots, e);
@@ -152,8 +153,8 @@ static int check_in_use(const struct machine *m, const struct chain *c, struct e
 		return 0;
 	(void)err_set(e, ERR_LOCKED, "%s: in use: another program has it open for writing",
 		      text_quote(top->path, q, sizeof(q)));
-	return err_hint(e, "shut the machine down; or take a snapshot of it, then back up the image that was its disk's "
-			   "until then, which is not written to any more");
+	return err_hint(e, "shut the machine down; or take a snapshot of it, then back up the image that was its "
+			   "disk's until then, which is not written to any more");
 }
 
 static int open_chain(struct cli *c, const struct backup_opts *o, const struct sources *s, uint32_t disk,
@@ -169,7 +170,8 @@ static int open_chain(struct cli *c, const struct backup_opts *o, const struct s
 		.device_paths = o->image.allow_paths.n ? o->image.allow_paths.p : none, .format = md->format,
 		.named_by = machine_in_archive(m) ? NULL : m->path, .uuid = md->image.uuid, .gzip = md->gzip,
 	};
-	CLEANUP(free_ptr) char *member = machine_in_archive(m) ? text_printf(e, "%s//%s", m->path, md->image.path) : NULL;
+	CLEANUP(free_ptr)
+	char *member = machine_in_archive(m) ? text_printf(e, "%s//%s", m->path, md->image.path) : NULL;
 	int r = collect_images(m, disk, &refs, &of, e);
 
 	co.branches = refs.p;
@@ -179,8 +181,8 @@ static int open_chain(struct cli *c, const struct backup_opts *o, const struct s
 	if (r == 0)
 		r = sources_open_chain(c, o, s, member ? member : md->image.path, md->name, co, &d->chain, e);
 	if (r == 0 && md->capacity && md->capacity != image_info(d->chain->image)->virtual_size)
-		msg_note(c, "disk %s: the description gives it %" PRIu64 " bytes, its image has %" PRIu64, md->name, md->capacity,
-			 image_info(d->chain->image)->virtual_size);
+		msg_note(c, "disk %s: the description gives it %" PRIu64 " bytes, its image has %" PRIu64, md->name,
+			 md->capacity, image_info(d->chain->image)->virtual_size);
 	if (r == 0)
 		r = add_snapshots(c, m, &of, d, e);
 	VEC_DONE(&refs);

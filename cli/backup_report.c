@@ -88,7 +88,8 @@ static void say_cheaper(struct cli *c, const struct source_disk *d, bool base)
 		msg_note(c, "  the next backup reads only what changed since the snapshots and layers that are stored "
 			    "now");
 	else if (top->info.wrapping)
-		msg_note(c, "  %s lies in an archive or is compressed: it is read in full when that file has changed", q);
+		msg_note(c, "  %s lies in an archive or is compressed: it is read in full when that file has changed",
+			 q);
 	else if (top->identity.block_device)
 		msg_note(c, "  %s is a block device: it is read in full each night", q);
 	else if (!strcmp(top->info.format, "qcow2") && !(top->info.features & IMAGE_EXTERNAL_DATA))

@@ -65,7 +65,8 @@ static int set_vm(struct sources *s, const char *name, struct err *e)
 		safe[n++] = kept || *p == '-' ? *p : '_';
 	}
 	safe[n] = 0;
-	(void)crypto_generichash(hash, sizeof(hash), (const uint8_t *)name, strlen(name), NULL, 0); /* fails for lengths only */
+	/* fails for lengths only */
+	(void)crypto_generichash(hash, sizeof(hash), (const uint8_t *)name, strlen(name), NULL, 0);
 	s->vm = text_printf(e, "%s-%s", safe, text_hex(hash, 4, hex));
 	s->vm_name = text_printf(e, "%s", name);
 	return s->vm && s->vm_name ? 0 : e->code;
@@ -129,8 +130,9 @@ static void warn_busy(const struct cli *c, const struct chain *chain)
 			continue;
 		fd = FS_RETRY(open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK));
 		if (fd < 0 && errno == EBUSY)
-			msg_warn(c, "%s is mounted or otherwise in use on this host: if it is written to meanwhile, the backup is torn and "
-				    "nothing shows it; back up a snapshot of it (lvcreate -s, zfs snapshot)",
+			msg_warn(c, "%s is mounted or otherwise in use on this host: if it is written to meanwhile, "
+				    "the backup is torn and nothing shows it; back up a snapshot of it (lvcreate -s, "
+				    "zfs snapshot)",
 				 text_quote(im->path, q, sizeof(q)));
 	}
 }
@@ -152,7 +154,8 @@ int sources_open_chain(struct cli *c, const struct backup_opts *o, const struct 
 	warn_busy(c, *ret);
 	image_args_warn(c, *ret);
 	if ((*ret)->layers[0]->info.sequential)
-		msg_note(c, "%s is decompressed while it is read: of what is called unchanged no samples are read again", path);
+		msg_note(c, "%s is decompressed while it is read: of what is called unchanged no samples are read "
+			    "again", path);
 	return 0;
 }
 
@@ -167,8 +170,8 @@ static int open_disk(struct cli *c, const struct backup_opts *o, const char *arg
 	co.format = f ? f->name : NULL;
 	if (sources_open_chain(c, o, s, d->path, d->name, co, &d->chain, e) < 0) {
 		if (e->code == ERR_NOTFOUND && !e->hint[0] && strcspn(d->path, ":=") < strcspn(d->path, "/"))
-			err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and '-' only, "
-				    "FORMAT is one of " IMAGE_FORMATS);
+			err_hint(e, "a disk is written [DISK=][FORMAT:]PATH; DISK has letters, digits, '.', '_' and "
+				    "'-' only, FORMAT is one of " IMAGE_FORMATS);
 		return e->code;
 	}
 	return 0;

@@ -9,7 +9,8 @@
 #include "cli/msg.h"
 
 static const struct opt backup_options[] = {
-	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME", "the VM's name (default: the machine's, or from the first file's name)"),
+	OPT(struct backup_opts, vm, 0, OPT_TEXT, "vm", "NAME",
+	    "the VM's name (default: the machine's, or from the first file's name)"),
 	OPT(struct backup_opts, skip_disks, 0, OPT_LIST, "skip-disk", "DISK",
 	    "leave out this disk of the machine (repeatable)"),
 	OPT(struct backup_opts, attach, 0, OPT_LIST, "attach", "FILE",
@@ -20,7 +21,8 @@ static const struct opt backup_options[] = {
 	IMAGE_ARGS_CHAIN(struct backup_opts),
 	IMAGE_ARGS_UNPACK(struct backup_opts),
 	IMAGE_ARGS_SECRET(struct backup_opts),
-	OPT(struct backup_opts, image.force, 'f', OPT_FLAG, "force", NULL, "read images that are marked corrupt, and layers that changed since"),
+	OPT(struct backup_opts, image.force, 'f', OPT_FLAG, "force", NULL,
+	    "read images that are marked corrupt, and layers that changed since"),
 	OPT(struct backup_opts, adopt, 0, OPT_FLAG, "adopt", NULL, "continue a VM name that another machine has used"),
 	OPT(struct backup_opts, tags, 0, OPT_LIST, "tag", "TEXT", "a note that is kept with the backup (repeatable)"),
 	OPT(struct backup_opts, audit, 0, OPT_TEXT, "audit", "AMOUNT",
@@ -177,8 +179,8 @@ const struct command cmd_backup = {
 		"of its chain.  What a listed backup holds already is not read again.  An image that a running VM\n"
 		"writes to is refused: take an external snapshot and back up the layer below.\n"
 		"An image may be compressed (.gz, .xz, .zst, .bz2, .lz4) or in an archive: FILE.tar//MEMBER.\n"
-		"MACHINE is a description: VirtualBox's .vbox, VMware's .vmx, libvirt's .xml, .ovf, .ova. All its disks are\n"
-		"backed up with its files, and each of its snapshots is a state across all disks.",
+		"MACHINE is a description: VirtualBox's .vbox, VMware's .vmx, libvirt's .xml, .ovf, .ova. All its\n"
+		"disks are backed up with its files, and each of its snapshots is a state across all disks.",
 	.options = backup_options,
 	.opts_size = sizeof(struct backup_opts),
 	.globals = CLI_REPO | CLI_JSON | CLI_PROGRESS | CLI_BYTES | CLI_THREADS | CLI_MEMORY,

@@ -169,7 +169,9 @@ static void check_machine(struct doctor *d)
 	    clock_utc_text(clock_wall_ns(), text));
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
 		say(d, rl.rlim_cur >= 512 ? V_OK : V_WARN, "open files", "limit %" PRIu64 "%s", (uint64_t)rl.rlim_cur,
-		    rl.rlim_cur >= 512 ? "" : ": a chain of 200 layers needs 512, a VMDK one for each of its files (ulimit -Hn)");
+		    rl.rlim_cur >= 512
+			    ? ""
+			    : ": a chain of 200 layers needs 512, a VMDK one for each of its files (ulimit -Hn)");
 	memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	say(d, memory >= 512 * MIB ? V_OK : V_WARN, "memory",
 	    "%" PRIu64 " MiB; kedge uses at most %" PRIu64 " MiB for buffers (--memory)", memory / MIB,

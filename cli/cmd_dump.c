@@ -278,8 +278,8 @@ static int pump(struct dump *d, struct err *e)
 }
 
 /* A new image in the format asked for. */
-static int open_writer(struct cli *c, const struct dump_opts *o, const struct image *im, uint64_t size, struct target *t,
-		       struct err *e)
+static int open_writer(struct cli *c, const struct dump_opts *o, const struct image *im, uint64_t size,
+		       struct target *t, struct err *e)
 {
 	const struct writer_state_opts so = { .size = size };
 	const struct format *f = format_find(o->writer.format);
@@ -354,7 +354,8 @@ static int copy_state(struct dump *d, struct chain *chain, struct err *e)
 {
 	uint64_t budget = d->c->g.memory / 2, most = max_u64(budget / BUFFERS_PER_THREAD_BYTES, 1);
 	/* A thread has a piece at hand and others wait for it: a small budget means fewer threads. */
-	unsigned threads = (unsigned)min_u64(d->c->g.threads, min_u64(most, BUFFERS_MAX_BYTES / BUFFERS_PER_THREAD_BYTES));
+	unsigned threads =
+		(unsigned)min_u64(d->c->g.threads, min_u64(most, BUFFERS_MAX_BYTES / BUFFERS_PER_THREAD_BYTES));
 	const struct workers_opts wo = {
 		.name = "kedge-read",
 		.threads = threads,

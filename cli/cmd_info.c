@@ -58,8 +58,8 @@ static int open_alone(struct cli *c, const struct image_args *a, const char *arg
 		return err_sys(e, "%s", shown);
 	if (!f && S_ISBLK(st.st_mode))
 		f = format_find("raw");
-	if (source_open(fd, path, member, f ? f->name : NULL, &so, &s, e) < 0 || (!f && source_probe(&s, full, &f, e) < 0) ||
-	    source_image(&s, f, full, &o, &so, ret, e) < 0)
+	if (source_open(fd, path, member, f ? f->name : NULL, &so, &s, e) < 0 ||
+	    (!f && source_probe(&s, full, &f, e) < 0) || source_image(&s, f, full, &o, &so, ret, e) < 0)
 		return err_ctx(e, "%s", shown);
 	return 0;
 }
@@ -332,7 +332,8 @@ static json_t *image_json(const struct image *im)
 			 "features", features_json(in), "refcount_bits", (int)in->refcount_bits,
 			 "backing", msg_json_text(in->backing), "backing_format", msg_json_text(in->backing_format),
 			 "data_file", msg_json_text(in->data_file), "states", states_json(im),
-			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant), "note", msg_json_text(in->note),
+			 "bitmaps", bitmaps_json(in), "variant", msg_json_text(in->variant),
+			 "note", msg_json_text(in->note),
 			 "damage", msg_json_text(in->damage),
 			 "ids", ids_json(&in->ids), "parent_ids", ids_json(&im->parent.ids),
 			 "stored", known ? msg_json_u64(stored) : json_null(), "creator", msg_json_text(in->creator),

@@ -26,8 +26,8 @@ static bool hint_errno(struct err *e, const struct command *cmd)
 	switch (e->os_errno) {
 	case EACCES:
 	case EPERM:
-		(void)err_hint(e, "this user may not do that: look at the owner and mode of the file and of the folders "
-				  "above it");
+		(void)err_hint(e, "this user may not do that: look at the owner and mode of the file and of the "
+				  "folders above it");
 		break;
 	case EROFS:
 		(void)err_hint(e, "the file system is mounted read-only; the kernel does that by itself after errors: "
@@ -58,8 +58,8 @@ static bool hint_errno(struct err *e, const struct command *cmd)
 	case ENOTDIR:
 	case ENAMETOOLONG:
 	case ELOOP:
-		(void)err_hint(e, "look at the path: it names a folder, or something below what is no folder, or it is too "
-				  "long");
+		(void)err_hint(e, "look at the path: it names a folder, or something below what is no folder, or it is "
+				  "too long");
 		break;
 	case EBUSY:
 	case ETXTBSY:
@@ -88,7 +88,7 @@ void hint_general(struct err *e, const struct command *cmd)
 		hint_memory(e, cmd);
 		break;
 	case ERR_IO:
-		if (!e->os_errno)	/* a short read: the system said nothing, but there was less than there must be */
+		if (!e->os_errno)	/* a short read: the system said nothing, but there was less than there must */
 			hint_device(e);
 		break;
 	case ERR_NOSPACE:

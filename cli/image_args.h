@@ -23,7 +23,8 @@ struct image_args {
 
 /* Rows for a command's table; its struct has a member `image`. */
 #define IMAGE_ARGS_FORMAT(type) \
-	OPT(type, image.format, 0, OPT_TEXT, "format", "FORMAT", "the image's format: " IMAGE_FORMATS " (default: found out)")
+	OPT(type, image.format, 0, OPT_TEXT, "format", "FORMAT", \
+	    "the image's format: " IMAGE_FORMATS " (default: found out)")
 #define IMAGE_ARGS_CHAIN(type)                                                                                         \
 	OPT(type, image.allow_paths, 0, OPT_LIST, "allow-path", "DIR",                                                 \
 	    "layers may lie in this folder too (repeatable)"),                                                         \
@@ -34,7 +35,8 @@ struct image_args {
 	OPT(type, image.temp_dir, 0, OPT_TEXT, "temp-dir", "DIR",                                                      \
 	    "where compressed images are unpacked (default: TMPDIR, /var/tmp)"),                                       \
 		OPT(type, image.max_unpacked, 0, OPT_SIZE, "max-unpacked", "SIZE",                                     \
-		    "refuse compressed images that are larger (default: what there is room for)", .min = 1, .max = INT64_MAX)
+		    "refuse compressed images that are larger (default: what there is room for)", .min = 1,      \
+		    .max = INT64_MAX)
 
 #define IMAGE_ARGS_SECRET(type)                                                                                        \
 	OPT(type, image.secrets, 0, OPT_LIST, "image-secret", "[NAME=]FILE",                                           \

@@ -87,8 +87,8 @@ static int print_snapshots(const struct machine *m, struct err *e)
 			n += w > 0 ? (size_t)w : 0;
 		}
 		if (table_row(&t, e, text_quote(s->id, id, sizeof(id)), text_quote(s->name, name, sizeof(name)),
-			      s->time_ns ? clock_local_text(s->time_ns, date) : NULL, text_quote(parent, on, sizeof(on)),
-			      disks) < 0)
+			      s->time_ns ? clock_local_text(s->time_ns, date) : NULL,
+			      text_quote(parent, on, sizeof(on)), disks) < 0)
 			return e->code;
 	}
 	puts("snapshots");

@@ -31,6 +31,7 @@ MUST_CHECK int password_read_key_file(const char *path, struct secret **ret, str
  * What a file of --image-secret holds, to the byte as QEMU's secret object takes it, in locked memory: *ret is for
  * sodium_free.  At most PASSWORD_MAX_BYTES; an empty one is refused.
  */
-MUST_CHECK int password_read_image_secret(const struct cli *c, const char *path, uint8_t **ret, size_t *ret_len, struct err *e);
+MUST_CHECK int password_read_image_secret(const struct cli *c, const char *path, uint8_t **ret, size_t *ret_len,
+					  struct err *e);
 
 #endif

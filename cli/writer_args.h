@@ -23,10 +23,12 @@ struct writer_args {
 	WRITER_ARGS_MORE(type)
 #define WRITER_ARGS_MORE(type) \
 	OPT(type, writer.subformat, 0, OPT_TEXT, "subformat", "KIND", \
-	    "which kind: raw: plain, zst, gz or xz; qcow2: v3 or v2; vdi, vhd, vhdx: dynamic or fixed; vmdk: monolithicSparse, streamOptimized..."), \
+	    "which kind: raw: plain, zst, gz or xz; qcow2: v3 or v2; vdi, vhd, vhdx: dynamic or fixed; " \
+	    "vmdk: monolithicSparse, streamOptimized..."), \
 	OPT(type, writer.cluster_size, 0, OPT_SIZE, "cluster-size", "SIZE", \
 	    "of clusters or blocks (default: qcow2 64K, qcow 4K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
-	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, "qcow2, qcow: compress clusters; vmdk: as streamOptimized; raw: the file"), \
+	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, \
+	    "qcow2, qcow: compress clusters; vmdk: as streamOptimized; raw: the file"), \
 	OPT(type, writer.piece_size, 0, OPT_SIZE, "piece-size", "SIZE", "of the pieces of -O split (default: 2G)", \
 	    .min = 64 * KIB, .max = INT64_MAX), \
 	OPT(type, writer.preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", \

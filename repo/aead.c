@@ -16,8 +16,8 @@ bool repo_has_domain(const struct repo *r, const char *domain)
 	return keyring_domain(r->keys, domain ? domain : DEFAULT_DOMAIN) != NULL;
 }
 
-int id_of_chunk(struct crypt *c, const struct repo *r, const char *domain, const void *plain, size_t len, struct id *ret,
-		struct err *e)
+int id_of_chunk(struct crypt *c, const struct repo *r, const char *domain, const void *plain, size_t len,
+		struct id *ret, struct err *e)
 {
 	const struct key_domain *d = domain ? keyring_domain(r->keys, domain) : r->keys->default_domain;
 
@@ -128,8 +128,8 @@ static void segment_ad(uint8_t ad[SEGMENT_AD_BYTES], const struct repo *r, const
 	put_le64(ad + 21, birth);
 }
 
-int segment_aead_seal(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth, const void *plain,
-		      size_t len, uint8_t *out, struct err *e)
+int segment_aead_seal(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth,
+		      const void *plain, size_t len, uint8_t *out, struct err *e)
 {
 	uint8_t ad[SEGMENT_AD_BYTES];
 	struct crypt_aead a = { .key = k->key, .nonce = out, .ad = ad, .ad_len = sizeof(ad) };
@@ -139,8 +139,8 @@ int segment_aead_seal(struct crypt *c, const struct repo *r, const struct pack_k
 	return crypt_seal(c, &a, plain, len, out + NONCE_BYTES, e);
 }
 
-int segment_aead_open(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth, const void *sealed,
-		      size_t len, uint8_t *out, struct err *e)
+int segment_aead_open(struct crypt *c, const struct repo *r, const struct pack_key *k, uint64_t birth,
+		      const void *sealed, size_t len, uint8_t *out, struct err *e)
 {
 	uint8_t ad[SEGMENT_AD_BYTES];
 	struct crypt_aead a = { .key = k->key, .nonce = sealed, .ad = ad, .ad_len = sizeof(ad) };

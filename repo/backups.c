@@ -95,7 +95,8 @@ static int load_manifest(struct repo *r, const char *name, struct manifest **ret
 
 static void head_of(const struct manifest *m, const struct id *hash, struct seen_head *h)
 {
-	*h = (struct seen_head){ .slot = m->writer, .session = m->session, .hash = *hash, .sequence = m->sequence, .end_ns = m->end_ns };
+	*h = (struct seen_head){ .slot = m->writer, .session = m->session, .hash = *hash,
+				 .sequence = m->sequence, .end_ns = m->end_ns };
 	snprintf(h->vm, sizeof(h->vm), "%s", m->vm);
 }
 
@@ -109,7 +110,8 @@ static int note_chain(struct loading *l, const struct manifest *m, const struct 
 		k = VEC_PUSH(&l->links, e);
 		if (!k)
 			return e->code;
-		*k = (struct link){ .slot = m->writer, .hash = m->previous, .sequence = m->sequence, .end_ns = m->end_ns };
+		*k = (struct link){ .slot = m->writer, .hash = m->previous, .sequence = m->sequence,
+				    .end_ns = m->end_ns };
 	}
 	for (size_t i = 0; i < l->seen.heads.n && !h; i++)
 		if (slot_eq(&l->seen.heads.p[i].slot, &m->writer))
@@ -186,7 +188,8 @@ static int report_missing(struct loading *l, const char *name, const char *vm, c
 	if (l->quiet)
 		return 0;
 	snprintf(text, sizeof(text), "backup %" PRIu64 "%s%s%s%s of %s by slot %s is missing", sequence, vm ? " (" : "",
-		 vm ? vm : "", vm ? ")" : "", which, clock_local_text(end_ns, when), text_hex(slot->b, SLOT_BYTES, hex));
+		 vm ? vm : "", vm ? ")" : "", which, clock_local_text(end_ns, when),
+		 text_hex(slot->b, SLOT_BYTES, hex));
 	repo_notice(l->r, "the storage shows less than it did: %s", text);
 	return tell(l, "backup-missing", name, vm, text, e);
 }
@@ -334,7 +337,8 @@ static void remember(struct loading *l)
 	if (rc == 0)
 		state_merge(l->r, s);
 	else
-		repo_notice_err(l->r, &e, "what was seen of this storage is not remembered, since it may not be durable");
+		repo_notice_err(l->r, &e, "what was seen of this storage is not remembered, since it may not be "
+					  "durable");
 }
 
 static int check_all(struct loading *l, struct err *e)

@@ -20,7 +20,8 @@ static char *cache_path(struct repo *r, const char *name, struct err *e)
 	return text_printf(e, "%s/%s/%s", r->cache_dir, instance, name);
 }
 
-static bool cache_get(const struct repo *r, const char *path, const struct object_name *n, uint8_t **ret, size_t *ret_len)
+static bool cache_get(const struct repo *r, const char *path, const struct object_name *n, uint8_t **ret,
+		      size_t *ret_len)
 {
 	CLEANUP(free_ptr) uint8_t *p = NULL;
 	struct err e = ERR_INIT;

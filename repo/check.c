@@ -99,7 +99,8 @@ static int take_problem(void *opaque, const struct backup_problem *p, struct err
 
 	if (!to)
 		return e->code;
-	*to = (struct check_problem){ strdup(p->what), strdup(p->object), p->vm ? strdup(p->vm) : NULL, strdup(p->text) };
+	*to = (struct check_problem){ strdup(p->what), strdup(p->object), p->vm ? strdup(p->vm) : NULL,
+				      strdup(p->text) };
 	if (!to->what || !to->object || !to->text || (p->vm && !to->vm))
 		return err_set(e, ERR_NOMEM, "no memory for a finding");
 	return 0;

@@ -31,7 +31,7 @@ struct check_finding {
 	const char *text;	/* a sentence for people, without the members below */
 	/* "range-lost", "disk-lost": what a backup loses. */
 	const char *vm, *manifest;	/* NULL: not of this kind; manifest: object name */
-	const char *point;	/* the state's selector: "current", "snap:NAME"; NULL: of the backup as such (attachments) */
+	const char *point;	/* the state's selector: "current"; NULL: of the backup as such (attachments) */
 	const char *disk;	/* name of the disk or attachment; "NAME (VM state)" */
 	uint64_t off, len;	/* guest bytes; len 0: not known */
 };
@@ -47,7 +47,8 @@ struct check_opts {
 	unsigned threads;	/* that read and decode; 0 = the CPUs this process may use */
 	size_t max_bytes;	/* 0 = 128 MiB; at least 32 MiB are used */
 	struct cancel *cancel;	/* NULL = the repo's */
-	const struct progress *progress;	/* phases "checking packs", "checking trees" (count), "reading" (bytes); may be NULL */
+	/* phases "checking packs", "checking trees" (count), "reading" (bytes); may be NULL */
+	const struct progress *progress;
 };
 
 struct check_result {
@@ -61,6 +62,7 @@ struct check_result {
 };
 
 /* 0: it ran to its end, whatever it found (result.damages).  Negative: it could not go on. */
-MUST_CHECK int repo_check(struct repo *r, const struct check_opts *o, check_fn fn, void *opaque, struct check_result *ret, struct err *e);
+MUST_CHECK int repo_check(struct repo *r, const struct check_opts *o, check_fn fn, void *opaque,
+			  struct check_result *ret, struct err *e);
 
 #endif

@@ -77,8 +77,8 @@ static int stream_forward(struct stream *s, uint64_t off, size_t len, struct err
 {
 	/* a directory that is another pack's has its segments elsewhere */
 	if (!range_ok(off, len, s->pack->size))
-		return err_set(e, ERR_CORRUPT, "%s: a segment at %" PRIu64 " in a pack of %" PRIu64 " bytes", s->pack->name,
-			       off, s->pack->size);
+		return err_set(e, ERR_CORRUPT, "%s: a segment at %" PRIu64 " in a pack of %" PRIu64 " bytes",
+			       s->pack->name, off, s->pack->size);
 	if (stream_room(s, len + PIECE_BYTES, e) < 0)
 		return e->code;
 	while (s->start + s->len < off + len) {

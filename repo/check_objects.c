@@ -130,7 +130,8 @@ static int open_object(struct check *c, enum object_type type, const char *name,
 	case OBJECT_MANIFEST: {
 		enum manifest_standing s = protocol_standing(c->view, name, false);
 
-		return c->has_backups && (s == STANDING_LISTED || s == STANDING_PENDING) ? 0 : check_hash_of(c, name, e);
+		return c->has_backups && (s == STANDING_LISTED || s == STANDING_PENDING) ? 0
+											 : check_hash_of(c, name, e);
 	}
 	case OBJECT_RUN_TAIL: case OBJECT_CATALOGUE: case OBJECT_PARITY: case OBJECT_LIKENESS:
 		return check_hash_of(c, name, e);
@@ -154,8 +155,8 @@ int check_unusable(struct check *c, const char *name, struct err *e)
 	}
 	snprintf(text, sizeof(text), "%s", e->cause);
 	err_clear(e);
-	return check_find(c, foreign ? CHECK_WARNING : CHECK_DAMAGE, foreign ? "object-foreign" : "object-damaged", name,
-			  e, "%s", text);
+	return check_find(c, foreign ? CHECK_WARNING : CHECK_DAMAGE, foreign ? "object-foreign" : "object-damaged",
+			  name, e, "%s", text);
 }
 
 static unsigned mark_of(enum object_type type)
@@ -206,7 +207,8 @@ static int report_backups(struct check *c, struct err *e)
 	for (size_t i = 0; i < c->problems.n; i++) {
 		const struct check_problem *p = &c->problems.p[i];
 		const struct check_session *s = session_of(c, p->object);
-		struct check_finding f = { .severity = CHECK_DAMAGE, .what = p->what, .text = p->text, .object = p->object };
+		struct check_finding f = {
+			.severity = CHECK_DAMAGE, .what = p->what, .text = p->text, .object = p->object};
 
 		f.vm = p->vm ? p->vm : s ? s->vm : NULL;
 		if (f.vm)
@@ -232,7 +234,8 @@ static bool was_forgotten(const struct check *c, const struct check_session *s)
 static int judge_session(struct check *c, const struct check_session *s, struct err *e)
 {
 	char slot[2 * SLOT_BYTES + 1], session[2 * SESSION_BYTES + 1], name[OBJECT_NAME_BYTES];
-	struct check_finding f = { .severity = CHECK_DAMAGE, .what = "backup-missing", .object = name, .manifest = name };
+	struct check_finding f = { .severity = CHECK_DAMAGE, .what = "backup-missing", .object = name,
+				   .manifest = name };
 
 	text_hex(s->slot.b, SLOT_BYTES, slot);
 	text_hex(s->session.b, SESSION_BYTES, session);

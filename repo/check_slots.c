@@ -136,8 +136,8 @@ static int judge_stray(struct check *c, const struct slot_stray *s, struct err *
 	snprintf(name, sizeof(name), "%s%s/?", object_prefix(type), text_hex(s->id.b, SLOT_BYTES, slot));
 	if (s->foreign)
 		return check_find(c, CHECK_WARNING, "slot-foreign", name, e,
-				  "nothing of this repository is in it; an interrupted init leaves that, and it does no "
-				  "harm: `kedge key remove %s` removes it", slot);
+				  "nothing of this repository is in it; an interrupted init leaves that, and it does "
+				  "no harm: `kedge key remove %s` removes it", slot);
 	return check_find(c, CHECK_DAMAGE, "slot-record-missing", name, e,
 			  "there is no record of its slot: it opens nothing");
 }

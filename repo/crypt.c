@@ -36,8 +36,8 @@ int crypt_error(struct err *e, int code, const char *what)
 		return err_set(e, code, "no memory for %s", what);
 	if (code == ERR_UNSUPPORTED) {	/* what failed inside for want of memory is not always told as that */
 		err_set(e, code, "this libcrypto has no %s, or no memory for it (error %lX)", what, first);
-		return err_hint(e, "Free some memory and try again; if that does not help, kedge needs the libcrypto of a "
-				   "complete OpenSSL 3 (Debian: libssl3)");
+		return err_hint(e, "Free some memory and try again; if that does not help, kedge needs the libcrypto "
+				   "of a complete OpenSSL 3 (Debian: libssl3)");
 	}
 	return err_set(e, code, "libcrypto fails in %s (error %lX)", what, first);
 }

@@ -1,8 +1,8 @@
 /*
  * envelope.c - sealing and signing what is one piece (docs/format.md, section 3).
  *
- *	header 16 | BOX(nodes, r) 80, manifests only | nonce 24 | encoding 4, stored 4, decoded 4, signer 8, signature 64,
- *	payload, zeros | tag 16
+ *	header 16 | BOX(nodes, r) 80, manifests only | nonce 24 | encoding 4, stored 4, decoded 4, signer 8,
+ *	signature 64, payload, zeros | tag 16
  */
 #include <assert.h>
 #include <inttypes.h>

@@ -150,8 +150,8 @@ static int push_careful(struct fetch_engine *g, size_t first, size_t end, struct
 }
 
 /* Reads what want says of the pack and hands it on; what can't be read goes the careful way. */
-static int push_range(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack, const struct fetch_range *want,
-		      struct err *e)
+static int push_range(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack,
+		      const struct fetch_range *want, struct err *e)
 {
 	struct fetch_range range = *want;
 	struct err lost = ERR_INIT;
@@ -179,8 +179,8 @@ static bool fits_range(const struct fetch_engine *g, const struct fetch_range *r
 }
 
 /* Items [first, end) are in one pack with directory d. */
-static int fetch_pack(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack, const struct directory *d,
-		      size_t first, size_t end, struct err *e)
+static int fetch_pack(struct fetch_engine *g, struct read_ctx *c, const struct pack_info *pack,
+		      const struct directory *d, size_t first, size_t end, struct err *e)
 {
 	struct fetch_range range = { .rd = g->rd, .first = first, .end = first };
 

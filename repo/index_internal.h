@@ -105,7 +105,7 @@ struct index_run {
 	uint32_t *pack;			/* its packs as the index's */
 	/* bit per block that can't be read: its entries are in memory instead; guarded by mem_lock */
 	uint8_t *dead;
-	int scratch_fd;			/* its blocks are in this file of ours, not in the store (index_scratch.c); or -1 */
+	int scratch_fd;			/* its blocks are in this file, not in the store (index_scratch.c); or -1 */
 };
 
 /* An entry in memory.  pack is the index's. */

@@ -359,8 +359,8 @@ static int store_one(struct index *x, const struct session_id *session, uint64_t
 		return e->code;
 	if (!m.packs.n)
 		return 0;
-	if (run_making_entries(&m, e) < 0 || run_making_blocks(&m, e) < 0 || make_tail(&m, e) < 0 || make_end(&m, e) < 0 ||
-	    put_run(&m, session, bytes, e) < 0)
+	if (run_making_entries(&m, e) < 0 || run_making_blocks(&m, e) < 0 || make_tail(&m, e) < 0 ||
+	    make_end(&m, e) < 0 || put_run(&m, session, bytes, e) < 0)
 		return e->code;
 	return 1;
 }

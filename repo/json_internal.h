@@ -15,7 +15,8 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
-#define JS_TEXT_MAX ((size_t)256 << 10)	/* bytes of an escaped text: a snapshot's name can have 65535, each escaped to three */
+/* bytes of an escaped text: a snapshot's name can have 65535, each escaped to three */
+#define JS_TEXT_MAX ((size_t)256 << 10)
 
 static inline void js_decref(json_t **j) { json_decref(*j); }	/* for CLEANUP; NULL is fine */
 

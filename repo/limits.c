@@ -209,7 +209,8 @@ static int run_lane(void *local, void *item, struct err *e)
 	size_t n = 0, i = l->index;
 
 	(void)local;
-	while ((t < MEASURE_SECONDS || n * b->nlanes < b->nsegments) && l->failed.code == 0 && !cancel_requested(b->cancel)) {
+	while ((t < MEASURE_SECONDS || n * b->nlanes < b->nsegments) && l->failed.code == 0 &&
+	       !cancel_requested(b->cancel)) {
 		if (i >= b->nsegments)
 			i = l->index % b->nsegments;
 		l->one(l, i);

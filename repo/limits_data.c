@@ -149,7 +149,8 @@ static int add_run(struct limits_data *d, int fd, uint64_t *at, uint64_t size, u
 	from = max_u64(*at, (uint64_t)data / CHUNK * CHUNK);
 	to = hole < 0 ? size : (uint64_t)hole;
 	for (; from < to && size - from >= CHUNK; from += CHUNK)
-		if (fs_pread_full(fd, buf, CHUNK, from, e) < 0 || add_chunk(d, buf, e) < 0 || cancel_check(cancel, e) < 0)
+		if (fs_pread_full(fd, buf, CHUNK, from, e) < 0 || add_chunk(d, buf, e) < 0 ||
+		    cancel_check(cancel, e) < 0)
 			return e->code;
 	*at = size - from < CHUNK ? size : from;
 	return 0;

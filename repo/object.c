@@ -251,7 +251,8 @@ static void prefix_of(enum object_type type, const struct slot_id *slot, const s
 	assert(object_prefix(type));
 	snprintf(prefix, OBJECT_NAME_BYTES, "%s", object_prefix(type));
 	if (slot)
-		snprintf(prefix, OBJECT_NAME_BYTES, "%s%s/", object_prefix(type), text_hex(slot->b, SLOT_BYTES, slot_hex));
+		snprintf(prefix, OBJECT_NAME_BYTES, "%s%s/", object_prefix(type),
+			 text_hex(slot->b, SLOT_BYTES, slot_hex));
 	if (slot && session)
 		snprintf(prefix, OBJECT_NAME_BYTES, "%s%s/%s/", object_prefix(type),
 			 text_hex(slot->b, SLOT_BYTES, slot_hex), text_hex(session->b, SESSION_BYTES, session_hex));

@@ -2,7 +2,8 @@
  * point.c - a point as it is written, VM[:DISK][@WHEN][/STATE] (kedge(1), POINTS).
  *
  *	WHEN	"latest" (default), an id prefix, a day, a date-time
- *	STATE	"current" (default), "snap:NAME", "snapid:ID", "layer:FILE" (a FILE with a slash is compared with whole paths)
+ *	STATE	"current" (default), "snap:NAME", "snapid:ID", "layer:FILE" (a FILE with a slash is
+ *		compared with whole paths)
  *
  * The first '/' ends VM, DISK and WHEN, of which none can hold one; STATE takes the rest of the word.
  */

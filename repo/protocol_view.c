@@ -45,7 +45,8 @@ bool protocol_evicted(const struct protocol_view *v, const struct slot_id *slot,
 }
 
 /* True when sweep record s lists an eviction of the session in `evictions`. */
-static bool covers(const struct protocol_view *v, const struct protocol_object *s, const struct slot_id *slot, const struct session_id *session)
+static bool covers(const struct protocol_view *v, const struct protocol_object *s, const struct slot_id *slot,
+		   const struct session_id *session)
 {
 	for (size_t i = 0; i < v->evictions.p.n; i++)
 		if (evicts(v->evictions.p.p[i], slot, session) && name_list_has(&s->evictions, v->evictions.names.p[i]))
@@ -64,7 +65,8 @@ static enum fate judge(const struct protocol_view *v, const uint8_t *fates, size
 	for (size_t k = 0; v->verdicts[i].evicted && k < v->sweeps.p.n; k++) {
 		const struct protocol_object *by = v->sweeps.p.p[k];
 
-		if (fates[k] == FATE_VOID || !covers(v, by, &r->slot, &r->session) || name_list_has(&by->accepted, v->sweeps.names.p[i]))
+		if (fates[k] == FATE_VOID || !covers(v, by, &r->slot, &r->session) ||
+		    name_list_has(&by->accepted, v->sweeps.names.p[i]))
 			continue;
 		if (fates[k] == FATE_STANDS)
 			return FATE_VOID;
@@ -107,7 +109,8 @@ static bool firm_round(struct protocol_view *v)
 			continue;
 		x->firm = !x->evicted;
 		for (size_t k = 0; !x->firm && k < v->sweeps.p.n; k++)
-			x->firm = k != i && v->verdicts[k].firm && name_list_has(&v->sweeps.p.p[k]->accepted, v->sweeps.names.p[i]);
+			x->firm = k != i && v->verdicts[k].firm &&
+				  name_list_has(&v->sweeps.p.p[k]->accepted, v->sweeps.names.p[i]);
 		changed |= x->firm;
 	}
 	return changed;
@@ -219,10 +222,12 @@ int protocol_load(struct repo *r, bool epochs, struct protocol_view **ret, struc
 
 	if (!v)
 		return err_set(e, ERR_NOMEM, "no memory for protocol objects");
-	if (protocol_set_load(r, OBJECT_TOMBSTONE, &v->tombstones, e) < 0 || protocol_set_load(r, OBJECT_RESTORE, &v->restores, e) < 0 ||
-	    (epochs && protocol_set_load(r, OBJECT_EPOCH, &v->epochs, e) < 0) || protocol_set_load(r, OBJECT_SWEEP, &v->sweeps, e) < 0 ||
-	    protocol_set_load(r, OBJECT_DOOMED, &v->doomed_lists, e) < 0 || protocol_set_load(r, OBJECT_EVICTION, &v->evictions, e) < 0 ||
-	    protocol_view_settle(v, e) < 0)
+	if (protocol_set_load(r, OBJECT_TOMBSTONE, &v->tombstones, e) < 0 ||
+	    protocol_set_load(r, OBJECT_RESTORE, &v->restores, e) < 0 ||
+	    (epochs && protocol_set_load(r, OBJECT_EPOCH, &v->epochs, e) < 0) ||
+	    protocol_set_load(r, OBJECT_SWEEP, &v->sweeps, e) < 0 ||
+	    protocol_set_load(r, OBJECT_DOOMED, &v->doomed_lists, e) < 0 ||
+	    protocol_set_load(r, OBJECT_EVICTION, &v->evictions, e) < 0 || protocol_view_settle(v, e) < 0)
 		return e->code;
 	*ret = STEAL(v);
 	return 0;

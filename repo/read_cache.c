@@ -143,7 +143,8 @@ int read_cache_add(struct read_cache *c, const struct read_key *key, void *value
 		free_value(value);
 		return err_set(e, ERR_NOMEM, "no memory for a cache entry");
 	}
-	*ref = (struct read_ref){ .key = *key, .value = value, .free_value = free_value, .bytes = bytes + sizeof(*ref), .refs = 1 };
+	*ref = (struct read_ref){ .key = *key, .value = value, .free_value = free_value,
+				  .bytes = bytes + sizeof(*ref), .refs = 1 };
 	pthread_mutex_lock(&c->lock);
 	other = find(c, key);
 	if (other) {

@@ -69,7 +69,8 @@ int repo_reader_new(struct repo *r, size_t max_bytes, struct repo_reader **ret, 
 	if (reader_new(r, max_bytes - max_bytes / 3, &rd, e) < 0)
 		return e->code;
 	rd->index_bytes = max_bytes / 3;
-	LOG_DEBUG("reader: %zu bytes for what was read, %zu for the index", max_bytes - rd->index_bytes, rd->index_bytes);
+	LOG_DEBUG("reader: %zu bytes for what was read, %zu for the index", max_bytes - rd->index_bytes,
+		  rd->index_bytes);
 	if (load_index(rd, false, &rd->index, e) < 0) {
 		repo_reader_free(rd);
 		return e->code;

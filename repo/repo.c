@@ -153,11 +153,11 @@ static int load_config(struct repo *r, const uint8_t cipher_id[CIPHER_ID_BYTES],
 	if (rc < 0)
 		err_ctx(e, "%s: " CONFIG_NAME, r->store->location);
 	if (rc == ERR_CORRUPT)
-		return err_hint(e, "nothing opens without it: bring that object back from a copy of the storage; what is "
-				   "beside it is not touched by that");
+		return err_hint(e, "nothing opens without it: bring that object back from a copy of the storage; what "
+				   "is beside it is not touched by that");
 	if (rc == ERR_UNSUPPORTED && !e->hint[0])
-		return err_hint(e, "a newer kedge may know it; if this one made it, the object is damaged: bring it back "
-				   "from a copy of the storage");
+		return err_hint(e, "a newer kedge may know it; if this one made it, the object is damaged: bring it "
+				   "back from a copy of the storage");
 	if (rc < 0)
 		return rc;
 	r->cfg = c;
@@ -174,9 +174,9 @@ static int check_own_slot(struct repo *r, struct err *e)
 	if (!s) {
 		err_set(e, ERR_CORRUPT, "%s: slots/%s: the record of this key slot is missing or damaged",
 			r->store->location, hex);
-		return err_hint(e, "bring what is in that folder back from a copy of the storage; what other key slots wrote "
-				   "opens with their secrets, or with the recovery key, where `kedge check` says what is "
-				   "damaged");
+		return err_hint(e, "bring what is in that folder back from a copy of the storage; what other key slots "
+				   "wrote opens with their secrets, or with the recovery key, where `kedge check` says "
+				   "what is damaged");
 	}
 	if (s->removed)
 		return err_set(e, ERR_AUTH, "%s: key slot %s, which this secret opens, was removed at %s",
@@ -345,8 +345,8 @@ static int unlock(struct repo *r, const struct secret *secret, struct err *e)
 			rc = e->code;
 		}
 		if (!config.code && damage.code)
-			(void)err_hint(e, "a key object is damaged: if it is the one of this secret, bring it back from a copy "
-					  "of the storage, or open with another key or the recovery key");
+			(void)err_hint(e, "a key object is damaged: if it is the one of this secret, bring it back "
+					  "from a copy of the storage, or open with another key or the recovery key");
 	}
 	name_list_free(&keys);
 	if (rc > 0 && other.code)

@@ -47,8 +47,8 @@ static int check_place(struct store *s, bool *ret_unfinished, struct err *e)
 		return e->code;
 	if (p.foreign[0]) {
 		err_set(e, ERR_EXISTS, "%s: it is not empty: it holds \"%s\"", s->location, p.foreign);
-		return err_hint(e, "choose another place; if there was a repository, its object \"config\" is lost: bring "
-				   "it back from a copy of the storage");
+		return err_hint(e, "choose another place; if there was a repository, its object \"config\" is lost: "
+				   "bring it back from a copy of the storage");
 	}
 	if (p.unfinished && !store_caps(s)->conditional_put) {
 		err_set(e, ERR_EXISTS, "%s: it is not empty: it holds what an interrupted init left", s->location);
@@ -64,8 +64,8 @@ bool repo_unfinished(struct store *s)
 	struct store_stat st;
 	struct place p = { 0 };
 
-	return store_stat(s, CONFIG_NAME, &st, &unheard) == ERR_NOTFOUND && store_list(s, "", look_at, &p, &unheard) == 0 &&
-	       p.unfinished && !p.foreign[0];
+	return store_stat(s, CONFIG_NAME, &st, &unheard) == ERR_NOTFOUND &&
+	       store_list(s, "", look_at, &p, &unheard) == 0 && p.unfinished && !p.foreign[0];
 }
 
 static int init_config(const struct repo_init_opts *o, struct repo_config *c, struct err *e)
@@ -148,7 +148,8 @@ static void remove_slots(struct repo *r, const struct slot_id own[2], bool ours)
 		if (object_list(r, kinds[k], &l, &e) < 0)
 			return;
 		for (size_t i = 0; i < l.n; i++)
-			if (object_name_parse(l.p[i], &n) && (slot_eq(&n.slot, &own[0]) || slot_eq(&n.slot, &own[1])) == ours)
+			if (object_name_parse(l.p[i], &n) &&
+			    (slot_eq(&n.slot, &own[0]) || slot_eq(&n.slot, &own[1])) == ours)
 				rest += store_remove(r->store, l.p[i], &e) < 0;
 		name_list_free(&l);
 		if (rest)

@@ -206,8 +206,8 @@ int key_object_draft(unsigned draft, struct err *e)
 {
 	err_set(e, ERR_UNSUPPORTED, "the repository is of %s %u of the format; this program knows draft %u only",
 		draft < FORMAT_DRAFT ? "the earlier draft" : "draft", draft ? draft : 1, FORMAT_DRAFT);
-	return err_hint(e, "nothing is damaged, but a draft is read only by the kedge that made it: restore with that one, and "
-			   "begin a new repository with this one");
+	return err_hint(e, "nothing is damaged, but a draft is read only by the kedge that made it: restore with that "
+			   "one, and begin a new repository with this one");
 }
 
 int key_object_parse(const void *p, size_t len, struct key_header *ret, struct err *e)

@@ -70,8 +70,8 @@ MUST_CHECK int segment_add_row(struct directory *d, const struct segment_sealed 
 			       const struct slot_id *sealer, struct err *e);
 
 /* The sum of what a directory says of a segment: chunks' first_base counts in bases. */
-uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks, size_t nchunks,
-			  const struct id *bases, uint64_t birth, uint64_t stored);
+uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks,
+			  size_t nchunks, const struct id *bases, uint64_t birth, uint64_t stored);
 
 /* A segment, opened: frames without bases are decoded, delta frames are kept until a chunk of theirs is asked for. */
 struct segment;

@@ -215,8 +215,8 @@ static int decode_again(struct segment_codec *c, struct repo *r, const struct pa
 	return 0;
 }
 
-uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks, size_t nchunks,
-			  const struct id *bases, uint64_t birth, uint64_t stored)
+uint64_t segment_rows_sum(const struct dir_frame *frames, size_t nframes, const struct dir_chunk *chunks,
+			  size_t nchunks, const struct id *bases, uint64_t birth, uint64_t stored)
 {
 	uint64_t head[4] = { birth, stored, nframes, nchunks };
 	uint64_t sum = sum64(head, sizeof(head), 0);
@@ -242,7 +242,8 @@ static void take_sums(struct segment_sealed *s, const struct pack_key *k)
 {
 	s->sums.bytes = sum_of(s->bytes, s->len);
 	s->sums.key = pack_key_row_sum(k->generation, k->sealed);
-	s->sums.rows = segment_rows_sum(s->frames.p, s->frames.n, s->chunks.p, s->chunks.n, s->bases.p, s->birth, s->len);
+	s->sums.rows =
+		segment_rows_sum(s->frames.p, s->frames.n, s->chunks.p, s->chunks.n, s->bases.p, s->birth, s->len);
 }
 
 static void sealed_cleanup(struct segment_sealed *s)

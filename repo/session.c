@@ -117,7 +117,8 @@ int session_begin(struct repo *r, enum session_kind kind, const char *vm, struct
 	s->renewal_ns = r->cfg.lease_ns / 4 < RENEWAL_NS ? r->cfg.lease_ns / 4 : RENEWAL_NS;
 	randombytes_buf(s->id.b, SESSION_BYTES);
 	rc = post_session(s, kind, vm, e);
-	if (rc == 0 && (protocol_settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
+	if (rc == 0 &&
+	    (protocol_settle(r, e) < 0 || protocol_load(r, true, &s->view, e) < 0 || check_named(s, e) < 0)) {
 		rc = e->code;
 		/* without it a collector waits for the lease, no more */
 		(void)post_end(r, &s->id, false, &late);
@@ -259,7 +260,8 @@ static void look_again(struct repo *r, const char *const *manifests, size_t n)
 	}
 	for (size_t i = 0; i < n; i++)
 		if (protocol_standing(v, manifests[i], false) != STANDING_LISTED)
-			repo_notice(r, "%s: forgotten, or not yet decided about by a prune; one that runs meanwhile may interrupt this",
+			repo_notice(r, "%s: forgotten, or not yet decided about by a prune; one that runs meanwhile "
+				       "may interrupt this",
 				    manifests[i]);
 	protocol_free(v);
 }

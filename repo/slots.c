@@ -228,8 +228,9 @@ static int ignore_record(struct repo *r, const char *name, struct err *e)
 	if (foreign && told_foreign(r))
 		return 0;
 	if (foreign && object_name_parse(name, &n))
-		repo_notice(r, "%s: key slot record ignored: it is of another repository, as an interrupted init leaves "
-			       "it; `kedge key remove %s` takes it away if so", name, text_hex(n.slot.b, SLOT_BYTES, slot));
+		repo_notice(r, "%s: key slot record ignored: it is of another repository, as an interrupted init "
+			       "leaves it; `kedge key remove %s` takes it away if so",
+			    name, text_hex(n.slot.b, SLOT_BYTES, slot));
 	else
 		repo_notice_err(r, e, "key slot record ignored");
 	return 0;

@@ -103,7 +103,8 @@ static void take_back(struct removing *m)
 		name_list_free(&l);
 	}
 	if (rc < 0)
-		repo_notice_err(m->r, &e, "that this removal was given up could not be stored; `kedge key keep` does that");
+		repo_notice_err(m->r, &e, "that this removal was given up could not be stored; `kedge key keep` does "
+					  "that");
 }
 
 /* Whatever was said of the slot by anybody. */
@@ -136,16 +137,16 @@ static int refuse_now(const struct slot_info *other, struct err *e)
 	text_hex(other->id.b, SLOT_BYTES, hex);
 	err_set(e, ERR_TRANSIENT, "the other full key slots are being removed: %s since %s", hex,
 		clock_local_text(other->leaving_ns, when));
-	return err_hint(e, "run it again when that has ended.  If it was interrupted, `kedge key remove %s` finishes it, or `kedge "
-			   "key keep %s` gives it up", hex, hex);
+	return err_hint(e, "run it again when that has ended.  If it was interrupted, `kedge key remove %s` finishes "
+			   "it, or `kedge key keep %s` gives it up", hex, hex);
 }
 
 static int refuse_unread(const struct removing *m, struct err *e)
 {
 	err_set(e, ERR_TRANSIENT, "%s: %s: somebody may be removing the other full key slots: this can't be read",
 		m->r->store->location, m->l.unread);
-	return err_hint(e, "run it again; where it stays so, `kedge check` says why: when nobody removes keys now, that file can be "
-			   "deleted, or --force used");
+	return err_hint(e, "run it again; where it stays so, `kedge check` says why: when nobody removes keys now, "
+			   "that file can be deleted, or --force used");
 }
 
 /* Before anything is said: what needs no look at others. */
@@ -243,7 +244,8 @@ static int remove_known(struct removing *m, struct err *e)
 
 	if (check_removal(m, s, e) < 0)
 		return e->code;
-	if (is_full(s)) {	/* also a recovery key's: another may be giving it another secret, and rely on that one */
+	/* also a recovery key's: another may be giving it another secret, and rely on that one */
+	if (is_full(s)) {
 		if (say(m, e) < 0 || await_other(m, e) < 0 || still_said(m, e) < 0) {
 			take_back(m);
 			return e->code;
@@ -263,8 +265,8 @@ static int remove_stray(struct repo *r, const struct slot_stray *s, bool force, 
 	if (force)
 		return slot_remove_objects(r, OBJECT_KEY, &s->id, e);
 	err_set(e, ERR_INVALID, "the record of key slot %s is missing or damaged", text_hex(s->id.b, SLOT_BYTES, hex));
-	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force removes the "
-			   "key object, and the slot never opens again", hex);
+	return err_hint(e, "what is in the folder slots/%s can be brought back from a copy of the storage; --force "
+			   "removes the key object, and the slot never opens again", hex);
 }
 
 static int no_such_slot(const struct slot_id *id, struct err *e)

@@ -1,9 +1,9 @@
 /*
  * state.c - what a client remembers of a repository between runs, in its state folder.
  *
- *	STATE/INSTANCE.seen	"KEDGESEE", u32 version 1, u32 generation, AEAD of a JSON object: the newest manifest seen of
- *				each writer and the newest record seen of each key slot.  A store that shows less has lost
- *				or hides something.
+ *	STATE/INSTANCE.seen	"KEDGESEE", u32 version 1, u32 generation, AEAD of a JSON object: the newest manifest
+ *				seen of each writer and the newest record seen of each key slot.  A store that shows
+ *				less has lost or hides something.
  *	STATE/CIPHERID.slot	which key slot opened last, in hex: only a hint
  *
  * The file is sealed (key: B2(shared secret, "kedge-state-v1", instance id); associated data: the first 16 bytes), so

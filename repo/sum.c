@@ -18,8 +18,8 @@ uint64_t sum64(const void *p, size_t len, uint64_t seed)
 int sum_error(struct err *e, const char *what)
 {
 	err_set(e, ERR_INTERNAL, "memory error: %s has changed since it was made", what);
-	return err_hint(e, "What was under way has failed, and what was stored before is as it was.  Test this computer's memory before "
-			   "you trust it with backups.");
+	return err_hint(e, "What was under way has failed, and what was stored before is as it was.  Test this "
+			   "computer's memory before you trust it with backups.");
 }
 
 int sum_check(const void *p, size_t len, const struct sum *want, const char *what, struct err *e)

@@ -199,7 +199,8 @@ static int spoilt(struct err *e)
 		return e->code;
 	if (e->code) {
 		err_text(e, text, sizeof(text));
-		(void)err_set(e, ERR_INTERNAL, "memory or codec error: a pack does not come back as it went in: %s", text);
+		(void)err_set(e, ERR_INTERNAL, "memory or codec error: a pack does not come back as it went in: %s",
+			      text);
 		return err_hint(e, "It was not stored.  Test this computer's memory before you trust it with backups.");
 	}
 	return sum_error(e, "a pack");

@@ -106,7 +106,8 @@ static int create(struct local_tmp *t, struct err *e)
 	for (int i = 0; i < TMP_TRIES; i++) {
 		if (random_name(t->name, e) < 0)
 			return e->code;
-		t->fd = FS_RETRY(openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400));
+		t->fd = FS_RETRY(openat(t->dir_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+					0400));
 		if (t->fd >= 0)
 			return 0;
 		if (errno != EEXIST)

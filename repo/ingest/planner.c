@@ -92,7 +92,8 @@ static size_t candidates(const struct plan_disk *d, size_t i, struct bases *b, s
 {
 	size_t n = 0, layer = nearest_layer(d, d->states.p[i].layer, b);
 
-	for (b->newer = b->newer > i ? b->newer : i + 1; b->newer < d->states.n && !d->states.p[b->newer].proof; b->newer++)
+	for (b->newer = b->newer > i ? b->newer : i + 1; b->newer < d->states.n && !d->states.p[b->newer].proof;
+	     b->newer++)
 		;
 	if (b->older != NO_BASE)
 		ret[n++] = b->older;

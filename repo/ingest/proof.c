@@ -147,8 +147,8 @@ static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m,
 	return all_untouched(p, m, was, row->layer, d, st->layer);
 }
 
-static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct plan_disk *d, struct plan_state *st,
-		    struct err *e)
+static int proof_in(const struct ingest_plan *p, const struct backup *b, const struct plan_disk *d,
+		    struct plan_state *st, struct err *e)
 {
 	const struct manifest *m = b->m;
 
