@@ -87,7 +87,7 @@ static void check_numbers(struct hardware *h)
 
 int hardware_read(const void *text, size_t len, const struct machine *m, struct hardware **ret, struct err *e)
 {
-	CLEANUP(hardware_free_cleanup) struct hardware *h = make(m->kind, m->name ? m->name : "machine", e);
+	CLEANUP(hardware_free_cleanup) struct hardware *h = make(m->kind, m->name && *m->name ? m->name : "machine", e);
 	int r = ERR_INTERNAL;
 
 	if (!h || (m->uuid && machine_text(&h->uuid, m->uuid, e) < 0))
