@@ -165,7 +165,7 @@ says exists --force
 expect 0 k restore vmware --to vmware-vmware --force
 equal "$(ls -Ad .kedge-* ./*/.kedge-* 2>/dev/null)" "" "what is left of staging folders"
 for after in 0.02 0.05 0.1; do
-	k -q restore vmware --to new -O raw --machine none &
+	"$KEDGE" --key-file "$KEY" -q restore vmware --to new -O raw --machine none &
 	pid=$!
 	sleep $after
 	kill -9 $pid 2>/dev/null || true
