@@ -41,7 +41,9 @@ expect 10 k -r nowhere list
 says "kedge -r FOLDER init"
 expect 2 k list
 says "KEDGE_REPOSITORY"
-expect 1 k -r s3://bucket list
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_PROFILE
+expect 12 k -r s3://bucket list		# the storage has credentials of its own
+says "no credentials"
 
 # two chunks of 16 KiB, a pack of 1 MiB: seen in what is stored, and in how finely two points are compared
 noise a.raw 3000000
