@@ -40,8 +40,6 @@ expect 0 k restore a -o x.raw --force
 expect 2 k restore a
 expect 2 k restore a -o y.raw --to d
 expect 2 k restore a -o y.raw --compress
-expect 2 k restore a -o y.ova
-says "-O"
 expect 2 k restore a -o y.qcow2 --compress --preallocation full
 expect 1 k restore a -o nodir/y.raw
 equal "$(k list --json | jq length)" 1 "backups after all this"
