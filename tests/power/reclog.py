@@ -20,8 +20,9 @@ copy_file_range truncate truncate64 ftruncate ftruncate64 fallocate fallocate64 
 linkat symlink symlinkat rename renameat renameat2 unlink unlinkat remove rmdir mkdir mkdirat mknod mknodat mkfifo
 mkfifoat sync syncfs fsync fdatasync sync_file_range msync syscall aio_write aio_write64 lio_listio io_submit chmod
 fchmod fchmodat lchmod setxattr fsetxattr lsetxattr utimensat futimens utimes mmap mmap64""".split())
-# Not used on files that are watched: /proc is read with fopen; mkostemp is `kedge bench`.
-HARMLESS = {"fopen64", "fopen", "mkostemp64", "mkostemp"}
+# Not used on files that are watched: /proc is read with fopen; mkostemp is `kedge bench`; chmod is for a folder that
+# `restore --to` made.
+HARMLESS = {"fopen64", "fopen", "mkostemp64", "mkostemp", "chmod"}
 
 
 class Rec:
