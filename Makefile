@@ -186,10 +186,11 @@ check-asan check-tsan: check-%:
 # The second tier: what `make check` runs is run again only under sanitizers; under TSan what has many threads.
 # The long ones first, so that both CPUs are busy to the end.
 TSAN_SCENARIOS := tests/ci/concurrent.sh tests/ci/threads.sh
+TSAN_UNIT := $(patsubst tests/unit/%.c,build/tsan/unit/%,$(shell grep -lE 'pthread|threads|workers' tests/unit/test_*.c))
 check-ci: deps-ci all tests-build
 	$(Q)$(MAKE) --no-print-directory VARIANT=asan tests-build
-	$(Q)$(MAKE) --no-print-directory VARIANT=tsan tests-build
-	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(TSAN_SCENARIOS:%=tsan:%) $(UNIT:build/$(VARIANT)/%=build/tsan/%) \
+	$(Q)$(MAKE) --no-print-directory VARIANT=tsan program $(TSAN_UNIT)
+	$(Q)LIMIT=$(or $(LIMIT),600) $(RUN) $(sort $(wildcard tests/ci/*.sh)) $(TSAN_SCENARIOS:%=tsan:%) $(TSAN_UNIT) \
 		$(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) $(SCENARIOS:%=asan:%)
 
 # The third tier takes hours; what passed is not run again until the program or the script changes.
