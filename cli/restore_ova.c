@@ -24,8 +24,6 @@
 
 #define READ_BYTES ((size_t)1 << 20)
 #define PAGE_MAX (2 * (size_t)MACHINE_FILE_MAX)
-/* The most that a grain of 64 KiB can take, and what is beside grains: tables, descriptor, markers. */
-#define STREAM_MAX(size) (div_up((size), 65536) * 66560 + 16 * MIB)
 
 /* --- digests ------------------------------------------------------------------------------------------------------- */
 
@@ -94,7 +92,6 @@ int restore_ova_plan(struct restore_job *j, struct err *e)
 struct member {
 	char *name;
 	uint64_t at;		/* of the header */
-	size_t room;		/* bytes of the header */
 	uint64_t len;		/* bytes of the content */
 	struct writer_part part;	/* a disk's */
 	struct restore_target *target;	/* NULL: none */
@@ -189,12 +186,11 @@ static int list_members(struct ova *o, struct err *e)
 	return 0;
 }
 
-/* Where the next member is, if this one has at most max bytes. */
-static void place(struct ova *o, struct member *x, uint64_t max)
+/* The next member is here; its header is written at the end. */
+static void place(struct ova *o, struct member *x)
 {
 	x->at = o->at;
-	x->room = ustar_header_bytes(max);
-	o->at += x->room;
+	o->at += USTAR_BLOCK;
 }
 
 static void end_member(struct ova *o, struct member *x, uint64_t len)
@@ -212,13 +208,13 @@ static int reserve(struct ova *o, struct err *e)
 
 	buf_init(&b, PAGE_MAX);
 	r = description(o, true, &b, e);
-	place(o, &o->members.p[0], b.len);
+	place(o, &o->members.p[0]);
 	end_member(o, &o->members.p[0], b.len);
 	buf_done(&b);
 	for (size_t i = 0; i < o->members.n; i++)
 		if (i != 1)
 			manifest += strlen("SHA256()= \n") + strlen(o->members.p[i].name) + RESTORE_SHA256_BYTES - 1;
-	place(o, &o->members.p[1], manifest);
+	place(o, &o->members.p[1]);
 	end_member(o, &o->members.p[1], manifest);
 	return r;
 }
@@ -227,7 +223,7 @@ static int write_disk(struct ova *o, struct member *x, struct err *e)
 {
 	if (!x->target)
 		return err_set(e, ERR_INTERNAL, "no disk for %s", x->name);
-	place(o, x, STREAM_MAX(x->target->size));
+	place(o, x);
 	x->part = (struct writer_part){ .fd = o->file.fd, .off = o->at };
 	x->target->part = &x->part;
 	if (restore_target_write(o->j, x->target, e) < 0)
@@ -238,10 +234,10 @@ static int write_disk(struct ova *o, struct member *x, struct err *e)
 
 static int write_header(struct ova *o, const struct member *x, struct err *e)
 {
-	uint8_t p[USTAR_HEADER_MAX];
+	uint8_t p[USTAR_BLOCK];
 
-	ustar_header(p, x->room, x->name, x->len, o->mtime);
-	return fs_pwrite_full(o->file.fd, p, x->room, x->at, e);
+	ustar_header(p, x->name, x->len, o->mtime);
+	return fs_pwrite_full(o->file.fd, p, sizeof(p), x->at, e);
 }
 
 static int write_description(struct ova *o, struct err *e)
@@ -260,7 +256,7 @@ static int write_description(struct ova *o, struct err *e)
 		r = e->code;
 	if (r == 0) {
 		memset(fill, '\n', (size_t)(b.p + b.len - fill));
-		r = fs_pwrite_full(o->file.fd, b.p, b.len, x->at + x->room, e);
+		r = fs_pwrite_full(o->file.fd, b.p, b.len, x->at + USTAR_BLOCK, e);
 	}
 	buf_done(&b);
 	return r;
@@ -268,7 +264,7 @@ static int write_description(struct ova *o, struct err *e)
 
 static int write_manifest(struct ova *o, struct err *e)
 {
-	uint64_t at = o->members.p[1].at + o->members.p[1].room;
+	uint64_t at = o->members.p[1].at + USTAR_BLOCK;
 
 	for (size_t i = 0; i < o->members.n; i++) {
 		const struct member *x = &o->members.p[i];
@@ -277,7 +273,7 @@ static int write_manifest(struct ova *o, struct err *e)
 
 		if (i == 1)
 			continue;
-		if (restore_sha256(o->file.fd, x->at + x->room, x->len, hex, e) < 0)
+		if (restore_sha256(o->file.fd, x->at + USTAR_BLOCK, x->len, hex, e) < 0)
 			return e->code;
 		line = text_printf(e, "SHA256(%s)= %s\n", x->name, hex);
 		if (!line || fs_pwrite_full(o->file.fd, line, strlen(line), at, e) < 0)

@@ -15,6 +15,15 @@ equal "$(tar tf web.ova | tr '\n' ' ')" "$members" "members by tar"
 equal "$(bsdtar tf web.ova | tr '\n' ' ')" "$members" "members by bsdtar"
 equal "$(7zz l -ba -slt web.ova | sed -n 's/^Path = //p' | sort | tr '\n' ' ')" "$(echo $members | tr ' ' '\n' | sort | tr '\n' ' ')" "members by 7-Zip"
 7zz t web.ova >/dev/null || die "7-Zip finds faults in it"
+# each member is a plain file with one header: an importer need not know pax (VirtualBox doesn't)
+at=0
+types=
+while [ "$(dd if=web.ova bs=1 skip=$((at + 257)) count=5 status=none)" = ustar ]; do
+	types=$types$(dd if=web.ova bs=1 skip=$((at + 156)) count=1 status=none)
+	size=$((8#$(dd if=web.ova bs=1 skip=$((at + 124)) count=11 status=none)))
+	at=$((at + 512 + (size + 511) / 512 * 512))
+done
+equal "$types" 0000 "types of the members"
 # unpacked by two programs: the digests, the description, the disks
 for by in "tar xf" "bsdtar xf"; do
 	rm -rf x
