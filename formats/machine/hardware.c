@@ -208,6 +208,11 @@ uint32_t hardware_number(const char *text, uint32_t max, uint32_t otherwise)
 	return text && parse_u64(text, 0, max, &v) ? (uint32_t)v : otherwise;
 }
 
+bool hardware_is_by_target(const struct hardware_drive *d)
+{
+	return d->bus == BUS_SCSI && (d->adapter == ADAPTER_LSISAS || d->adapter == ADAPTER_PVSCSI);
+}
+
 const char *hardware_drive_name(const struct hardware_drive *d, char buf[static 100])
 {
 	char q[80];

@@ -62,13 +62,13 @@ static const char *bus_name(const struct hardware_drive *d)
 	return d->bus == BUS_SCSI ? adapters[d->adapter] : buses[d->bus];
 }
 
-/* Places of a bus: how many units a controller has. */
-static uint32_t units_of(enum machine_kind to, enum hardware_bus bus)
+/* How many units the drive's controller has. */
+static uint32_t units_of(enum machine_kind to, const struct hardware_drive *d)
 {
-	switch (bus) {
+	switch (d->bus) {
 	case BUS_IDE: return 2;
 	case BUS_SATA: return to == MACHINE_LIBVIRT ? 6 : 30;
-	case BUS_SCSI: return 16;
+	case BUS_SCSI: return to == MACHINE_LIBVIRT && d->adapter == ADAPTER_LSISAS ? 8 : 16;	/* QEMU's chip has 8 ports */
 	case BUS_NVME: return 15;
 	case BUS_VIRTIO:
 	case BUS_USB: return MACHINE_DISKS_MAX;
@@ -87,7 +87,7 @@ static uint32_t controllers_of(enum machine_kind to, enum hardware_bus bus)
 static bool is_free(const struct hardware *h, enum machine_kind to, const struct hardware_drive *d, uint32_t controller,
 		    uint32_t unit)
 {
-	if (controller >= controllers_of(to, d->bus) || unit >= units_of(to, d->bus) || (d->bus == BUS_SCSI && unit == 7))
+	if (controller >= controllers_of(to, d->bus) || unit >= units_of(to, d) || (d->bus == BUS_SCSI && unit == 7))
 		return false;
 	for (const struct hardware_drive *x = h->drives.p; x < d; x++)
 		if (x->bus == d->bus && x->controller == controller && (x->unit == unit || x->adapter != d->adapter))
@@ -102,7 +102,7 @@ static int find_place(struct hardware *h, enum machine_kind to, struct hardware_
 	if (is_free(h, to, d, d->controller, d->unit))
 		return 0;
 	for (uint32_t c = 0; c < controllers_of(to, d->bus); c++)
-		for (uint32_t u = 0; u < units_of(to, d->bus); u++)
+		for (uint32_t u = 0; u < units_of(to, d); u++)
 			if (is_free(h, to, d, c, u)) {
 				d->controller = c;
 				d->unit = u;

@@ -33,6 +33,8 @@ struct hardware_nic *hardware_add_nic(struct hardware *h, struct err *e);
 void hardware_set_mac(struct hardware_nic *n, const char *text);
 /* A number in decimal, cut to max; `otherwise` where it is none. */
 uint32_t hardware_number(const char *text, uint32_t max, uint32_t otherwise);
+/* Is the place on its adapter a target of LUN 0, as libvirt and QEMU have it?  (Virtio SCSI: a LUN of target 0.) */
+bool hardware_is_by_target(const struct hardware_drive *d);
 /* "the disk sda", "the CD drive": for notes. */
 const char *hardware_drive_name(const struct hardware_drive *d, char buf[static 100]);
 

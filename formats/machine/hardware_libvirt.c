@@ -125,6 +125,8 @@ static int read_disk(const struct xml_node *devices, const struct xml_node *x, c
 	}
 	if (d->bus == BUS_SCSI)
 		d->adapter = adapter_of(devices, d->controller);
+	if (hardware_is_by_target(d) && hardware_number(xml_get(address, "target"), 10000, 0))
+		d->unit = hardware_number(xml_get(address, "target"), 10000, 0);
 	if (d->kind == DRIVE_DISK || d->image)
 		return 0;
 	return machine_text(&d->image, xml_get(xml_find(x, "source"), xml_is(x, "type", "block") ? "dev" : "file"), e);

@@ -48,8 +48,10 @@ static const char *const bus_names[] = {
 	[BUS_USB] = "usb", [BUS_FLOPPY] = "fdc",
 };
 
+/* Places of virtio SCSI are LUNs of target 0; the other adapters know LUN 0 alone, and QEMU refuses the rest. */
 static void add_address(struct xml_node *x, const struct hardware_drive *d, struct err *e)
 {
+	const bool by_target = hardware_is_by_target(d);
 	struct xml_node *a;
 
 	if (d->bus != BUS_IDE && d->bus != BUS_SATA && d->bus != BUS_SCSI)
@@ -57,8 +59,8 @@ static void add_address(struct xml_node *x, const struct hardware_drive *d, stru
 	a = xml_set(xml_add(x, "address", e), "type", "drive", e);
 	xml_setf(a, e, "controller", "%" PRIu32, d->bus == BUS_IDE ? 0 : d->controller);
 	xml_setf(a, e, "bus", "%" PRIu32, d->bus == BUS_IDE ? d->controller : 0);
-	xml_set(a, "target", "0", e);
-	xml_setf(a, e, "unit", "%" PRIu32, d->unit);
+	xml_setf(a, e, "target", "%" PRIu32, by_target ? d->unit : 0);
+	xml_setf(a, e, "unit", "%" PRIu32, by_target ? 0 : d->unit);
 }
 
 static void add_source(struct xml_node *x, const struct hardware_drive *d, const char *dir, struct err *e)

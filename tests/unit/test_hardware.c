@@ -239,6 +239,8 @@ static void test_matrix(void **state)
 			if (hardware_fit(h, to, &e) < 0)
 				fail_msg("%s", e.cause);
 			write_text(h, &(struct hardware_write_opts){ .to = to, .dir = "/vm" }, &b);
+			if (to == MACHINE_LIBVIRT && !strstr((const char *)b.p, " target=\"3\" unit=\"0\""))
+				fail_msg("SAS's third place is no target: %s", b.p);
 			if (word && !told(h, word))
 				fail_msg("%d to %d: \"%s\" isn't told", from, to, word);
 			got = read_text(names[to], (const char *)b.p, b.len - 1, to);
@@ -247,6 +249,37 @@ static void test_matrix(void **state)
 			hardware_free(h);
 			buf_done(&b);
 		}
+}
+
+/* VMware's paravirtual SCSI has 16 places, libvirt's SAS 8; each is a target, whose LUN is 0. */
+static void test_scsi_targets(void **state)
+{
+	static const char text[] =
+		"config.version = \"8\"\nvirtualHW.version = \"14\"\ndisplayName = \"x\"\nscsi0.present = \"TRUE\"\nscsi0.virtualDev = \"pvscsi\"\n"
+		"scsi0:0.present = \"TRUE\"\nscsi0:0.fileName = \"a.vmdk\"\nscsi0:1.present = \"TRUE\"\nscsi0:1.fileName = \"b.vmdk\"\n"
+		"scsi0:12.present = \"TRUE\"\nscsi0:12.fileName = \"c.vmdk\"\n"
+		"scsi1.present = \"TRUE\"\nscsi1.virtualDev = \"lsisas1068\"\nscsi1:9.present = \"TRUE\"\nscsi1:9.fileName = \"d.vmdk\"\n";
+	static const char *const places[] = {
+		"controller=\"0\" bus=\"0\" target=\"0\" unit=\"0\"", "controller=\"0\" bus=\"0\" target=\"1\" unit=\"0\"",
+		"controller=\"0\" bus=\"0\" target=\"12\" unit=\"0\"", "controller=\"1\" bus=\"0\" target=\"0\" unit=\"0\"",
+	};
+	struct hardware *h = read_text("a.vmx", text, sizeof(text) - 1, MACHINE_VMWARE);
+	struct err e = ERR_INIT;
+	struct buf b;
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(machine_text(&drive(h, i)->file, "x.qcow2", &e), 0);
+		drive(h, i)->format = "qcow2";
+	}
+	assert_int_equal(hardware_new_ids(h, MACHINE_LIBVIRT, false, NULL, &e), 0);
+	assert_int_equal(hardware_fit(h, MACHINE_LIBVIRT, &e), 0);
+	write_text(h, &(struct hardware_write_opts){ .to = MACHINE_LIBVIRT, .dir = "/vm" }, &b);
+	for (size_t i = 0; i < 4; i++)
+		if (!strstr((const char *)b.p, places[i]))
+			fail_msg("%s is not there: %s", places[i], b.p);
+	buf_done(&b);
+	hardware_free(h);
 }
 
 /* The old description with new disks: all else stays, what would be the old machine's goes. */
@@ -399,7 +432,7 @@ static void test_places(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_edit),
+		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_scsi_targets), cmocka_unit_test(test_edit),
 		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_places),
 	};
