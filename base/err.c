@@ -145,7 +145,7 @@ const char *err_code_name(int code)
 {
 	static const char *const names[] = {
 		"ok", "invalid", "no-memory", "io", "no-space", "not-found", "exists", "corrupt", "auth", "unsupported",
-		"locked", "transient", "cancelled", "changed", "internal",
+		"locked", "transient", "cancelled", "changed", "internal", "refused",
 	};
 
 	if (code > 0)

@@ -28,6 +28,7 @@ enum err_code {
 	ERR_CANCELLED = -12,	/* somebody asked to stop */
 	ERR_CHANGED = -13,	/* a source changed or vanished while it was read */
 	ERR_INTERNAL = -14,	/* a bug in kedge */
+	ERR_REFUSED = -15,	/* the storage does not serve us: says nothing about what is stored */
 };
 
 #define ERR_CAUSE_BYTES 512

@@ -29,6 +29,7 @@ static inline int exit_of_err(const struct err *e)
 	case ERR_LOCKED:
 		return EXIT_IN_USE;
 	case ERR_AUTH:
+	case ERR_REFUSED:
 		return EXIT_WRONG_KEY;
 	case ERR_CANCELLED:
 		return EXIT_INTERRUPTED;

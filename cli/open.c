@@ -18,6 +18,12 @@ static void notice(void *opaque, const char *text)
 	msg_warn(opaque, "%s", text);
 }
 
+/* Of all that the storage refuses, the one that says that there is no repository. */
+static bool no_bucket(const struct err *e)
+{
+	return e->code == ERR_REFUSED && e->os_errno == ENOENT;
+}
+
 int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 {
 	const struct store_opts o = { .s3 = { .endpoint = c->g.s3_endpoint, .region = c->g.s3_region,
@@ -29,6 +35,8 @@ int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 		return cli_usage(c, e, "no repository named: give -r PATH or set KEDGE_REPOSITORY");
 	if (store_open_with(c->g.repo, create, &o, ret, e) == 0)
 		return 0;
+	if (no_bucket(e))
+		return cli_exit(c, EXIT_NO_REPO, e);
 	if (e->code != ERR_NOTFOUND)
 		return e->code;
 	if (e->os_errno == ENOENT)
@@ -83,6 +91,8 @@ int open_repo(struct cli *c, struct opened *o, struct err *e)
 			err_hint(e, "kedge -r %s init makes one", text_shell(c->g.repo, (char[300]){ 0 }, 300));
 		return cli_exit(c, EXIT_NO_REPO, e);
 	}
+	if (no_bucket(e))
+		return cli_exit(c, EXIT_NO_REPO, e);
 	if (r == ERR_AUTH) {
 		if (!e->hint[0])
 			err_hint(e, "the recovery key that init showed opens it too: give it as the password");

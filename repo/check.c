@@ -36,7 +36,7 @@ int check_find(struct check *c, enum check_severity s, const char *what, const c
 
 bool check_is_final(int code)
 {
-	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_INTERNAL || code == ERR_TRANSIENT;
+	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_REFUSED || code == ERR_INTERNAL || code == ERR_TRANSIENT;
 }
 
 int check_bad_place(struct check *c, uint32_t pack, uint32_t segment, uint32_t chunk, const struct id *id,

@@ -50,7 +50,7 @@ void read_end(struct read_ctx *c)
 
 bool read_is_final(int code)
 {
-	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_AUTH || code == ERR_INTERNAL;
+	return code == ERR_NOMEM || code == ERR_CANCELLED || code == ERR_REFUSED || code == ERR_AUTH || code == ERR_INTERNAL;
 }
 
 static void free_directory(void *p)

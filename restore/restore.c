@@ -107,7 +107,8 @@ int restore_note_damage(struct restore *rs, struct restore_result *res, uint64_t
 /* What says nothing about the stored bytes: the machine, the user or the key fails. */
 static bool is_damage(int code)
 {
-	return code != ERR_NOMEM && code != ERR_CANCELLED && code != ERR_AUTH && code != ERR_INTERNAL;
+	return code != ERR_NOMEM && code != ERR_CANCELLED && code != ERR_AUTH && code != ERR_REFUSED &&
+	       code != ERR_INTERNAL;
 }
 
 int restore_walk_next(struct restore *rs, struct restore_result *res, struct tree_walk *w, uint64_t end,

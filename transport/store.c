@@ -54,6 +54,8 @@ static int answer(const struct store *s, const char *name, int rc, struct err *e
 	if (rc >= 0)
 		return 0;
 	assert(e->code == rc);
+	/* what repo/ takes for a verdict on the bytes of an object; a store can't have one */
+	assert(rc != ERR_AUTH && rc != ERR_UNSUPPORTED);
 	return err_ctx(e, "%s: %s", s->location, name);
 }
 

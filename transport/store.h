@@ -6,7 +6,10 @@
  * may be anything, its length included; repo/ verifies.
  *
  * Errors: 0 or negative ERR_*.  On failure ret_ arguments are untouched and the store stays usable.  ERR_NOTFOUND and
- * ERR_EXISTS are ordinary answers; ERR_NOSPACE is a full target; ERR_TRANSIENT is worth another try.
+ * ERR_EXISTS are ordinary answers; ERR_NOSPACE is a full target; ERR_TRANSIENT is worth another try; ERR_CORRUPT is an
+ * object of another length than it must have, or bytes that were altered on the way there.  ERR_REFUSED: the storage does
+ * not serve us (credentials, policies, answers that make no sense), which says nothing about any object.  Never ERR_AUTH or
+ * ERR_UNSUPPORTED: these are repo/'s verdicts on what is in an object.
  * Threads: any number at once.  Calls block.
  */
 #ifndef KEDGE_TRANSPORT_STORE_H

@@ -101,6 +101,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, body=b'', headers=None, truncate=None):
         self.note(status)
         self.send_response(status)
+        if not (headers or {}).get('x-none'):   # what answers in the place of S3 has no such header
+            self.send_header('x-amz-request-id', 'fixture')
         for k, v in (headers or {}).items():
             self.send_header(k, v)
         if 'Content-Length' not in (headers or {}) and status != 204:
@@ -397,6 +399,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if 'retry_after' in r:
             headers['Retry-After'] = str(r['retry_after'])
         if 'body' in r:
+            headers.setdefault('x-none', 'these are not the words of S3')
             self.answer(r['status'], r['body'].encode(), headers)
         else:
             self.error(r['status'], r.get('code', 'InternalError'), r.get('message', ''), r.get('extra', ''), headers)

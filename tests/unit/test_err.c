@@ -85,6 +85,7 @@ static void test_err__names_are_stable(void **state)
 	assert_string_equal(err_code_name(ERR_NOSPACE), "no-space");
 	assert_string_equal(err_code_name(ERR_CHANGED), "changed");
 	assert_string_equal(err_code_name(ERR_INTERNAL), "internal");
+	assert_string_equal(err_code_name(ERR_REFUSED), "refused");
 	assert_string_equal(err_code_name(-999), "internal");
 }
 

@@ -248,15 +248,15 @@ static void test_s3__hostile_bodies(void **state)
 	rules(f, "[{\"match\":\"GET\",\"times\":3,\"endless\":true}]");
 	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_CORRUPT, &e);
 	assert_err(store_get(s, "x", 100, &p, &len, &e), ERR_CORRUPT, &e);
-	assert_err(store_list(s, "", test_see, &seen, &e), ERR_CORRUPT, &e);
+	assert_err(store_list(s, "", test_see, &seen, &e), ERR_REFUSED, &e);
 	assert_int_equal(seen.n, 0);
 	/* another range than the one wanted, a range of nothing, none at all */
 	rules(f, "[{\"match\":\"GET\",\"status\":206,\"body\":\"hell\",\"headers\":{\"Content-Range\":\"bytes 1-4/5\"}},"
 		 "{\"match\":\"GET\",\"status\":206,\"body\":\"hell\",\"headers\":{\"Content-Range\":\"bytes 9-1/x\"}},"
 		 "{\"match\":\"GET\",\"status\":206,\"body\":\"hell\"},{\"match\":\"GET\",\"status\":200,\"body\":\"hel\"}]");
 	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_CORRUPT, &e);
-	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_UNSUPPORTED, &e);
-	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_UNSUPPORTED, &e);
+	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_REFUSED, &e);
+	assert_err(store_read(s, "x", b, 4, 0, &e), ERR_REFUSED, &e);
 	assert_int_not_equal(store_read(s, "x", b, 4, 0, &e), 0);
 	err_clear(&e);
 	/* an object that claims to be huge */
@@ -275,7 +275,7 @@ static void check_listing(struct fixture *f, struct store *s, const char *body)
 	assert_true(asprintf(&json, "[{\"match\":\"GET\",\"status\":200,\"times\":50,\"body\":\"%s\"}]", body) > 0);
 	rules(f, json);
 	r = store_list(s, "", test_see, &seen, &e);
-	if (r != ERR_CORRUPT)
+	if (r != ERR_REFUSED)
 		fail_msg("a listing of %s: %d %s", body, r, e.cause);
 }
 
@@ -340,10 +340,10 @@ static void test_s3__redirects(void **state)
 	assert_true(asprintf(&json, "[{\"match\":\".\",\"times\":9,\"status\":307,\"headers\":{\"Location\":\"http://127.0.0.1:%d/"
 				    "bucket/p/x\"}}]", test_s3_port(other)) > 0);
 	rules(f, json);
-	assert_int_equal(store_put(s, "x", "1", 1, 0, &e), ERR_UNSUPPORTED);
+	assert_int_equal(store_put(s, "x", "1", 1, 0, &e), ERR_REFUSED);
 	assert_has(e.cause, "sends us elsewhere");
 	err_clear(&e);
-	assert_err(store_stat(s, "x", &st, &e), ERR_UNSUPPORTED, &e);
+	assert_err(store_stat(s, "x", &st, &e), ERR_REFUSED, &e);
 	assert_int_equal(test_s3_count(other, "bucket"), 0);
 	assert_int_equal(test_s3_count(f->server, " 307"), 2);
 	test_s3_free(other);
@@ -403,12 +403,51 @@ static void test_s3__refusals(void **state)
 {
 	struct fixture *f = *state;
 
-	check_refused(f, "AccessDenied", 403, ERR_AUTH, "policies");
-	check_refused(f, "InvalidAccessKeyId", 403, ERR_AUTH, "access key");
-	check_refused(f, "SignatureDoesNotMatch", 403, ERR_AUTH, "secret key");
+	check_refused(f, "AccessDenied", 403, ERR_REFUSED, "policies");
+	check_refused(f, "InvalidAccessKeyId", 403, ERR_REFUSED, "access key");
+	check_refused(f, "SignatureDoesNotMatch", 403, ERR_REFUSED, "secret key");
 	check_refused(f, "QuotaExceeded", 403, ERR_NOSPACE, "quota");
-	check_refused(f, "NoSuchBucket", 404, ERR_NOTFOUND, "make it first");
-	check_refused(f, "Whatever", 418, ERR_UNSUPPORTED, "");
+	check_refused(f, "NoSuchBucket", 404, ERR_REFUSED, "make it first");
+	check_refused(f, "Whatever", 418, ERR_REFUSED, "");
+}
+
+/* A 404 of whoever stands before S3 is no word about an object. */
+static void test_s3__foreign_404(void **state)
+{
+	static const char away[] = "[{\"match\":\"(GET|HEAD|PUT|DELETE) \",\"times\":%d,\"status\":404,"
+				   "\"body\":\"default backend - 404\"}]";
+	struct fixture *f = *state;
+	struct store *s = opened(f);
+	struct test_seen seen = { 0 };
+	struct err e = ERR_INIT;
+	struct store_stat st;
+	char json[256], b[2];
+
+	test_store_put(s, "x", "hi");
+	snprintf(json, sizeof(json), away, 2);
+	rules(f, json);
+	assert_ok(store_read(s, "x", b, 2, 0, &e), &e);
+	rules(f, json);
+	assert_ok(store_stat(s, "x", &st, &e), &e);
+	rules(f, json);
+	assert_ok(store_put(s, "y", "1", 1, 0, &e), &e);
+	rules(f, json);
+	assert_ok(store_list(s, "", test_see, &seen, &e), &e);
+	assert_int_equal(seen.n, 2);
+	snprintf(json, sizeof(json), away, 1000);
+	rules(f, json);
+	assert_err(store_read(s, "x", b, 2, 0, &e), ERR_TRANSIENT, &e);
+	assert_err(store_stat(s, "x", &st, &e), ERR_TRANSIENT, &e);
+	assert_int_equal(store_put(s, "y", "1", 1, 0, &e), ERR_TRANSIENT);
+	assert_has(e.hint, "is this its address");
+	err_clear(&e);
+	/* in S3's words, but of the bucket, or to a request that has no such answer */
+	rules(f, "[{\"match\":\"GET\",\"status\":404,\"code\":\"NoSuchBucket\"},"
+		 "{\"match\":\"PUT\",\"status\":404,\"code\":\"NoSuchKey\"}]");
+	assert_err(store_read(s, "x", b, 2, 0, &e), ERR_REFUSED, &e);
+	assert_ok(store_put(s, "z", "1", 1, 0, &e), &e);
+	assert_err(store_read(s, "none", b, 2, 0, &e), ERR_NOTFOUND, &e);
+	store_close(s);
 }
 
 static void test_s3__unreachable(void **state)
@@ -446,7 +485,7 @@ static void test_s3__multipart(void **state)
 	assert_memory_equal(back, big, len);
 	/* one that fails leaves neither an object nor an upload */
 	rules(f, "[{\"match\":\"partNumber=4\",\"status\":403,\"code\":\"AccessDenied\"}]");
-	assert_err(store_put(s, "big2", big, len, 0, &e), ERR_AUTH, &e);
+	assert_err(store_put(s, "big2", big, len, 0, &e), ERR_REFUSED, &e);
 	assert_err(store_stat(s, "big2", &st, &e), ERR_NOTFOUND, &e);
 	CLEANUP(free_ptr) char *log = test_s3_tell(f->server, "peek", "");
 	assert_has(log, "\"uploads\": 0");
@@ -473,7 +512,7 @@ static void test_s3__remove_many(void **state)
 	assert_int_equal(test_s3_count(f->server, "POST "), 2);
 	names[0] = "d/locked";
 	test_store_put(s, "d/locked", "1");
-	assert_int_equal(store_remove_many(s, names, 1, &e), ERR_AUTH);
+	assert_int_equal(store_remove_many(s, names, 1, &e), ERR_REFUSED);
 	assert_has(e.cause, "locked");
 	store_close(s);
 }
@@ -526,11 +565,11 @@ static void test_creds__none(void **state)
 	struct fixture *f = *state;
 
 	no_keys();
-	fails(f, ERR_AUTH, "no credentials");
+	fails(f, ERR_REFUSED, "no credentials");
 	setenv("AWS_ACCESS_KEY_ID", TEST_S3_ACCESS, 1);
-	fails(f, ERR_AUTH, "not both set");
+	fails(f, ERR_REFUSED, "not both set");
 	setenv("AWS_SECRET_ACCESS_KEY", "wrong", 1);
-	fails(f, ERR_AUTH, "SignatureDoesNotMatch");
+	fails(f, ERR_REFUSED, "SignatureDoesNotMatch");
 	setenv("AWS_SECRET_ACCESS_KEY", "fixture/secret\r\nX: y", 1);
 	fails(f, ERR_INVALID, "control character");
 }
@@ -552,11 +591,11 @@ static void test_creds__profiles(void **state)
 	no_keys();
 	setenv("AWS_SHARED_CREDENTIALS_FILE", creds, 1);
 	setenv("AWS_CONFIG_FILE", config, 1);
-	fails(f, ERR_AUTH, "InvalidAccessKeyId");
+	fails(f, ERR_REFUSED, "InvalidAccessKeyId");
 	setenv("AWS_PROFILE", "work", 1);
 	works(f);
 	setenv("AWS_PROFILE", "none", 1);
-	fails(f, ERR_AUTH, "profile \"none\"");
+	fails(f, ERR_REFUSED, "profile \"none\"");
 	f->o.s3.profile = "work";	/* the option wins, also over keys in the environment */
 	setenv("AWS_ACCESS_KEY_ID", "other", 1);
 	setenv("AWS_SECRET_ACCESS_KEY", "other", 1);
@@ -564,13 +603,13 @@ static void test_creds__profiles(void **state)
 	f->o.s3.profile = "ext";
 	works(f);
 	f->o.s3.profile = "bad";
-	fails(f, ERR_AUTH, "exit 3");
+	fails(f, ERR_REFUSED, "exit 3");
 	f->o.s3.profile = "half";
-	fails(f, ERR_AUTH, "only one of");
+	fails(f, ERR_REFUSED, "only one of");
 	f->o.s3.profile = "rest";
-	fails(f, ERR_AUTH, "no credentials");
+	fails(f, ERR_REFUSED, "no credentials");
 	f->o.s3.profile = "role";
-	fails(f, ERR_UNSUPPORTED, "role_arn");
+	fails(f, ERR_REFUSED, "role_arn");
 	free(file(f, "credentials", "[work]\naws_access_key_id = FIXTUREKEY\nfixture/secret+key\n"));
 	f->o.s3.profile = "work";
 	fails(f, ERR_INVALID, "line 3");
@@ -614,7 +653,7 @@ static void test_creds__container(void **state)
 	no_keys();
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d/container", test_s3_port(f->server));
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url, 1);
-	fails(f, ERR_AUTH, "401");
+	fails(f, ERR_REFUSED, "401");
 	setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-token", 1);
 	works(f);
 	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com/x", 1);
@@ -636,7 +675,7 @@ static void test_creds__web_identity(void **state)
 	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/backup", 1);
 	works(f);
 	setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/other", 1);
-	fails(f, ERR_AUTH, "InvalidIdentityToken");
+	fails(f, ERR_REFUSED, "InvalidIdentityToken");
 }
 
 #define TEST(fn) cmocka_unit_test_setup(fn, setup)
@@ -652,7 +691,7 @@ int main(void)
 		TEST(test_s3__redirects),	TEST(test_s3__region_and_clock),
 		TEST(test_s3__stall_and_cancel), TEST(test_s3__refusals),
 		TEST(test_s3__unreachable),	TEST(test_s3__multipart),
-		TEST(test_s3__remove_many),	TEST(test_creds__none),
+		TEST(test_s3__foreign_404),	TEST(test_s3__remove_many),	TEST(test_creds__none),
 		TEST(test_creds__profiles),	TEST(test_creds__instance),
 		TEST(test_creds__container),	TEST(test_creds__web_identity),
 	};

@@ -6,6 +6,7 @@
  * (s3.c).
  */
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -61,7 +62,7 @@ static enum s3_verdict correct_skew(struct s3_client *c, struct s3_op *op, const
 	bool far = skew < -SKEW_MOST_S || skew > SKEW_MOST_S;
 	bool first;
 
-	say(op, ERR_AUTH, x);
+	say(op, ERR_REFUSED, x);
 	err_hint(&op->e, "the clock of this machine or that of the storage is wrong: set it right");
 	if (op->skew_corrected || far || (skew > -SKEW_LEAST_S && skew < SKEW_LEAST_S))
 		return S3_FAILED;
@@ -102,7 +103,7 @@ static enum s3_verdict redirected(struct s3_client *c, struct s3_op *op, const s
 	if (change_region(c, op, op->call.h.region) || change_region(c, op, x->region))
 		return S3_RETRY_NOW;
 	text_quote(to, shown, sizeof(shown));
-	err_set(&op->e, ERR_UNSUPPORTED, "the server answers %ld and sends us elsewhere%s%.200s; that is not followed",
+	err_set(&op->e, ERR_REFUSED, "the server answers %ld and sends us elsewhere%s%.200s; that is not followed",
 		op->call.status, *to ? ": " : "", shown);
 	err_hint(&op->e, "if that is where the bucket is, name it in the location of the repository");
 	return S3_FAILED;
@@ -118,7 +119,7 @@ static enum s3_verdict bad_request(struct s3_client *c, struct s3_op *op, const 
 					       "InvalidDigest", NULL };
 	static const char *const again[] = { "RequestTimeout", "IncompleteBody", NULL };
 
-	say(op, ERR_INVALID, x);
+	say(op, ERR_REFUSED, x);
 	if ((!strcmp(x->code, "AuthorizationHeaderMalformed") || !x->code[0]) &&
 	    (change_region(c, op, x->region) || change_region(c, op, op->call.h.region)))
 		return S3_RETRY_NOW;
@@ -129,7 +130,7 @@ static enum s3_verdict bad_request(struct s3_client *c, struct s3_op *op, const 
 			return S3_RETRY_NOW;
 	}
 	if (is_one_of(x->code, expired))
-		op->e.code = ERR_AUTH;
+		op->e.code = ERR_REFUSED;
 	if (is_one_of(x->code, altered)) {
 		op->e.code = ERR_CORRUPT;
 		err_hint(&op->e,
@@ -153,7 +154,7 @@ static enum s3_verdict forbidden(struct s3_client *c, struct s3_op *op, const st
 			 "nothing that was stored is lost; make room or have the quota raised, and run it again");
 		return S3_FAILED;
 	}
-	say(op, ERR_AUTH, x);
+	say(op, ERR_REFUSED, x);
 	if (!strcmp(x->code, "SignatureDoesNotMatch"))
 		err_hint(&op->e, "the secret key is not the one of that access key");
 	else if (!strcmp(x->code, "InvalidAccessKeyId"))
@@ -164,12 +165,35 @@ static enum s3_verdict forbidden(struct s3_client *c, struct s3_op *op, const st
 	return S3_FAILED;
 }
 
+/*
+ * "Not found" is what any proxy says while the gateway behind it is away, and what repo/ builds upon: so it counts from S3
+ * only, in S3's words, and for what can be absent.
+ */
+static bool is_absence(const struct s3_op *op, const struct s3_xml_error *x)
+{
+	if (!strcmp(x->code, "NoSuchUpload"))
+		return strstr(op->query, "uploadId=") != NULL;
+	if (!op->name || !strcmp(op->method, "PUT") || !strcmp(op->method, "POST"))
+		return false;
+	if (!strcmp(op->method, "HEAD"))
+		return op->call.h.request_id[0] != 0;
+	return !strcmp(x->code, "NoSuchKey");
+}
+
 static enum s3_verdict not_found(struct s3_client *c, struct s3_op *op, const struct s3_xml_error *x)
 {
 	if (!strcmp(x->code, "NoSuchBucket")) {
-		err_set(&op->e, ERR_NOTFOUND, "there is no bucket \"%.64s\" at %.80s", c->place.bucket, c->place.host);
+		err_set(&op->e, ERR_REFUSED, "there is no bucket \"%.64s\" at %.80s", c->place.bucket, c->place.host);
+		op->e.os_errno = ENOENT;
 		err_hint(&op->e, "make it first (kedge makes none: its settings matter), or mend the name");
 		return S3_FAILED;
+	}
+	if (!is_absence(op, x)) {
+		say(op, ERR_TRANSIENT, x);
+		err_hint(&op->e, "that is not how S3 says that something is absent: is this its address, and is what "
+				 "stands before it (proxy, gateway) well?");
+		/* the reply to a HEAD has no words: a GET finds out more (s3.c) */
+		return strcmp(op->method, "HEAD") ? S3_RETRY : S3_FAILED;
 	}
 	if (op->flags & S3_OP_QUIET_404)
 		return S3_DONE;
@@ -188,7 +212,7 @@ static enum s3_verdict unimplemented(struct s3_client *c, struct s3_op *op, cons
 	else if ((op->flags & S3_OP_CHECKSUM) && !c->no_checksum)
 		c->no_checksum = again = true;
 	pthread_mutex_unlock(&c->lock);
-	say(op, ERR_UNSUPPORTED, x);
+	say(op, ERR_REFUSED, x);
 	return again ? S3_RETRY_NOW : S3_FAILED;
 }
 
@@ -247,7 +271,7 @@ static enum s3_verdict judge_status(struct s3_client *c, struct s3_op *op, doubl
 		say(op, ERR_NOSPACE, &x);
 		return S3_FAILED;
 	default:
-		say(op, ERR_UNSUPPORTED, &x);
+		say(op, ERR_REFUSED, &x);
 		return S3_FAILED;
 	}
 }

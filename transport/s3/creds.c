@@ -91,7 +91,7 @@ static int from_environment(struct s3_creds *c, struct err *e)
 	if (!access && !secret)
 		return err_set(e, ERR_NOTFOUND, "no keys in the environment");
 	if (!access || !secret)
-		return err_set(e, ERR_AUTH, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set");
+		return err_set(e, ERR_REFUSED, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set");
 	if (s3_secret_copy(c->access, sizeof(c->access), access, strlen(access), "AWS_ACCESS_KEY_ID", e) < 0 ||
 	    s3_secret_copy(c->secret, sizeof(c->secret), secret, strlen(secret), "AWS_SECRET_ACCESS_KEY", e) < 0)
 		return e->code;
@@ -118,7 +118,7 @@ static int use_profile(struct s3_keyring *k, const struct s3_profile *p, struct 
 	if (*p->role_arn && *p->token_file)
 		return s3_creds_web_identity(k->http, &w, k->cancel, c, e);
 	if (*p->role_arn) {
-		err_set(e, ERR_UNSUPPORTED,
+		err_set(e, ERR_REFUSED,
 			"it takes on a role (role_arn) by another profile's keys, which kedge does not do");
 		return err_hint(e,
 				"let the AWS command line do it: a profile with credential_process = aws configure "
@@ -129,7 +129,7 @@ static int use_profile(struct s3_keyring *k, const struct s3_profile *p, struct 
 		return 0;
 	}
 	if (*p->keys.access || *p->keys.secret)
-		return err_set(e, ERR_AUTH, "it has only one of aws_access_key_id and aws_secret_access_key");
+		return err_set(e, ERR_REFUSED, "it has only one of aws_access_key_id and aws_secret_access_key");
 	if (*p->process)
 		return s3_creds_process(p->process, k->cancel, c, e);
 	return err_set(e, ERR_NOTFOUND, "it has no credentials");
@@ -149,7 +149,7 @@ static int from_profile(struct s3_keyring *k, struct s3_creds *c, struct err *e)
 		r = use_profile(k, p, c, e);
 	sodium_free(p);
 	if (r == ERR_NOTFOUND && wanted)
-		e->code = ERR_AUTH;	/* somebody named it: looking further would take other keys than meant */
+		e->code = ERR_REFUSED;	/* somebody named it: looking further would take other keys than meant */
 	if (r < 0)
 		err_ctx(e, "profile \"%.64s\"", k->profile);
 	return r < 0 ? e->code : 0;
@@ -194,7 +194,7 @@ static int fetch(struct s3_keyring *k, enum source from, struct s3_creds *c, enu
 			return err_ctx(e, "credentials");
 		err_clear(e);
 	}
-	err_set(e, ERR_AUTH, "there are no credentials for S3");
+	err_set(e, ERR_REFUSED, "there are no credentials for S3");
 	return err_hint(e, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or make a profile in ~/.aws/credentials "
 			   "(--s3-profile NAME)");
 }
@@ -258,7 +258,7 @@ int s3_keyring_borrow(struct s3_keyring *k, const struct s3_creds **ret, struct 
 		}
 		if (!usable(k, clock_wall_ns())) {
 			pthread_mutex_unlock(&k->lock);
-			return err_set(e, ERR_AUTH, "credentials: those that were given have expired already");
+			return err_set(e, ERR_REFUSED, "credentials: those that were given have expired already");
 		}
 		break;
 	}

@@ -48,7 +48,7 @@ void s3_keyring_free(struct s3_keyring *k);	/* NULL is fine */
 /*
  * Valid credentials, locked until s3_keyring_return: look, sign, give back, and do nothing in between that blocks.
  * Fetches them when there are none or they are about to expire; others wait meanwhile, or go on with those that still
- * hold.  None anywhere: ERR_AUTH with a hint.  Any thread.
+ * hold.  None anywhere: ERR_REFUSED with a hint.  Any thread.
  */
 MUST_CHECK int s3_keyring_borrow(struct s3_keyring *k, const struct s3_creds **ret, struct err *e);
 void s3_keyring_return(struct s3_keyring *k);

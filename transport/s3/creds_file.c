@@ -287,7 +287,7 @@ static int run(const char *command, char *text, size_t *ret_len, struct cancel *
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
-		r = err_set(e, ERR_AUTH, "it failed (%s %d)", WIFEXITED(status) ? "exit" : "signal",
+		r = err_set(e, ERR_REFUSED, "it failed (%s %d)", WIFEXITED(status) ? "exit" : "signal",
 			    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 	return r;
 }

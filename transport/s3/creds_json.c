@@ -163,7 +163,7 @@ static int on_member(void *opaque, const char *key, size_t key_len, char *v, siz
 			return err_set(e, ERR_CORRUPT, "Expiration is no time");
 	}
 	if (is(key, key_len, "Code") && !is(v, len, "Success"))
-		return err_set(e, ERR_AUTH, "it says \"%.*s\"", (int)min_size(len, 64), v);
+		return err_set(e, ERR_REFUSED, "it says \"%.*s\"", (int)min_size(len, 64), v);
 	return 0;
 }
 

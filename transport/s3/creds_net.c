@@ -109,7 +109,7 @@ static int sts_reply(struct s3_http_call *c, struct s3_creds *ret, struct err *e
 		struct s3_xml_error x;
 
 		s3_xml_error(c->text.p, c->text.len, &x);
-		return err_set(e, ERR_AUTH, "STS refuses: HTTP status %ld %s", c->status, x.code);
+		return err_set(e, ERR_REFUSED, "STS refuses: HTTP status %ld %s", c->status, x.code);
 	}
 	if (s3_xml_parse(c->text.p, c->text.len, on_sts, ret, e) < 0)
 		return e->code;
@@ -211,7 +211,7 @@ int s3_creds_container(struct s3_http *http, struct cancel *cancel, struct s3_cr
 	if (r == 0)
 		r = exchange(http, &c, cancel, e);
 	if (r == 0 && c.status != 200)
-		r = err_set(e, ERR_AUTH, "it refuses: HTTP status %ld", c.status);
+		r = err_set(e, ERR_REFUSED, "it refuses: HTTP status %ld", c.status);
 	if (r == 0)
 		r = s3_creds_json((char *)c.text.p, c.text.len, ret, e);
 	call_done(&c);
@@ -293,7 +293,7 @@ static int imds_creds(struct imds *m, struct s3_creds *ret, struct err *e)
 	snprintf(path, sizeof(path), "/latest/meta-data/iam/security-credentials/%s", role);
 	r = imds_ask(m, &c, "GET", path, e);
 	if (r == 0 && c.status != 200)
-		r = err_set(e, ERR_AUTH, "HTTP status %ld", c.status);
+		r = err_set(e, ERR_REFUSED, "HTTP status %ld", c.status);
 	if (r == 0)
 		r = s3_creds_json((char *)c.text.p, c.text.len - 1, ret, e);
 	call_done(&c);

@@ -122,6 +122,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *opaque)
 	take_header(p, len, "x-amz-bucket-region", h->region, sizeof(h->region));
 	take_header(p, len, "content-range", h->content_range, sizeof(h->content_range));
 	take_header(p, len, "x-amz-meta-kedge-put", h->nonce, sizeof(h->nonce));
+	take_header(p, len, "x-amz-request-id", h->request_id, sizeof(h->request_id));
+	take_header(p, len, "x-amz-id-2", h->request_id, sizeof(h->request_id));
 	take_header(p, len, "location", h->location, sizeof(h->location));
 	return len;
 }
@@ -466,13 +468,14 @@ int s3_http_error(const struct s3_http_call *c, struct err *e)
 
 	text_quote(text, why, sizeof(why));
 	if (c->too_long)
-		return err_set(e, ERR_CORRUPT, "the server sends more than was asked for");
+		return err_set(e, c->status >= 300 ? ERR_REFUSED : ERR_CORRUPT,
+			       "the server sends more than was asked for");
 	switch (c->curl_code) {
 	case CURLE_OUT_OF_MEMORY:
 		return err_set(e, ERR_NOMEM, "no memory for a request");
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_ISSUER_ERROR:
-		err_set(e, ERR_AUTH, "the server's certificate does not prove that it is the server: %s", why);
+		err_set(e, ERR_REFUSED, "the server's certificate does not prove that it is the server: %s", why);
 		return err_hint(e, "a private authority is given with --cacert FILE or AWS_CA_BUNDLE");
 	case CURLE_SSL_CACERT_BADFILE:
 		return err_set(e, ERR_INVALID, "the file of certificates: %s", why);

@@ -29,6 +29,7 @@ struct s3_http_opts {
 struct s3_reply_headers {
 	char date[40], last_modified[40], etag[136], retry_after[40], region[40], content_range[96], nonce[40];
 	char location[256];
+	char request_id[16];		/* its beginning: only S3 gives one */
 };
 
 enum s3_http_state { S3_HTTP_IDLE, S3_HTTP_QUEUED, S3_HTTP_RUNNING, S3_HTTP_DONE };
@@ -74,7 +75,7 @@ bool s3_http_done(struct s3_http *h, struct s3_http_call *c);
 void s3_http_abort(struct s3_http *h, struct s3_http_call *c);
 /* start and wait; ERR_CANCELLED when cancel says so.  0: c has a reply, or why there is none. */
 MUST_CHECK int s3_http_do(struct s3_http *h, struct s3_http_call *c, struct cancel *cancel, struct err *e);
-/* What went wrong below HTTP, in words: ERR_TRANSIENT, ERR_AUTH (certificate), ERR_CORRUPT (too long), ERR_NOMEM. */
+/* What went wrong below HTTP, in words: ERR_TRANSIENT, ERR_REFUSED (certificate), ERR_CORRUPT (too long), ERR_NOMEM. */
 int s3_http_error(const struct s3_http_call *c, struct err *e);
 /* A header line appended to *list; ERR_NOMEM. */
 MUST_CHECK int s3_http_header(struct curl_slist **list, const char *name, const char *value, struct err *e);

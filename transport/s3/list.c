@@ -192,6 +192,8 @@ static int list_pages(struct s3_store *s, const char *prefix, store_list_fn fn, 
 			r = check_order(&p, before, e);
 		if (r == 0 && p.truncated && last->token && !strcmp(p.token, last->token))
 			r = bad_listing(e, "does not go on");
+		if (r == ERR_CORRUPT)
+			r = e->code = ERR_REFUSED;	/* says nothing about any object */
 		if (r == 0)
 			r = tell(&p, skip, fn, opaque, e);
 		if (r != 0 || !p.truncated) {
@@ -207,7 +209,8 @@ static int list_pages(struct s3_store *s, const char *prefix, store_list_fn fn, 
 			page_done(&p);
 		}
 	}
-	return bad_listing(e, "has no end");
+	(void)bad_listing(e, "has no end");
+	return e->code = ERR_REFUSED;
 }
 
 int s3_list(struct store *st, const char *prefix, store_list_fn fn, void *opaque, struct err *e)
@@ -249,7 +252,7 @@ static int on_deletion(void *opaque, const char *parent, const char *name, char 
 
 		if (!strcmp(text, "NoSuchKey"))
 			return 0;
-		return err_set(e, strcmp(text, "AccessDenied") ? ERR_TRANSIENT : ERR_AUTH,
+		return err_set(e, strcmp(text, "AccessDenied") ? ERR_TRANSIENT : ERR_REFUSED,
 			       "the server does not remove %s: %s", d->key[0] ? d->key : "an object",
 			       text_quote(text, shown, sizeof(shown)));
 	}

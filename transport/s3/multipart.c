@@ -188,6 +188,8 @@ int s3_put_parts(struct s3_store *s, const char *name, const void *buf, size_t l
 	r = send_parts(s, name, id, buf, len, &p, e);
 	if (r == 0)
 		r = complete(s, name, id, &p, nonce, e);
+	if (r == ERR_NOTFOUND)	/* somebody ended the upload: the object is neither there nor known to be absent */
+		r = err_set(e, ERR_TRANSIENT, "the server does not know the upload any more");
 	if (r < 0)
 		abort_upload(s, name, id);
 	parts_done(&p);

@@ -57,7 +57,7 @@ static int s3_stat(struct store *st, const char *name, struct store_stat *ret, s
 		}
 	}
 	if (r == 0 && op.call.length < 0)
-		r = err_set(e, ERR_CORRUPT, "the server does not say how long the object is");
+		r = err_set(e, ERR_REFUSED, "the server does not say how long the object is");
 	if (r == 0) {
 		time_t t = curl_getdate(op.call.h.last_modified, NULL);
 
@@ -176,7 +176,7 @@ static int check_part(const struct s3_op *op, size_t len, uint64_t off, struct e
 	if (op->call.status == 200 && off == 0 && op->call.got == len)
 		return 0;	/* the whole object, which is what was wanted */
 	if (op->call.status != 206 || !parse_range(op->call.h.content_range, &from, &to, &size))
-		return err_set(e, ERR_UNSUPPORTED, "the server does not read parts of objects (HTTP status %ld)",
+		return err_set(e, ERR_REFUSED, "the server does not read parts of objects (HTTP status %ld)",
 			       op->call.status);
 	if (from != off)
 		return err_set(e, ERR_CORRUPT, "bytes from %" PRIu64 " came instead of from %" PRIu64, from, off);
@@ -372,7 +372,7 @@ static int self_test(struct s3_store *s, bool *ret, struct err *e)
 		return err_ctx(e, "self-test of the bucket");
 	err_clear(e);
 	*ret = second == ERR_EXISTS;
-	if (s3_remove(&s->s, name, e) < 0 && e->code != ERR_AUTH)	/* who may not delete leaves a byte behind */
+	if (s3_remove(&s->s, name, e) < 0 && e->code != ERR_REFUSED)	/* who may not delete leaves a byte behind */
 		return err_ctx(e, "self-test of the bucket");
 	err_clear(e);
 	return 0;

@@ -3,7 +3,7 @@
  *
  * Names are keys below the prefix.  A put is durable when it returns, listings are taken to show every put and remove
  * that returned before (AWS, Ceph RGW, MinIO do; docs/s3.md).  What may pass is tried again within limits; the last
- * failure is ERR_TRANSIENT then.  ERR_AUTH: no credentials, or refused ones; ERR_NOSPACE: a quota.
+ * failure is ERR_TRANSIENT then.  ERR_REFUSED: no credentials, or refused ones; ERR_NOSPACE: a quota.
  */
 #ifndef KEDGE_TRANSPORT_S3_S3_H
 #define KEDGE_TRANSPORT_S3_S3_H
