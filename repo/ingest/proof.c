@@ -18,7 +18,8 @@
  * A run in which some tree came from an earlier one says it only where that one did.  So that there will be something
  * to say, all trees of the layers of a chain that is settled now are asked for that.
  *
- * What was read of a layer while it was a disk's top is reused only if it was settled then, whatever the layer is now.
+ * What was read of a layer while it was a disk's top is reused only if it was settled then, and since this start of the
+ * host, whatever the layer is now: a machine has written to it, and a crash may have lost the time of that.
  */
 #include <string.h>
 
@@ -142,7 +143,7 @@ static bool is_same_layer(const struct ingest_plan *p, const struct manifest *m,
 	const struct manifest_disk *was = &m->disks.p[row->disk];
 
 	if (row->snapshot_id || row->tree.size != st->size || (st->layer == 0 && !d->settled) ||
-	    (row->layer == 0 && !was->layers.p[0].has_boot))
+	    (row->layer == 0 && !was_settled(p, &was->layers.p[0])))
 		return false;
 	return all_untouched(p, m, was, row->layer, d, st->layer);
 }
