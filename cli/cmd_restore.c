@@ -33,8 +33,6 @@ static const struct opt restore_options[] = {
 	RESTORE_BACKING_ARGS(struct restore_cmd_opts),
 	OPT(struct restore_cmd_opts, crypt.args.allow_paths, 0, OPT_LIST, "allow-path", "DIR",
 	    "layers below --backing may lie in this folder too (repeatable)"),
-	OPT(struct restore_cmd_opts, crypt.args.backing_formats, 0, OPT_LIST, "backing-format", "[NAME=]FORMAT",
-	    "of layers below --backing for which the image stores none"),
 	OPT(struct restore_cmd_opts, force, 'f', OPT_FLAG, "force", NULL,
 	    "overwrite existing files, or the block device"),
 	OPT(struct restore_cmd_opts, salvage, 0, OPT_FLAG, "salvage", NULL,
@@ -97,6 +95,8 @@ static int check_options(const struct restore_job *j, struct err *e)
 		return cli_usage(c, e, "-O ova: it holds an OVF, not --machine %s", o->machine.kind);
 	if (!o->to && !j->ova && (o->machine.kind || o->machine.name || o->machine.firmware || o->machine.memory || o->machine.cpus))
 		return cli_usage(c, e, "options for the machine need --to DIR, or -O ova");
+	if (o->crypt.args.allow_paths.n && !o->backing.file)
+		return cli_usage(c, e, "--allow-path is for the layers below --backing");
 	if (!o->output == !o->to)
 		return cli_usage(c, e, "say where to: either -o FILE for one disk or --to DIR for all");
 	if (writer_args_check(c, &o->writer, e) < 0)
@@ -238,6 +238,9 @@ static int plan_sizes(struct restore_job *j, struct err *e)
 		if (restore_size_parse(j->c, arg, &len, &size, e) < 0)
 			return e->code;
 		t = sized_target(j, arg, len);
+		if (t && t->sized)
+			return cli_usage(j->c, e, "--size %s: disk %s has been given a size already",
+					 text_quote(arg, q, sizeof(q)), j->pt.backup->m->disks.p[t->disk].name);
 		if (!t)
 			return cli_usage(j->c, e, len ? "--size %s: no disk of that name is restored"
 						      : "--size %s: several disks are restored; DISK=SIZE says which",
@@ -245,6 +248,7 @@ static int plan_sizes(struct restore_job *j, struct err *e)
 		if (restore_size_check(j->c, j->pt.backup->m->disks.p[t->disk].name, t->sd->tree.size, size, e) < 0)
 			return e->code;
 		t->size = size;
+		t->sized = true;
 	}
 	return 0;
 }

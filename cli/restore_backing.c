@@ -16,8 +16,6 @@
 #define SECTOR ((uint64_t)512)
 #define DOMAIN "default"	/* what ids of an image that is read here are made with */
 
-/* ---- opening ---- */
-
 static bool is_file(const struct image_identity *id, const struct stat *st)
 {
 	return id->dev == (uint64_t)st->st_dev && id->ino == (uint64_t)st->st_ino;
@@ -29,6 +27,96 @@ static bool layer_has(const struct image *im, const struct stat *st)
 		if (is_file(&im->parts.p[i].identity, st))
 			return true;
 	return is_file(&im->identity, st);
+}
+
+/* ---- does QEMU read it alike? ---- */
+
+/* As images and overlays call it. */
+static const char *qemu_format(const struct image *im)
+{
+	return !strcmp(im->info.format, "vhd") ? "vpc" : im->info.format;
+}
+
+static bool one_of(const char *text, const char *const *list)
+{
+	while (*list && strcmp(text, *list))
+		list++;
+	return *list;
+}
+
+/* Of one layer by itself. */
+static const char *layer_differs(const struct image *im)
+{
+	static const char *const known[] = { "raw", "qcow2", "qcow", "vdi", "vmdk", "vhd", "vhdx", NULL };
+	static const char *const rounded[] = { "qcow2", "qcow", NULL };
+
+	if (!one_of(im->info.format, known))
+		return "a format that it doesn't know";
+	if (im->parts.n || im->info.data_file)
+		return "it is made of several files";
+	if (im->info.damage)
+		return im->info.damage;
+	if (one_of(im->info.format, rounded) && im->states[IMAGE_STATE_CURRENT].size % SECTOR)
+		return "its size isn't whole sectors";
+	return im->info.qemu_differs;
+}
+
+/*
+ * QEMU opens the layer below by the name that im, opened as path, has for it, and as what im says that it is: without
+ * that it looks at the bytes, which a guest may have written.
+ */
+static const char *link_differs(const struct image *im, const struct image *below, const char *path, char **ret_path,
+				struct err *e)
+{
+	const char *ref = im->info.backing, *stored = im->info.backing_format;
+	struct stat st;
+
+	if (strcmp(im->info.format, "qcow2") != 0)
+		return "it has a layer below, for which its format has no place that QEMU goes by";
+	if (!ref || !stored || strcmp(stored, qemu_format(below)) != 0)
+		return "it doesn't store the format of the layer below it";
+	if (ref[strcspn(ref, ":/")] == ':')
+		return "its name for the layer below isn't a path";
+	*ret_path = ref[0] == '/' ? text_printf(e, "%s", ref)
+				  : text_printf(e, "%.*s%s", (int)(fs_basename(path) - path), path, ref);
+	if (*ret_path && (stat(*ret_path, &st) < 0 || !is_file(&below->identity, &st)))
+		return "its name for the layer below leads QEMU elsewhere";
+	return NULL;
+}
+
+static int refuse(const char *path, const char *why, struct err *e)
+{
+	char q[512];
+
+	(void)err_set(e, ERR_INVALID, "--backing: %s: QEMU doesn't read it as kedge does, or not at all: %s",
+		      text_quote(path, q, sizeof(q)), why);
+	return err_hint(e, "without --backing the whole disk is restored");
+}
+
+/* What is proven is what kedge reads: so QEMU must read every layer alike. */
+static int check_alike(const struct chain *chain, const char *path, struct err *e)
+{
+	CLEANUP(free_ptr) char *at = text_printf(e, "%s", path);
+
+	for (uint32_t i = 0; at && i < chain->nlayers; i++) {
+		const struct image *im = chain->layers[i];
+		const char *why = layer_differs(im);
+		char *next = NULL;
+
+		if (!why && i + 1 < chain->nlayers)
+			why = link_differs(im, chain->layers[i + 1], at, &next, e);
+		else if (!why && image_has_parent(im))
+			why = "it has a layer below";
+		if (why) {
+			free(next);
+			return refuse(im->path, why, e);
+		}
+		if (i + 1 == chain->nlayers)
+			return 0;
+		free(at);
+		at = next;
+	}
+	return e->code;
 }
 
 static int check_layers(const struct chain *chain, const char *target, struct err *e)
@@ -53,6 +141,8 @@ static int check_layers(const struct chain *chain, const char *target, struct er
 	}
 	return 0;
 }
+
+/* ---- opening ---- */
 
 /* The canonical folder of a path that may not exist yet. */
 static char *folder_of(const char *path, struct err *e)
@@ -84,19 +174,25 @@ static int name_it(struct restore_backing *b, const char *target, struct err *e)
 int restore_backing_open(struct cli *c, struct restore_backing *b, const struct image_args *args, const char *target,
 			 struct err *e)
 {
-	const struct image_args a = { .allow_paths = args->allow_paths, .backing_formats = args->backing_formats };
+	const struct image_args a = { .allow_paths = args->allow_paths };
 	CLEANUP(free_ptr) char *path = NULL;
 
-	if (image_args_open(c, &a, b->file, false, true, &b->chain, &path, e) < 0)
+	if (image_args_open(c, &a, b->file, false, true, &b->chain, &path, e) < 0) {
+		/* what would be given is not what QEMU will go by */
+		if (strstr(e->hint, "--backing-format")) {
+			e->hint[0] = '\0';
+			(void)err_hint(e, "`qemu-img rebase -u -F FORMAT -b NAME` stores it in a qcow2; without --backing the "
+					  "whole disk is restored");
+		}
 		return e->code;
+	}
 	b->path = realpath(path, NULL);
 	if (!b->path)
 		return err_sys(e, "%s", path);
-	b->format = b->chain->layers[0]->info.format;
-	if (!strcmp(b->format, "vhd"))
-		b->format = "vpc";
+	b->format = qemu_format(b->chain->layers[0]);
 	image_args_warn(c, b->chain);
-	return check_layers(b->chain, target, e) < 0 ? e->code : name_it(b, target, e);
+	return check_layers(b->chain, target, e) < 0 || check_alike(b->chain, b->path, e) < 0 ? e->code
+											  : name_it(b, target, e);
 }
 
 void restore_backing_done(struct restore_backing *b)

@@ -1,6 +1,7 @@
 /*
  * restore_backing.h - `restore --backing FILE`: a file that is proven to hold a stored state, so that what is restored
- * can be an overlay over it.  Main thread only.
+ * can be an overlay over it.  What is proven is what kedge reads: files of which QEMU is known to read the same only.
+ * Main thread only.
  */
 #ifndef KEDGE_CLI_RESTORE_BACKING_H
 #define KEDGE_CLI_RESTORE_BACKING_H
@@ -28,8 +29,9 @@ struct restore_backing {
 	    "qcow2: write an overlay over FILE, once FILE is proven to hold a stored state")
 
 /*
- * Opens FILE for an overlay at target; args are for the layers below it.  Refused: what somebody writes to, what QEMU
- * can't open as it is (encrypted, compressed, in an archive), and a target that is one of FILE's own files.
+ * Opens FILE for an overlay at target; args are for the layers below it.  Refused: what somebody writes to, what is
+ * encrypted, compressed, in an archive, or isn't known to be read alike by QEMU in all its layers (restore.md, Overlays),
+ * and a target that is one of FILE's own files.
  */
 MUST_CHECK int restore_backing_open(struct cli *c, struct restore_backing *b, const struct image_args *args,
 				    const char *target, struct err *e);

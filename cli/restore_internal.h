@@ -39,6 +39,7 @@ struct restore_target {
 	const struct manifest_state_disk *sd;
 	const struct format *format;
 	uint64_t size;		/* that the disk gets: at least that of sd's tree */
+	bool sized;		/* by --size */
 	const struct image_secret *secret;	/* that opens it; NULL: not encrypted */
 	char *path;
 	struct writer_part *part;	/* of an OVA; NULL: a file of its own */

@@ -132,6 +132,9 @@ struct image_info {
 	const char *wrapping;		/* "gzip", "tar member x": what its file is in; NULL = nothing */
 	bool sequential;		/* is decompressed while it is read: reading anywhere else than on from there is dear */
 	const char *damage;		/* opened though it has one (VDI: with force): the first defect; NULL = none */
+	/* What QEMU is known to read otherwise here, or to refuse, the layer below aside (docs/formats.md); NULL = nothing.
+	 * Of VDI, VMDK, VHD and VHDX. */
+	const char *qemu_differs;
 };
 
 /* Identity of the file behind a layer: equal identities with an old change time mean an untouched file. */

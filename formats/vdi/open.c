@@ -167,6 +167,19 @@ static const struct image_ops vdi_ops = {
 	.advise = vdi_advise,
 };
 
+static const char *qemu_differs(const struct vdi_header *h)
+{
+	if (h->block_size != MIB)
+		return "blocks of another size than 1 MiB";
+	if (h->extra)
+		return "extra bytes before each block";
+	if (h->map_offset % SECTOR || h->data_offset % SECTOR)
+		return "a map or data that begin inside a sector";
+	if (h->type > VDI_FIXED || !uuid_is_null(h->parent) || !uuid_is_null(h->parent_modify))
+		return "it names a parent";
+	return h->size % SECTOR ? "a size that isn't whole sectors" : NULL;
+}
+
 static void take_info(struct vdi *v)
 {
 	static const char *const variants[] = { "", "dynamic", "fixed", "undo", "differencing" };
@@ -183,6 +196,7 @@ static void take_info(struct vdi *v)
 		.cluster_size = h->block_size,
 		.nstates = 1,
 		.creator = h->creator[0] ? h->creator : NULL,
+		.qemu_differs = qemu_differs(h),
 	};
 	vdi_header_ids(h, &v->im.info.ids);
 	if (!vdi_is_child(h))

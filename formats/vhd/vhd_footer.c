@@ -123,6 +123,7 @@ int vhd_footer_read(const struct file *file, struct vhd_footer *ret, uint64_t *r
 	decode_footer(p, &f);
 	if (check_footer(&f, p, at, end, e) < 0)
 		return e->code;
+	f.copy_differs = f.type == VHD_FIXED ? !memcmp(copy, "conectix", 8) : memcmp(tail, copy, sizeof(copy)) != 0;
 	*ret = f;
 	*ret_data_end = end;
 	return 0;

@@ -43,6 +43,8 @@ struct vhd_footer {
 	uint64_t chs_size;	/* bytes that cylinders, heads and sectors make */
 	uint32_t type;
 	uint8_t uuid[16];	/* as stored; formats/ids.h */
+	/* A dynamic disk's copy at the start isn't the footer; at a fixed disk's start something begins like one. */
+	bool copy_differs;
 };
 
 struct vhd_locator {

@@ -213,6 +213,22 @@ static const struct image_ops vhd_ops = {
 
 /* ---- opening ---- */
 
+/* It looks at the copy at the start first, and goes by the geometry unless it knows the creator; releases differ in
+ * whom they know. */
+static const char *qemu_differs(const struct vhd *v)
+{
+	static const char *const known[] = { "win ", "qem2", "d2v " };
+
+	if (v->f.type == VHD_DIFFERENCING)
+		return "it has a parent";
+	if (v->f.copy_differs || v->data_end + VHD_FOOTER_BYTES != v->im.file.size)
+		return "the footer and its copy at the start differ, or one of them is missing";
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(v->f.creator, known[i]))
+			return NULL;
+	return v->f.chs_size != v->f.size ? "cylinders, heads and sectors make another size than its own" : NULL;
+}
+
 static void take_info(struct vhd *v)
 {
 	static const char *const variants[] = { "fixed", "dynamic", "differencing" };
@@ -228,6 +244,7 @@ static void take_info(struct vhd *v)
 	info->nstates = 1;
 	info->variant = variants[v->f.type - VHD_FIXED];
 	info->creator = v->f.creator[0] ? v->f.creator : NULL;
+	info->qemu_differs = qemu_differs(v);
 	uuid_text_stored(v->f.uuid, info->ids.uuid);
 	if (v->f.chs_size != v->f.size)
 		LOG_DEBUG("size %" PRIu64 ", geometry %" PRIu64 ", creator \"%s\": the size counts", v->f.size,

@@ -274,6 +274,8 @@ static void take_info(struct vhdx *v)
 	info->variant = v->m.has_parent ? "differencing" : v->m.fixed ? "fixed" : "dynamic";
 	info->creator = v->creator && v->creator[0] ? v->creator : NULL;
 	info->features = v->writes.n ? IMAGE_DIRTY : 0;
+	info->qemu_differs = v->m.has_parent ? "it has a parent" : v->writes.n ? "a log that wasn't replayed"
+			     : v->m.sector != 512 ? "sectors of 4096 bytes" : NULL;
 	uuid_text_stored(v->h.data_write, info->ids.content);
 }
 

@@ -281,6 +281,25 @@ static int take_pieces(struct vmdk *v, struct err *e)
 	return 0;
 }
 
+/* It skips extent lines of other kinds than it knows, goes by the sparse header's capacity, reads the first directory
+ * alone, and follows a hint whatever parentCID says. */
+static const char *qemu_differs(const struct vmdk *v)
+{
+	const struct vmdk_extent *x = v->extents;
+
+	if (image_has_parent(&v->im) || v->d.hint || v->d.parent_cid != VMDK_CID_NONE)
+		return "it names a parent";
+	if (v->nextents != 1 || x->kind != VMDK_SPARSE || x->access != VMDK_RW || !x->sparse)
+		return "its extents aren't one sparse one in the file itself";
+	if (x->len != x->sparse->capacity)
+		return "the header's capacity isn't the disk's size";
+	if (x->sparse->descriptor && x->sparse->descriptor != VMDK_SECTOR)
+		return "its descriptor isn't at sector 1";
+	if (v->note)	/* a copy used for what is damaged, above all */
+		return v->note;
+	return x->sparse->compressed && !x->sparse->markers ? "compressed grains without markers" : NULL;
+}
+
 static void take_info(struct vmdk *v)
 {
 	struct image_info *info = &v->im.info;
@@ -295,6 +314,7 @@ static void take_info(struct vmdk *v)
 	info->adapter = v->d.adapter;
 	info->note = v->note;
 	info->damage = v->damage;
+	info->qemu_differs = qemu_differs(v);
 	for (size_t i = 0; i < v->nextents; i++) {
 		const struct vmdk_sparse *s = v->extents[i].sparse;
 

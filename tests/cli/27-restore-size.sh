@@ -96,6 +96,8 @@ says "no disk of that name"
 expect 2 k restore v:vda -o x.raw --size 4M
 says "never cuts" "5242880 bytes" "qemu-img resize --shrink"
 for s in 0 x -1 9E 99999999P vda=; do expect 2 k restore v:vda -o x.raw --size=$s; done
+expect 2 k restore v:vda -o x.raw --size 8M --size vda=9M
+says "already"
 expect 1 k restore v:vda -o x.vhd --size 3T
 says "2040 GiB"
 [ ! -e x.raw ] && [ ! -e x.vhd ] || die "a refused restore made a file"

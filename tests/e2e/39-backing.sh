@@ -117,12 +117,59 @@ gzip -k mid.qcow2
 expect 1 k restore v -o no.qcow2 --backing mid.qcow2.gz
 says packed
 expect 1 k restore v -o no.qcow2 --backing missing
+expect 2 k restore v -o no.qcow2 --allow-path .
+says "--backing"
+expect 2 k restore v -o no.qcow2 --backing b.qcow2 --backing-format raw
 for o in "-O raw" "-O vdi" --with-snapshots --salvage "--preallocation full" "--subformat v2"; do
 	expect 2 k restore v -o no.qcow2 --backing b.qcow2 $o
 done
 expect 0 k -q backup --vm two a=raw:base.raw b=raw:new.raw
 expect 2 k restore two --to no --backing b.qcow2 -O qcow2
 says "--to"
+# what QEMU reads otherwise than kedge: an overlay over it would hold another disk, with no error anywhere
+differs() {	# differs MESSAGE FILE OPTION...
+	expect 1 k restore v -o no.qcow2 --backing "$2" "${@:3}"
+	says "$1" "without --backing the whole disk is restored"
+	none
+}
+# by the geometry, which is smaller than the disk, unless it knows the creator
+qemu-img convert -f raw -O vpc -o force_size,subformat=fixed base.raw fixed.vhd
+expect 0 k restore v -o o.qcow2 --force --backing vpc:fixed.vhd
+reads o.qcow2 new.raw
+sum=$(od -An -tu4 --endian=big -j $((8388608 + 64)) -N 4 fixed.vhd)
+printf vbox | dd of=fixed.vhd bs=1 seek=$((8388608 + 28)) conv=notrunc status=none
+printf "$(printf '\\x%02x' $((sum - 74 >> 24)) $((sum - 74 >> 16 & 255)) $((sum - 74 >> 8 & 255)) $((sum - 74 & 255)))" |
+	dd of=fixed.vhd bs=1 seek=$((8388608 + 64)) conv=notrunc status=none
+equal "$("$KEDGE" dump --no-progress vpc:fixed.vhd | digest)" "$(digest <base.raw)" "the VHD by kedge"
+differs "make another size" vpc:fixed.vhd
+cp b.vmdk copy.vmdk	# the first grain directory damaged: QEMU doesn't look at the second
+gd=$(od -An -tu8 -j 56 -N 8 copy.vmdk)
+printf '\377\377\377\177' | dd of=copy.vmdk bs=1 seek=$((gd * 512)) conv=notrunc status=none
+equal "$("$KEDGE" dump --no-progress copy.vmdk 2>/dev/null | digest)" "$(digest <base.raw)" "the VMDK by kedge"
+differs "redundant grain directory is used" copy.vmdk
+qemu-img convert -f raw -O vmdk -o subformat=twoGbMaxExtentFlat base.raw parts.vmdk
+differs "several files" parts.vmdk
+sed -e 's/^RW [0-9]* FLAT .*/RW 12800 FLAT "parts-f001.vmdk" 0\nRW 3584 ZERO/' parts.vmdk >zero.vmdk	# a line that QEMU skips
+differs "several files" zero.vmdk
+qemu-img create -q -f vmdk -b b.vmdk -F vmdk child.vmdk
+differs "names a parent" child.vmdk
+split -b 4M -d -a 3 --numeric-suffixes=1 base.raw vm.raw.
+differs "format that it doesn't know" split:vm.raw.001
+# a layer whose format isn't stored: QEMU looks at its bytes, which are the guest's
+cp b.qcow2 guest.raw
+truncate -s 8M guest.raw
+qemu-img create -q -f qcow -b guest.raw -F raw probed.qcow
+expect 0 k -q backup --vm g --backing-format raw qcow:probed.qcow
+exits 1 k restore g -o no.qcow2 --backing qcow:probed.qcow
+none
+# a name that leads QEMU elsewhere: it takes what a link names from the folder that the file itself is in
+mkdir here there
+qemu-img convert -f raw -O qcow2 base.raw here/low.qcow2
+qemu-img create -q -f qcow2 -b low.qcow2 -F qcow2 there/top.qcow2 8M 2>/dev/null ||
+	qemu-img create -q -u -f qcow2 -b low.qcow2 -F qcow2 there/top.qcow2 8M
+qemu-img create -q -f qcow2 there/low.qcow2 8M
+ln -s ../there/top.qcow2 here/top.qcow2
+k restore v -o link.out.qcow2 --backing here/top.qcow2 >/dev/null 2>&1 && die "a layer taken from another folder than QEMU's"
 mkfifo commands
 qemu-io -f qcow2 b.qcow2 <commands >answers 2>&1 &
 vm=$!
