@@ -123,12 +123,35 @@ static bool kind_of_format(const char *format, enum machine_kind *ret)
 	return true;
 }
 
-static bool takes_all(enum machine_kind kind, const struct format *const *formats, size_t n)
+/* No machine runs from a compressed raw file: the guest would see the packed bytes, and write over them. */
+static bool is_packed(const struct writer_args *writer, const struct format *f)
+{
+	return !strcmp(f->name, "raw") && strcmp(writer_ending(writer, f), "raw") != 0;
+}
+
+/* The first that the kind can't have; NULL: none. */
+static const struct format *not_taken(enum machine_kind kind, const struct writer_args *writer,
+				      const struct format *const *formats, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!hardware_takes(kind, formats[i]->name))
-			return false;
-	return true;
+		if (!hardware_takes(kind, formats[i]->name) || is_packed(writer, formats[i]))
+			return formats[i];
+	return NULL;
+}
+
+static bool takes_all(enum machine_kind kind, const struct writer_args *writer, const struct format *const *formats, size_t n)
+{
+	return !not_taken(kind, writer, formats, n);
+}
+
+/* Are they VMDKs for import alone? */
+static bool is_stream(const struct writer_args *writer, const struct format *const *formats, size_t n)
+{
+	bool vmdk = false;
+
+	for (size_t i = 0; i < n; i++)
+		vmdk = vmdk || !strcmp(formats[i]->name, "vmdk");
+	return vmdk && (writer->compress || (writer->subformat && !strcmp(writer->subformat, "streamOptimized")));
 }
 
 /* Without --machine.  False: none. */
@@ -137,15 +160,16 @@ static bool default_kind(const struct restore_machine *rm, const struct writer_a
 {
 	if (!n)
 		return false;
-	if (!writer->format && rm->saved && rm->saved->kind != MACHINE_OVF && takes_all(rm->saved->kind, formats, n)) {
+	if (!writer->format && rm->saved && rm->saved->kind != MACHINE_OVF && takes_all(rm->saved->kind, writer, formats, n) &&
+	    !is_stream(writer, formats, n)) {
 		*ret = rm->saved->kind;
 		return true;
 	}
-	if (writer->subformat && !strcmp(writer->subformat, "streamOptimized")) {
+	if (is_stream(writer, formats, n)) {
 		*ret = MACHINE_OVF;
-		return true;
+		return takes_all(*ret, writer, formats, n);
 	}
-	return kind_of_format(formats[0]->name, ret) && takes_all(*ret, formats, n);
+	return kind_of_format(formats[0]->name, ret) && takes_all(*ret, writer, formats, n);
 }
 
 static bool kind_of_name(const char *name, enum machine_kind *ret)
@@ -159,17 +183,19 @@ static bool kind_of_name(const char *name, enum machine_kind *ret)
 }
 
 /* Disks that a machine of the kind can run from, or (OVF) be imported from. */
-static int check_subformat(struct cli *c, struct writer_args *writer, struct restore_machine *rm, struct err *e)
+static int check_subformat(struct cli *c, struct writer_args *writer, const struct format *const *formats, size_t n,
+			   struct restore_machine *rm, struct err *e)
 {
-	const bool stream = writer->compress || (writer->subformat && !strcmp(writer->subformat, "streamOptimized"));
+	const bool stream = is_stream(writer, formats, n);
 
 	rm->esx = writer->subformat && !strcmp(writer->subformat, "vmfs");
 	if (rm->to == MACHINE_OVF) {
 		if (writer->subformat && !stream)
 			return cli_usage(c, e, "--machine ovf: its disks are streamOptimized, not %s", writer->subformat);
 		writer->subformat = "streamOptimized";
-	} else if (stream && rm->to == MACHINE_VMWARE) {
-		return cli_usage(c, e, "--machine vmware: no machine runs from streamOptimized disks; --machine ovf is for import");
+	} else if (stream) {
+		return cli_usage(c, e, "--machine %s: no machine runs from streamOptimized disks; --machine ovf is for import",
+				 machine_kind_name(rm->to));
 	}
 	return 0;
 }
@@ -183,7 +209,11 @@ int restore_machine_plan(struct cli *c, const struct restore_machine_args *a, st
 			 struct restore *rs, const struct manifest *m, const struct format *const *formats, size_t n,
 			 bool whole, struct restore_machine *ret, struct err *e)
 {
+	static const char *const usual[] = {
+		[MACHINE_LIBVIRT] = "qcow2", [MACHINE_VIRTUALBOX] = "vdi", [MACHINE_VMWARE] = "vmdk", [MACHINE_OVF] = "vmdk",
+	};
 	const bool none = a->kind && !strcmp(a->kind, "none");
+	const struct format *bad;
 
 	ret->args = a;
 	if (none && (a->name || a->firmware || a->memory || a->cpus))
@@ -198,22 +228,22 @@ int restore_machine_plan(struct cli *c, const struct restore_machine_args *a, st
 		return 0;
 	if (a->kind) {
 		ret->wanted = kind_of_name(a->kind, &ret->to);
-		for (size_t i = 0; i < n; i++)
-			if (!hardware_takes(ret->to, formats[i]->name))
-				return cli_usage(c, e, "--machine %s: it can't have %s disks; -O %s makes ones that it can", a->kind,
-						 formats[i]->name, ret->to == MACHINE_VIRTUALBOX ? "vdi" : "vmdk");
+		bad = not_taken(ret->to, writer, formats, n);
+		if (bad)
+			return cli_usage(c, e, "--machine %s: it can't have %s%s disks; -O %s makes ones that it can", a->kind,
+					 is_packed(writer, bad) ? "compressed " : "", bad->name, usual[ret->to]);
 	} else {
 		ret->wanted = default_kind(ret, writer, formats, n, &ret->to);
 		if (!ret->wanted && is_asked_for(a))
 			return cli_usage(c, e, "--machine KIND says what is to have these disks");
 		if (!ret->wanted)
-			msg_note(c, "no description of a machine is written for disks of this format: --machine KIND");
+			msg_note(c, "no description of a machine is written for disks of this format: -O FORMAT, --machine KIND");
 	}
 	if (!ret->wanted)
 		return 0;
 	ret->edit = ret->saved && ret->saved->kind == ret->to && ret->to != MACHINE_OVF;
 	ret->file = text_printf(e, "%s%s", m->vm, hardware_ending(ret->to));
-	return ret->file ? check_subformat(c, writer, ret, e) : e->code;
+	return ret->file ? check_subformat(c, writer, formats, n, ret, e) : e->code;
 }
 
 void restore_machine_done(struct restore_machine *rm)
@@ -396,16 +426,15 @@ mode_t restore_machine_folder_mode(const struct restore_machine *rm)
 	return rm->wanted && rm->to == MACHINE_LIBVIRT && geteuid() == 0 ? 0711 : 0700;
 }
 
-int restore_machine_write(struct restore_machine *rm, const struct manifest *m, const char *dir, const char *final,
-			  const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer, struct err *e)
+/* The description's text, for a folder called `final`. */
+static int describe(struct restore_machine *rm, const struct manifest *m, const char *final,
+		    const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer, struct buf *b,
+		    struct err *e)
 {
-	CLEANUP(free_ptr) char *path = NULL;
 	struct hardware_write_opts o = {
 		.to = rm->to, .dir = final, .keep_ids = writer->keep_ids, .esx = rm->esx,
 		.set_memory = rm->args->memory != 0, .set_cpus = rm->args->cpus != 0,
 	};
-	struct buf b;
-	int r;
 
 	if (restore_machine_make(rm, m, disks, n, writer, e) < 0)
 		return e->code;
@@ -415,20 +444,45 @@ int restore_machine_write(struct restore_machine *rm, const struct manifest *m, 
 		o.nvram = find_role(rm, m, MACHINE_NVRAM);
 		o.tpm = find_role(rm, m, MACHINE_TPM);
 	}
-	path = fs_join(dir, rm->file, e);
+	return hardware_write(rm->h, &o, b, e);
+}
+
+int restore_machine_check(struct restore_machine *rm, const struct manifest *m, const char *final,
+			  const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer, struct err *e)
+{
+	struct buf b;
+
+	buf_init(&b, 2 * MACHINE_FILE_MAX);
+	if (describe(rm, m, final, disks, n, writer, &b, e) < 0)
+		(void)err_hint(e, "--machine none restores the disks without a description");
+	buf_done(&b);
+	hardware_free(rm->h);
+	rm->h = NULL;
+	return e->code;
+}
+
+int restore_machine_write(struct restore_machine *rm, const struct manifest *m, const char *dir, const char *final,
+			  const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer, struct err *e)
+{
+	CLEANUP(free_ptr) char *path = fs_join(dir, rm->file, e);
+	const char *nvram;
+	struct buf b;
+	int r;
+
 	if (!path)
 		return e->code;
 	buf_init(&b, 2 * MACHINE_FILE_MAX);
-	r = hardware_write(rm->h, &o, &b, e);
+	r = describe(rm, m, final, disks, n, writer, &b, e);
 	if (r == 0)
 		r = fs_write_atomic(path, b.p, b.len, false, 0600, e);
 	buf_done(&b);
+	nvram = find_role(rm, m, MACHINE_NVRAM);
 	if (r == 0 && rm->to == MACHINE_OVF)
 		r = write_manifest(rm, m, dir, disks, n, e);
 	for (size_t i = 0; r == 0 && rm->to == MACHINE_LIBVIRT && i < n; i++)
 		r = give_away(dir, disks[i].file, e);
-	if (r == 0 && rm->to == MACHINE_LIBVIRT && o.nvram)
-		r = give_away(dir, o.nvram, e);
+	if (r == 0 && rm->to == MACHINE_LIBVIRT && nvram)
+		r = give_away(dir, nvram, e);
 	return r;
 }
 

@@ -3,6 +3,7 @@
  *
  *	restore_machine_plan	which kind, from the options, the disks' formats and the saved description; reads that
  *	restore_machine_name	what each attachment is called in the folder
+ *	restore_machine_check	whether the description can be made, before hours of writing disks
  *	restore_machine_write	the new description, once all disks are there
  *
  * Main thread only.
@@ -69,6 +70,10 @@ MUST_CHECK int restore_machine_plan(struct cli *c, const struct restore_machine_
 void restore_machine_done(struct restore_machine *rm);
 /* What attachment i is called: ".orig" behind its name where the new machine has no use for it.  malloc'ed. */
 MUST_CHECK char *restore_machine_name(const struct restore_machine *rm, const struct manifest *m, size_t i, struct err *e);
+/* Before the first disk is written: can the description be made?  disks: path NULL.  As restore_machine_write, without a file. */
+MUST_CHECK int restore_machine_check(struct restore_machine *rm, const struct manifest *m, const char *final,
+				     const struct restore_machine_disk *disks, size_t n, const struct writer_args *writer,
+				     struct err *e);
 /*
  * Writes the description into dir, where the disks are; dir will be called `final`.  Gives files of a libvirt machine to
  * who runs it, where root restores.

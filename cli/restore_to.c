@@ -88,6 +88,32 @@ int restore_to_plan(struct restore_job *j, struct err *e)
 
 /* --- before the first disk ----------------------------------------------------------------------------------------- */
 
+/* Checks (before there are disks) or writes the machine's description. */
+static int describe_machine(struct restore_job *j, bool check, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	VEC(struct restore_machine_disk) disks = { 0 };
+	struct restore_machine_disk *x;
+
+	for (size_t i = 0; i < j->targets.n && !e->code; i++) {
+		const struct restore_target *t = &j->targets.p[i];
+
+		x = VEC_PUSH(&disks, e);
+		if (x)
+			*x = (struct restore_machine_disk){
+				.name = m->disks.p[t->disk].name, .file = fs_basename(t->path), .format = t->format,
+				.size = t->size, .encrypted = t->secret != NULL,
+				.path = check ? NULL : t->made ? t->made : t->path,
+			};
+	}
+	if (!e->code && check)
+		(void)!restore_machine_check(&j->machine, m, j->folder.final, disks.p, disks.n, j->writer, e);
+	else if (!e->code)
+		(void)!restore_machine_write(&j->machine, m, j->folder.staging, j->folder.final, disks.p, disks.n, j->writer, e);
+	VEC_DONE(&disks);
+	return e->code ? err_ctx(e, "the machine's description") : 0;
+}
+
 int restore_to_begin(struct restore_job *j, struct err *e)
 {
 	struct stat st;
@@ -103,7 +129,7 @@ int restore_to_begin(struct restore_job *j, struct err *e)
 		if (!t->made)
 			return e->code;
 	}
-	return 0;
+	return j->machine.wanted ? describe_machine(j, true, e) : 0;
 }
 
 /* --- attachments --------------------------------------------------------------------------------------------------- */
@@ -166,33 +192,22 @@ static int restore_attachments(struct restore_job *j, struct err *e)
 
 /* --- the end ------------------------------------------------------------------------------------------------------- */
 
-static int write_machine(struct restore_job *j, struct err *e)
-{
-	const struct manifest *m = j->pt.backup->m;
-	VEC(struct restore_machine_disk) disks = { 0 };
-	struct restore_machine_disk *x;
-
-	for (size_t i = 0; i < j->targets.n && !e->code; i++) {
-		const struct restore_target *t = &j->targets.p[i];
-
-		x = VEC_PUSH(&disks, e);
-		if (x)
-			*x = (struct restore_machine_disk){
-				.name = m->disks.p[t->disk].name, .file = fs_basename(t->path), .format = t->format,
-				.size = t->size, .encrypted = t->secret != NULL, .path = t->made ? t->made : t->path,
-			};
-	}
-	if (!e->code)
-		(void)!restore_machine_write(&j->machine, m, j->folder.staging, j->folder.final, disks.p, disks.n, j->writer, e);
-	VEC_DONE(&disks);
-	return e->code ? err_ctx(e, "the machine's description") : 0;
-}
-
 int restore_to_end(struct restore_job *j, struct err *e)
 {
-	if (restore_attachments(j, e) < 0 || (j->machine.wanted && write_machine(j, e) < 0))
+	if (restore_attachments(j, e) < 0 || (j->machine.wanted && describe_machine(j, false, e) < 0))
 		return e->code;
 	return restore_folder_commit(&j->folder, j->machine.file, j->o->force, restore_machine_folder_mode(&j->machine), e);
+}
+
+/* Can QEMU have it as a disk?  Not a compressed raw file, nor pieces. */
+static bool has_drive(const struct restore_job *j, const struct format *f)
+{
+	return strcmp(f->name, "split") != 0 && (strcmp(f->name, "raw") != 0 || !strcmp(writer_ending(j->writer, f), "raw"));
+}
+
+static const char *qemu_name(const struct format *f)
+{
+	return !strcmp(f->name, "vhd") ? "vpc" : f->name;
 }
 
 /* A -drive of QEMU, which takes ",," for a comma in a path, as one word for the shell. */
@@ -214,6 +229,7 @@ void restore_to_report(struct restore_job *j, json_t **o)
 {
 	char word[2 * PATH_MAX + 64];
 	json_t *machine = NULL;
+	bool runs = true;
 
 	if (j->machine.wanted) {
 		struct err unheard = ERR_INIT;
@@ -224,9 +240,11 @@ void restore_to_report(struct restore_job *j, json_t **o)
 			msg_json_set(o, "machine", machine);
 		return;
 	}
-	for (size_t i = 0; !o && i < j->targets.n; i++)
+	for (size_t i = 0; i < j->targets.n; i++)
+		runs = runs && has_drive(j, j->targets.p[i].format);
+	for (size_t i = 0; !o && runs && i < j->targets.n; i++)
 		msg_note(j->c, "%s-drive %s%s", i ? "      " : "next: qemu-system-x86_64 -m 1024 ",
-			 drive_word(j->targets.p[i].path, j->targets.p[i].format->name, word, sizeof(word)),
+			 drive_word(j->targets.p[i].path, qemu_name(j->targets.p[i].format), word, sizeof(word)),
 			 i + 1 < j->targets.n ? " \\" : "");
 }
 

@@ -119,7 +119,7 @@ struct hardware_drive *hardware_add_drive(struct hardware *h, const struct machi
 	struct hardware_drive *d;
 
 	if (at >= m->disks.n) {
-		(void)err_set(e, ERR_INTERNAL, "drive %zu of %zu", at + 1, m->disks.n);
+		(void)err_set(e, ERR_CORRUPT, "it has a drive more than the %zu that are known of it", m->disks.n);
 		return NULL;
 	}
 	d = VEC_PUSH(&h->drives, e);
@@ -274,7 +274,8 @@ const char *hardware_ending(enum machine_kind kind)
 bool hardware_takes(enum machine_kind kind, const char *format)
 {
 	switch (kind) {
-	case MACHINE_LIBVIRT: return true;
+	case MACHINE_LIBVIRT:	/* its names of formats have no VHDX; pieces have no one file */
+		return strcmp(format, "vhdx") != 0 && strcmp(format, "split") != 0;
 	case MACHINE_VIRTUALBOX: return !strcmp(format, "vdi") || !strcmp(format, "vmdk") || !strcmp(format, "vhd");
 	case MACHINE_VMWARE:
 	case MACHINE_OVF: break;

@@ -18,7 +18,7 @@ equal "$(7zz l -ba -slt web.ova | sed -n 's/^Path = //p' | sort | tr '\n' ' ')" 
 # each member is a plain file with one header: an importer need not know pax (VirtualBox doesn't)
 at=0
 types=
-while [ "$(dd if=web.ova bs=1 skip=$((at + 257)) count=5 status=none)" = ustar ]; do
+while [ "$(dd if=web.ova bs=1 skip=$((at + 257)) count=5 status=none | tr -d '\0')" = ustar ]; do
 	types=$types$(dd if=web.ova bs=1 skip=$((at + 156)) count=1 status=none)
 	size=$((8#$(dd if=web.ova bs=1 skip=$((at + 124)) count=11 status=none)))
 	at=$((at + 512 + (size + 511) / 512 * 512))

@@ -1,0 +1,41 @@
+# Machines that can't be: no description of disks that would not run, and what is wrong is said before a disk is written.
+. "$TOP/tests/e2e/lib.sh"
+needs qemu-img
+quick_repo
+truncate -s 4M a.raw
+random_at a.raw 65536 400000 1
+cat >web.xml <<E
+<domain type='kvm'><name>web</name><memory unit='MiB'>512</memory><vcpu>2</vcpu><os><type arch='x86_64'>hvm</type></os><devices>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$PWD/a.raw'/><target dev='vda' bus='virtio'/></disk></devices></domain>
+E
+expect 0 k backup --vm web --allow-path "$PWD" web.xml
+
+# --- compressed raw, pieces, VHDX: a guest would destroy them, or nothing reads them ------------------------------------------
+for o in "raw --compress" "raw --subformat xz" split vhdx; do
+	rm -rf d
+	expect 0 k restore web --to d -O $o
+	says "no description of a machine"
+	lacks err "virsh"
+	cmp d/web.xml web.xml	# the attachment, not a machine of these disks
+	[ "$o" = vhdx ] || lacks err "qemu-system"
+	expect 2 k restore web --to e -O $o --machine libvirt
+	says "can't have" "-O qcow2"
+done
+expect 2 k restore web --to e -O vmdk --compress --machine libvirt
+says "streamOptimized" "--machine ovf"
+expect 0 k restore web --to stream -O vmdk --compress
+says "VBoxManage import"
+[ -e stream/web.ovf ] || die "streamOptimized disks are for OVF: $(ls stream)"
+expect 0 k restore web --to vpc -O vhd --machine none
+says "format=vpc"
+
+# --- a description that can't be made: known before the first disk -----------------------------------------------------------
+sed "s|</devices>|<x:disk xmlns:x='u:x'/></devices>|" web.xml >odd.xml
+expect 0 k backup --vm odd --adopt --allow-path "$PWD" odd.xml
+expect 1 k restore odd --to odd
+says "the machine's description" "--machine none"
+lacks err "vda.raw" internal
+[ ! -e odd ] || die "a refused restore made $(ls odd)"
+expect 0 k restore odd --to odd --machine none
+cmp odd/vda.raw a.raw
+equal "$(ls -d .kedge-* 2>/dev/null)" "" "what is left"
