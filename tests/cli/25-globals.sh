@@ -59,7 +59,7 @@ expect 1 k -q restore v/snap:no -o x
 says "kedge: error:"
 
 # --- the line of SIGUSR1, and stopping: a slow backup ---------------------------------------------------------------------
-text() { seq $1 1000000 | sed "s/^/the quick brown fox $1 /" | head -c 12M >text.raw || true; }
+text() { seq $1 2000000 | sed "s/^/the quick brown fox $1 /" | head -c 32M >text.raw || true; }
 slow="backup --threads 1 --compression max raw:text.raw --vm"
 text 1
 "$KEDGE" --key-file key $slow s1 >out 2>err &
