@@ -6,7 +6,7 @@ command -v qemu-img >/dev/null || { echo "SKIP: qemu-utils is not installed"; ex
 command -v python3 >/dev/null || { echo "SKIP: python3 is not installed"; exit 77; }
 BUILD=${BUILD:-$(cd "$(dirname "$0")/../.." && pwd)/build/release}
 WRITE=$BUILD/helpers/write_image
-ROUNDS=${ROUNDS:-25}
+ROUNDS=${ROUNDS:-15}
 SEED=${SEED:-1}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/kedge-writers.XXXXXX")
 trap 'rm -rf "$dir"' EXIT

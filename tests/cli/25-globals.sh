@@ -67,7 +67,7 @@ pid=$!
 for _ in $(seq 100); do grep -aq current err && break; sleep 0.05; done	# it has said what it will read
 kill -USR1 $pid
 for _ in $(seq 40); do grep -aq '^kedge: ' err && break; sleep 0.1; done
-grep -aEq '^kedge: (reading|[a-z]+).* [0-9.]+ [KM]?i?B/12\.0 MiB' err || die "SIGUSR1: $(cat err)"
+grep -aEq '^kedge: (reading|[a-z]+).* [0-9.]+ [KM]?i?B/32\.0 MiB' err || die "SIGUSR1: $(cat err)"
 kill -TERM $pid
 code=0
 wait $pid || code=$?

@@ -141,10 +141,11 @@ class Model:
         self.meta.append((start, end, [self._entry(start, end, r.path2, node)]))
 
     def _rename(self, start, end, r, result, ident):
-        if r.folder:
-            raise ValueError(f"{r.path}: renames of folders are not modelled")
         node = self._file(r, ident)
         self.meta.append((start, end, [self._entry(start, end, r.path2, node), self._entry(start, end, r.path, None)]))
+        if r.folder:        # what is in it is found under the new name from now on
+            old, new = self._rel(r.path), self._rel(r.path2)
+            self.folders = {new + p[len(old):] if p == old or p.startswith(old + "/") else p: n for p, n in self.folders.items()}
 
     def _unlink(self, start, end, r, result, ident):
         self.meta.append((start, end, [self._entry(start, end, r.path, None)]))
