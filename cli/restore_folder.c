@@ -166,19 +166,72 @@ static int forget_old(const struct restore_folder *f, const name_list *l, const 
 	return 0;
 }
 
+/* Before anything is moved: are all names free, or (replace) those of files? */
+static int check_names(const struct restore_folder *f, const name_list *l, bool replace, struct err *e)
+{
+	char q[300];
+
+	for (size_t i = 0; i < l->n; i++) {
+		CLEANUP(free_ptr) char *path = fs_join(f->final, l->p[i], e);
+		struct stat st;
+
+		if (!path)
+			return e->code;
+		if (lstat(path, &st) < 0)
+			continue;
+		if (!replace)
+			return exists_error(path, e);
+		if (S_ISDIR(st.st_mode))
+			return err_set(e, ERR_EXISTS, "%s is a folder, where a file is to be", text_quote(path, q, sizeof(q)));
+	}
+	return 0;
+}
+
+/* The first n names were moved to where nothing was: back again, as far as that works. */
+static void take_back(const struct restore_folder *f, const name_list *l, size_t n)
+{
+	struct err unheard = ERR_INIT;
+
+	for (size_t i = 0; i < n; i++) {
+		CLEANUP(free_ptr) char *from = fs_join(f->final, l->p[i], &unheard);
+		CLEANUP(free_ptr) char *to = fs_join(f->staging, l->p[i], &unheard);
+
+		if (from && to)
+			(void)!rename(from, to);
+	}
+}
+
+/* Puts the name behind all others. */
+static void put_last(name_list *l, const char *last)
+{
+	for (size_t i = 0; i + 1 < l->n; i++)
+		if (!strcmp(l->p[i], last)) {
+			char *name = l->p[i];
+
+			l->p[i] = l->p[i + 1];
+			l->p[i + 1] = name;
+		}
+}
+
 /* Extents of VMDKs before their descriptors: '-' sorts before '.'. */
 static int move_all(const struct restore_folder *f, const char *last, bool replace, struct err *e)
 {
 	name_list l = { 0 };
 	int r = list_names(f->staging, &l, e);
+	size_t moved = 0;
 
+	if (r == 0)
+		r = check_names(f, &l, replace, e);
 	if (r == 0 && replace)
 		r = forget_old(f, &l, last, e);
-	for (size_t i = 0; r == 0 && i < l.n; i++)
-		if (!last || strcmp(l.p[i], last))
-			r = move(f, l.p[i], replace, e);
-	if (r == 0 && last)
-		r = move(f, last, replace, e);
+	if (last)
+		put_last(&l, last);
+	while (r == 0 && moved < l.n) {
+		r = move(f, l.p[moved], replace, e);
+		moved += r == 0;
+	}
+	if (r < 0 && !replace)
+		take_back(f, &l, moved);
 	names_done(&l);
 	return r;
 }

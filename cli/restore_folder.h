@@ -24,7 +24,7 @@ struct restore_folder {
 MUST_CHECK int restore_folder_open(const char *dir, struct restore_folder *ret, struct err *e);
 /*
  * Gives the files their names, `last` (NULL: none) after all others, and a new folder its mode.  Without replace a name
- * that is taken by then is ERR_EXISTS; with it, what is replaced first loses `last` and the descriptors of VMDKs in several
+ * that is taken by then is ERR_EXISTS and nothing is moved (what was is taken back); with it (a folder still is ERR_EXISTS), what is replaced first loses `last` and the descriptors of VMDKs in several
  * files, so that no crash leaves old ones beside new disks.
  */
 MUST_CHECK int restore_folder_commit(struct restore_folder *f, const char *last, bool replace, mode_t mode, struct err *e);

@@ -60,6 +60,41 @@ static int plan_machine(struct restore_job *j, struct err *e)
 	return e->code;
 }
 
+/* What a disk has beside its own file: the first extent or piece, NULL if there is none. */
+static char *beside(const struct restore_job *j, const struct restore_target *t, struct err *e)
+{
+	static const struct {
+		const char *subformat, *end;
+	} ends[] = {
+		{ "monolithicFlat", "-flat.vmdk" }, { "vmfs", "-flat.vmdk" }, { "twoGbMaxExtentSparse", "-s001.vmdk" },
+	};
+	const char *name = fs_basename(t->path), *subformat = j->writer->subformat;
+
+	for (size_t i = 0; subformat && !strcmp(t->format->name, "vmdk") && i < sizeof(ends) / sizeof(*ends); i++)
+		if (!strcmp(subformat, ends[i].subformat))
+			return text_printf(e, "%.*s%s", (int)(strlen(name) - strlen(".vmdk")), name, ends[i].end);
+	return !strcmp(t->format->name, "split") ? text_printf(e, "%s.001", name) : NULL;
+}
+
+/* The names that come with the disks and the description. */
+static int check_beside(const struct restore_job *j, struct err *e)
+{
+	CLEANUP(free_ptr) char *sums = NULL;
+
+	for (size_t i = 0; i < j->targets.n; i++) {
+		CLEANUP(free_ptr) char *name = beside(j, &j->targets.p[i], e);
+
+		if (e->code || (name && check_free(j, name, e) < 0))
+			return e->code;
+	}
+	if (!j->machine.wanted)
+		return 0;
+	sums = j->machine.to == MACHINE_OVF ? text_printf(e, "%s.mf", j->pt.backup->m->vm) : NULL;
+	if (e->code || (sums && check_free(j, sums, e) < 0))
+		return e->code;
+	return check_free(j, j->machine.file, e);
+}
+
 int restore_to_plan(struct restore_job *j, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
@@ -83,7 +118,7 @@ int restore_to_plan(struct restore_job *j, struct err *e)
 		if (!name || check_free(j, name, e) < 0)
 			return e->code;
 	}
-	return j->machine.wanted ? check_free(j, j->machine.file, e) : 0;
+	return check_beside(j, e);
 }
 
 /* --- before the first disk ----------------------------------------------------------------------------------------- */

@@ -39,3 +39,30 @@ lacks err "vda.raw" internal
 expect 0 k restore odd --to odd --machine none
 cmp odd/vda.raw a.raw
 equal "$(ls -d .kedge-* 2>/dev/null)" "" "what is left"
+
+# --- a folder where a name is taken: all of it or nothing --------------------------------------------------------------------
+taken() {	# NAME OPTION...: it is in DIR, which stays as it is
+	rm -rf in
+	mkdir in
+	echo old >"in/$1"
+	expect 1 k restore web --to in "${@:2}"
+	says "$1 exists" --force
+	equal "$(ls -A in)" "$1" "what a refused restore left"
+	equal "$(cat in/*)" old "the file"
+}
+taken web.mf -O vmdk --machine ovf
+lacks err "vda.vmdk"	# known before the disk
+taken vda-flat.vmdk -O vmdk --subformat monolithicFlat
+lacks err "vda.vmdk"
+taken vda.raw.001 -O split --piece-size 1M
+taken vda.raw.003 -O split --piece-size 1M
+rm -rf in
+mkdir -p in/vda.raw.003
+expect 1 k restore web --to in -O split --piece-size 1M --force
+says "is a folder"
+equal "$(ls -A in)" vda.raw.003 "what a refused restore left"
+rmdir in/vda.raw.003
+expect 0 k restore web --to in -O split --piece-size 1M
+echo old >in/vda.raw.003
+expect 0 k restore web --to in -O split --piece-size 1M --force
+equal "$(cat in/vda.raw.00? | digest)" "$(digest <a.raw)" "pieces, replaced"
