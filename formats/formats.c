@@ -45,7 +45,7 @@ static const struct format formats[] = {
 		.open = qcow2_open,
 		.create = qcow2_create,
 		.can = FORMAT_CLUSTERS | FORMAT_COMPRESS | FORMAT_SNAPSHOTS | FORMAT_PREALLOC | FORMAT_PREALLOC_METADATA |
-		       FORMAT_ENCRYPT | FORMAT_BACKING,
+		       FORMAT_ENCRYPT | FORMAT_BACKING | FORMAT_ZSTD | FORMAT_EXTENDED_L2,
 		.cluster_min = 512,
 		.cluster_max = 2 * MIB,
 		.subformats = qcow2_subformats,

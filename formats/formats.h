@@ -18,6 +18,8 @@ enum format_can {			/* bits of struct format.can: what create does */
 	FORMAT_ENCRYPT = 1 << 7,	/* writer_opts.secret */
 	FORMAT_BACKING = 1 << 8,	/* writer_opts.backing */
 	FORMAT_PIECES = 1 << 9,	/* writer_opts.piece_size */
+	FORMAT_ZSTD = 1 << 10,		/* writer_opts.zstd */
+	FORMAT_EXTENDED_L2 = 1 << 11,	/* writer_opts.extended_l2 */
 };
 
 struct format {

@@ -52,6 +52,8 @@ struct writer_opts {
 	bool replace;			/* overwrite an existing file */
 	uint32_t cluster_size;		/* 0 = the format's default (qcow2: 64 KiB) */
 	bool compress;			/* qcow2: deflate clusters */
+	bool zstd;			/* qcow2 (version 3), with compress: by zstd instead */
+	bool extended_l2;		/* qcow2 (version 3): entries with subclusters; clusters of at least 16 KiB */
 	enum preallocation preallocation;
 	unsigned threads;		/* for compression; 0 = 1 */
 	size_t max_bytes;		/* memory that the writer may use; 0 = 64 MiB */

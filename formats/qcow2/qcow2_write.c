@@ -1,4 +1,4 @@
-/* qcow2_write.c - the qcow2 writer: its operations, its states, and uncompressed clusters. */
+/* qcow2_write.c - the qcow2 writer: its operations and its states. */
 #include "formats/qcow2/qcow2_write.h"
 
 #include <inttypes.h>
@@ -46,141 +46,11 @@ uint64_t q2w_region_end(const struct q2w *q, uint64_t off)
 	return off < s->vm_base ? s->size : s->vm_base + s->vm_bytes;
 }
 
-/* ---- plain clusters ---- */
+/* ---- data ---- */
 
-static int check_begun(const struct q2w *q, struct err *e)
+int q2w_check_begun(const struct q2w *q, struct err *e)
 {
 	return q->states.n ? 0 : err_set(e, ERR_INTERNAL, "no state was begun");
-}
-
-/* The host offset of guest cluster c, allocated if need be. */
-static int place_locked(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e)
-{
-	uint64_t entry, host;
-	uint32_t refs;
-
-	if (q2w_l2_get(q, q2w_now(q), c, &entry, e) < 0)
-		return e->code;
-	if (entry == Q2W_ZERO)
-		entry = 0;
-	if (ret_fresh)
-		*ret_fresh = !entry;
-	if (!entry) {
-		if (q2w_alloc(q, 1, &host, e) < 0)
-			return e->code;
-		*ret_host = host << q->cluster_bits;
-		return q2w_l2_set(q, c, *ret_host | (q->active ? Q2W_COPIED : 0), e);
-	}
-	host = entry & Q2W_OFFSET_MASK;
-	if (entry & Q2W_COMPRESSED)
-		return err_set(e, ERR_INTERNAL, "guest cluster %" PRIu64 " is written twice", c);
-	if (q2w_refcount(q, host >> q->cluster_bits, &refs, e) < 0)
-		return e->code;
-	if (refs != 1)
-		return err_set(e, ERR_INTERNAL, "guest cluster %" PRIu64 " is shared and written", c);
-	*ret_host = host;
-	return 0;
-}
-
-/* Guest clusters that are going to be written get their places in the order of the guest.  Smaller ones may turn out to
- * be zero, and get none then. */
-static int q2w_expect(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
-{
-	struct q2w *q = (struct q2w *)w;
-	uint64_t end = div_up(off + len, q2w_cluster_size(q)), host;
-	int rc = 0;
-
-	if (check_begun(q, e) < 0)
-		return e->code;
-	/* nor do those that are to be filled when they get theirs */
-	if (q->pack || q->crypt || q->w.cluster_size < Q2W_CLUSTER_DEFAULT)
-		return 0;
-	pthread_mutex_lock(&q->lock);
-	for (uint64_t c = off >> q->cluster_bits; rc == 0 && c < end; c++)
-		rc = place_locked(q, c, &host, NULL, e);
-	if (rc == 0)
-		rc = q2w_alloc_check(q, e);
-	pthread_mutex_unlock(&q->lock);
-	return rc < 0 ? err_ctx(e, "%s", q->path) : 0;
-}
-
-int q2w_place(struct q2w *q, uint64_t c, uint64_t *ret_host, bool *ret_fresh, struct err *e)
-{
-	int rc;
-
-	pthread_mutex_lock(&q->lock);
-	rc = place_locked(q, c, ret_host, ret_fresh, e);
-	pthread_mutex_unlock(&q->lock);
-	return rc;
-}
-
-bool q2w_is_whole(const struct q2w *q, uint64_t off, size_t n)
-{
-	uint64_t size = q2w_cluster_size(q);
-
-	return off % size == 0 && n == min_u64(size, q2w_region_end(q, off) - off);
-}
-
-int q2w_set_zero(struct q2w *q, uint64_t c, struct err *e)
-{
-	uint64_t entry;
-	int rc;
-
-	pthread_mutex_lock(&q->lock);
-	rc = q2w_l2_get(q, q2w_now(q), c, &entry, e);
-	if (rc == 0 && !entry)	/* one that has a place and isn't written is zero already */
-		rc = q2w_l2_set(q, c, Q2W_ZERO, e);
-	pthread_mutex_unlock(&q->lock);
-	return rc;
-}
-
-/* Bytes that lie together in memory and in the file, waiting to be written in one go. */
-struct run {
-	const uint8_t *buf;
-	size_t len;
-	uint64_t host;
-};
-
-static int run_flush(struct q2w *q, struct run *r, struct err *e)
-{
-	size_t len = r->len;
-
-	r->len = 0;
-	if (!len)
-		return 0;
-	return q->crypt ? q2w_crypt_write(q, r->buf, len, r->host, e)
-			: fs_pwrite_full(q->file.fd, r->buf, len, r->host, e);
-}
-
-int q2w_write_plain(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
-{
-	uint64_t size = q2w_cluster_size(q), host = 0;
-	struct run run = { 0 };
-
-	for (size_t n; len > 0; buf += n, len -= n, off += n) {
-		n = (size_t)min_u64(len, size - off % size);
-		/* what nobody writes reads as zeros where there is no backing file, and a new cluster is a hole */
-		if ((!q->backing || q2w_is_whole(q, off, n)) && bytes_all_zero(buf, n)) {
-			if (q->backing && q2w_set_zero(q, off >> q->cluster_bits, e) < 0)
-				return e->code;
-			continue;
-		}
-		if (q->crypt && n < size) {
-			if (q2w_crypt_write_part(q, buf, n, off, e) < 0)
-				return e->code;
-			continue;
-		}
-		if (q2w_place(q, off >> q->cluster_bits, &host, NULL, e) < 0)
-			return e->code;
-		host += off % size;
-		if (run.buf + run.len != buf || run.host + run.len != host) {
-			if (run_flush(q, &run, e) < 0)
-				return e->code;
-			run = (struct run){ .buf = buf, .host = host };
-		}
-		run.len += n;
-	}
-	return run_flush(q, &run, e);
 }
 
 int q2w_write_any(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
@@ -192,40 +62,7 @@ static int q2w_write(struct image_writer *w, const void *buf, size_t len, uint64
 {
 	struct q2w *q = (struct q2w *)w;
 
-	if (check_begun(q, e) < 0 || q2w_write_any(q, buf, len, off, e) < 0)
-		return err_ctx(e, "%s", q->path);
-	return 0;
-}
-
-/* Of a cluster that is zero in part only, that part is written: the rest of it comes, or came, too. */
-static int zero_range(struct q2w *q, uint64_t off, uint64_t len, struct err *e)
-{
-	CLEANUP(free_ptr) uint8_t *zeros = NULL;
-	uint64_t size = q2w_cluster_size(q);
-	int rc = 0;
-
-	for (uint64_t n; rc == 0 && len > 0; len -= n, off += n) {
-		n = min_u64(len, size - off % size);
-		if (q2w_is_whole(q, off, (size_t)n)) {
-			rc = q2w_set_zero(q, off >> q->cluster_bits, e);
-			continue;
-		}
-		if (!zeros)
-			zeros = calloc(1, (size_t)size);
-		if (!zeros)
-			return err_set(e, ERR_NOMEM, "zeros");
-		rc = q2w_write_any(q, zeros, (size_t)n, off, e);
-	}
-	return rc;
-}
-
-static int q2w_zero(struct image_writer *w, uint64_t off, uint64_t len, struct err *e)
-{
-	struct q2w *q = (struct q2w *)w;
-
-	if (!q->backing)
-		return 0;
-	if (check_begun(q, e) < 0 || zero_range(q, off, len, e) < 0)
+	if (q2w_check_begun(q, e) < 0 || q2w_write_any(q, buf, len, off, e) < 0)
 		return err_ctx(e, "%s", q->path);
 	return 0;
 }
@@ -235,7 +72,7 @@ static int q2w_write_vm_state(struct image_writer *w, const void *buf, size_t le
 	struct q2w *q = (struct q2w *)w;
 	const struct q2w_state *s;
 
-	if (check_begun(q, e) < 0)
+	if (q2w_check_begun(q, e) < 0)
 		return e->code;
 	s = &q->states.p[q2w_now(q)];
 	if (!range_ok(off, len, s->vm_bytes))
@@ -413,11 +250,24 @@ static int check_backing(const struct writer_opts *o, struct err *e)
 	return 0;
 }
 
+/* What only version 3 has. */
+static int check_features(const struct writer_opts *o, struct err *e)
+{
+	const char *what = o->zstd ? "compression by zstd" : o->extended_l2 ? "extended L2 entries" : NULL;
+
+	if (what && o->subformat && !strcmp(o->subformat, "v2"))
+		return err_set(e, ERR_INVALID, "version 2 of qcow2 doesn't have %s", what);
+	if (o->extended_l2 && o->cluster_size && o->cluster_size < Q2W_CLUSTER_MIN_EXTENDED)
+		return err_set(e, ERR_INVALID, "qcow2 clusters with extended L2 entries have at least 16 KiB, not %" PRIu32,
+			       o->cluster_size);
+	return 0;
+}
+
 static int check_opts(const struct writer_opts *o, struct err *e)
 {
 	struct target t;
 
-	if (target_look(o->path, &t, e) < 0 || check_backing(o, e) < 0)
+	if (target_look(o->path, &t, e) < 0 || check_backing(o, e) < 0 || check_features(o, e) < 0)
 		return e->code;
 	if (t.block_device)
 		return err_set(e, ERR_INVALID, "%s is a block device: only a raw image can be written to it", o->path);
@@ -478,7 +328,10 @@ int qcow2_create(const struct writer_opts *o, struct image_writer **ret, struct 
 	q->w = (struct image_writer){ .ops = &q2w_ops, .cluster_size = size, .in_order = o->id_seed };
 	q->file.fd = -1;
 	q->cluster_bits = (unsigned)__builtin_ctz(size);
-	q->l2_bits = q->cluster_bits - 3;
+	q->extended = o->extended_l2;
+	q->l2_bits = q->cluster_bits - (q->extended ? 4 : 3);
+	q->unit_bits = q->cluster_bits - (q->extended ? Q2W_SUBCLUSTER_BITS : 0);
+	q->zstd = o->compress && o->zstd;
 	q->version = o->subformat && !strcmp(o->subformat, "v2") ? 2 : 3;
 	q->size = o->size;
 	q->replace = o->replace;

@@ -8,9 +8,12 @@
 
 /*
  * A new qcow2 file that QEMU, VirtualBox and others accept: version 3 (subformat "v2": 2), 16-bit refcounts, no zero
- * flags but in overlays, no extended L2.  cluster_size: a power of two from 512 bytes to 2 MiB, 0 = 64 KiB.  compress:
- * raw deflate with QEMU's 4 KiB window, in `threads` threads; excludes preallocation (ERR_INVALID).  Sizes are rounded
- * up to 512 bytes, as QEMU counts.
+ * flags but in overlays.  cluster_size: a power of two from 512 bytes to 2 MiB, 0 = 64 KiB.  compress: raw deflate with
+ * QEMU's 4 KiB window, or zstd (QEMU 5.1 and later), in `threads` threads; excludes preallocation (ERR_INVALID).  Sizes
+ * are rounded up to 512 bytes, as QEMU counts.
+ *
+ * extended_l2 (QEMU 5.2 and later): 32 subclusters a cluster, of which those that hold nothing stay unallocated; in
+ * overlays each is zero, data, or the backing file's.  Compressed clusters have none.
  *
  * States: any number of snapshots (up to 65536), then the current state; each has its own size, and snapshots may have
  * machine memory.  writer_share shares clusters, and whole L2 tables where they are equal; what cannot be shared (parts

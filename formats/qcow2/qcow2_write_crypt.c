@@ -2,7 +2,7 @@
  * qcow2_write_crypt.c - clusters of images that are encrypted with LUKS.
  *
  * Each sector is encrypted by its place in the file.  What an encrypted file doesn't hold reads as noise, not as zeros:
- * a cluster is written whole as soon as any of it is, and parts that come later are put into it.
+ * a unit (cluster or subcluster) is written whole as soon as any of it is, and parts that come later are put into it.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@
 struct q2w_crypt {
 	struct imgcrypt *key;
 	uint64_t header_off, header_len;
-	pthread_mutex_t lock;	/* held while a part of a cluster is written; taken before q->lock */
+	pthread_mutex_t lock;	/* held while a part of a unit is written; taken before q->lock */
 };
 
 int q2w_crypt_new(struct q2w *q, const struct image_secret *s, unsigned ms, struct err *e)
@@ -73,7 +73,7 @@ int q2w_crypt_write(struct q2w *q, const uint8_t *buf, size_t len, uint64_t host
 	return 0;
 }
 
-/* Puts bytes into a cluster at host that is there already: whole sectors are read where only a part of one changes. */
+/* Puts bytes into a unit at host that is there already: whole sectors are read where only a part of one changes. */
 static int patch(struct q2w *q, uint8_t *tmp, const uint8_t *buf, size_t len, uint64_t host, struct err *e)
 {
 	uint64_t start = round_down(host, CRYPT_SECTOR);
@@ -88,10 +88,10 @@ static int patch(struct q2w *q, uint8_t *tmp, const uint8_t *buf, size_t len, ui
 
 static int write_part(struct q2w *q, uint8_t *tmp, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
 {
-	uint64_t size = q2w_cluster_size(q), host = 0;
+	uint64_t size = q2w_unit_size(q), host = 0;
 	bool fresh = false;
 
-	if (q2w_place(q, off >> q->cluster_bits, &host, &fresh, e) < 0)
+	if (q2w_place(q, round_down(off, size), size, &host, &fresh, e) < 0)
 		return e->code;
 	if (!fresh)
 		return patch(q, tmp, buf, len, host + off % size, e);
@@ -102,7 +102,7 @@ static int write_part(struct q2w *q, uint8_t *tmp, const uint8_t *buf, size_t le
 
 int q2w_crypt_write_part(struct q2w *q, const uint8_t *buf, size_t len, uint64_t off, struct err *e)
 {
-	CLEANUP(free_ptr) uint8_t *tmp = malloc((size_t)q2w_cluster_size(q));
+	CLEANUP(free_ptr) uint8_t *tmp = malloc((size_t)q2w_unit_size(q));
 	int rc;
 
 	if (!tmp)

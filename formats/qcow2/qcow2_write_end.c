@@ -16,6 +16,9 @@
 #define EXT_BACKING_FORMAT 0xe2792acau
 #define EXT_LUKS 0x0537be77u
 #define CRYPT_LUKS 2
+#define INCOMPAT_COMPRESSION (UINT64_C(1) << 3)	/* another than deflate */
+#define INCOMPAT_EXTENDED_L2 (UINT64_C(1) << 4)
+#define COMPRESSION_ZSTD 1
 #define SNAPSHOT_BYTES 40
 #define SNAPSHOT_EXTRA_BYTES 24
 
@@ -42,17 +45,19 @@ static int fill_fresh(struct q2w *q, struct fresh *f, struct err *e)
 /* *ret_host 0: it had a place. */
 static int map_cluster(struct q2w *q, uint64_t c, uint64_t *ret_host, struct err *e)
 {
-	uint64_t entry, host;
+	struct q2w_l2 l2;
+	uint64_t host;
 
 	*ret_host = 0;
-	if (q2w_l2_get(q, q2w_now(q), c, &entry, e) < 0)
+	if (q2w_l2_get(q, q2w_now(q), c, &l2, e) < 0)
 		return e->code;
-	if (entry)
+	if (!q2w_l2_none(&l2))
 		return 0;
 	if (q2w_alloc(q, 1, &host, e) < 0)
 		return e->code;
 	*ret_host = host;
-	return q2w_l2_set(q, c, host << q->cluster_bits | Q2W_COPIED, e);
+	l2.entry = host << q->cluster_bits | Q2W_COPIED;	/* as QEMU does it, no subcluster is in use */
+	return q2w_l2_set(q, c, &l2, e);
 }
 
 static int preallocate_one(struct q2w *q, uint64_t c, struct fresh *f, struct err *e)
@@ -191,7 +196,7 @@ static int add_backing(const struct q2w *q, struct buf *b, struct err *e)
 	return 0;
 }
 
-/* From the qcow2 specification, "Header"; what stays 0: no feature bits, deflate. */
+/* From the qcow2 specification, "Header"; what stays 0: other feature bits. */
 static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, uint64_t reftable_clusters, struct err *e)
 {
 	const struct q2w_state *s = &q->states.p[q2w_now(q)];
@@ -216,8 +221,10 @@ static int write_header(struct q2w *q, uint64_t snapshots, uint64_t reftable, ui
 	put_be32(h + 60, (uint32_t)(q->states.n - 1));
 	put_be64(h + 64, snapshots);
 	if (q->version > 2) {
+		put_be64(h + 72, (q->zstd ? INCOMPAT_COMPRESSION : 0) | (q->extended ? INCOMPAT_EXTENDED_L2 : 0));
 		put_be32(h + 96, 4);	/* 1 << 4 = 16 bits a refcount */
 		put_be32(h + 100, HEADER_BYTES);
+		h[104] = q->zstd ? COMPRESSION_ZSTD : 0;
 	}
 	if (add_extensions(q, &b, e) < 0 || (q->backing && add_backing(q, &b, e) < 0))
 		return e->code;

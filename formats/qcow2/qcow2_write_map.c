@@ -44,12 +44,19 @@ int q2w_l1_set(struct q2w *q, uint64_t slot, uint64_t entry, struct err *e)
 	return 0;
 }
 
-static size_t index_in_table(const struct q2w *q, uint64_t c)
+static size_t entry_bytes(const struct q2w *q)
 {
-	return (size_t)(c & (((uint64_t)1 << q->l2_bits) - 1));
+	return q->extended ? 16 : 8;
 }
 
-int q2w_l2_get(struct q2w *q, uint32_t state, uint64_t c, uint64_t *ret, struct err *e)
+struct q2w_l2 q2w_l2_at(const struct q2w *q, const uint8_t *table, size_t i)
+{
+	const uint8_t *p = table + i * entry_bytes(q);
+
+	return (struct q2w_l2){ get_be64(p), q->extended ? get_be64(p + 8) : 0 };
+}
+
+int q2w_l2_get(struct q2w *q, uint32_t state, uint64_t c, struct q2w_l2 *ret, struct err *e)
 {
 	uint64_t l1;
 	uint8_t *p;
@@ -57,13 +64,13 @@ int q2w_l2_get(struct q2w *q, uint32_t state, uint64_t c, uint64_t *ret, struct 
 	if (q2w_l1_get(q, state, c >> q->l2_bits, &l1, e) < 0)
 		return e->code;
 	if (!l1) {
-		*ret = 0;
+		*ret = (struct q2w_l2){ 0 };
 		return 0;
 	}
 	p = q2w_meta_get(q->meta, l1 & Q2W_OFFSET_MASK, Q2W_READ, e);
 	if (!p)
 		return e->code;
-	*ret = get_be64(p + index_in_table(q, c) * 8);
+	*ret = q2w_l2_at(q, p, q2w_l2_index(q, c));
 	return 0;
 }
 
@@ -84,7 +91,7 @@ static int new_table(struct q2w *q, uint64_t slot, uint64_t *ret_l1, struct err 
 	return 0;
 }
 
-int q2w_l2_set(struct q2w *q, uint64_t c, uint64_t entry, struct err *e)
+int q2w_l2_set(struct q2w *q, uint64_t c, const struct q2w_l2 *l2, struct err *e)
 {
 	uint64_t l1;
 	uint8_t *p;
@@ -96,7 +103,10 @@ int q2w_l2_set(struct q2w *q, uint64_t c, uint64_t entry, struct err *e)
 	p = q2w_meta_get(q->meta, l1 & Q2W_OFFSET_MASK, Q2W_CHANGE, e);
 	if (!p)
 		return e->code;
-	put_be64(p + index_in_table(q, c) * 8, entry);
+	p += q2w_l2_index(q, c) * entry_bytes(q);
+	put_be64(p, l2->entry);
+	if (q->extended)
+		put_be64(p + 8, l2->bitmap);
 	return 0;
 }
 

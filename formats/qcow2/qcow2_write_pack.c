@@ -4,12 +4,10 @@
  */
 #include <inttypes.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "base/bytes.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write_internal.h"
-#include "formats/qcow_deflate.h"
 
 #define PARTS_MAX 256		/* looked through one by one */
 
@@ -38,56 +36,27 @@ struct q2w_pack {
 	uint64_t age;
 };
 
-/* ---- the codec ---- */
-
-static int pack_item(void *local, void *item, struct err *e)
+static int pack_item(void *codec, void *item, struct err *e)
 {
-	z_stream *z = local;
 	struct item *it = item;
-	int rc;
 
-	if (deflateReset(z) != Z_OK)
-		return err_set(e, ERR_INTERNAL, "compression cannot be started again");
-	z->next_in = it->in;
-	z->avail_in = (uInt)it->size;
-	z->next_out = it->out;
-	z->avail_out = (uInt)it->size - 1;	/* the format has no room for an entry of a whole cluster */
-	rc = deflate(z, Z_FINISH);
-	if (rc != Z_STREAM_END && rc != Z_OK && rc != Z_BUF_ERROR)
-		return err_set(e, ERR_INTERNAL, "compression failed with %d", rc);
-	it->packed = rc == Z_STREAM_END ? it->size - 1 - z->avail_out : 0;
-	return 0;
-}
-
-int q2w_inflate(const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len, struct err *e)
-{
-	z_stream z = { .next_in = (uint8_t *)(uintptr_t)in, .avail_in = (uInt)in_len, .next_out = out,
-		       .avail_out = (uInt)out_len };
-	int r;
-
-	if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
-		return err_set(e, ERR_NOMEM, "decompression");
-	r = inflate(&z, Z_FINISH);	/* what counts is whether the output is full */
-	(void)inflateEnd(&z);
-	if (r == Z_MEM_ERROR)
-		return err_set(e, ERR_NOMEM, "decompression");
-	return z.avail_out ? err_set(e, ERR_CORRUPT, "a compressed cluster ends %u bytes early", z.avail_out) : 0;
+	return q2w_compress(codec, it->in, it->size, it->out, &it->packed, e);
 }
 
 /* ---- the pool ---- */
 
 static int place_packed(struct q2w *q, const struct item *it, uint64_t *ret_host, struct err *e)
 {
-	uint64_t entry;
+	struct q2w_l2 l2;
 
-	if (q2w_l2_get(q, q2w_now(q), it->cluster, &entry, e) < 0)
+	if (q2w_l2_get(q, q2w_now(q), it->cluster, &l2, e) < 0)
 		return e->code;
-	if (entry)
+	if (!q2w_l2_none(&l2))
 		return err_set(e, ERR_INTERNAL, "guest cluster %" PRIu64 " is written twice", it->cluster);
 	if (q2w_alloc_bytes(q, it->packed, ret_host, e) < 0)
 		return e->code;
-	entry = q2w_compressed_entry(q, *ret_host, it->packed);
-	return q2w_l2_set(q, it->cluster, entry, e);
+	l2.entry = q2w_compressed_entry(q, *ret_host, it->packed);
+	return q2w_l2_set(q, it->cluster, &l2, e);
 }
 
 static int write_item(struct q2w *q, const struct item *it, struct err *e)
@@ -126,7 +95,7 @@ static int submit(struct q2w *q, const uint8_t *buf, size_t len, uint64_t cluste
 	struct item *it;
 
 	if (bytes_all_zero(buf, len))
-		return q->backing ? q2w_set_zero(q, cluster, e) : 0;
+		return q->backing ? q2w_set_zero(q, cluster << q->cluster_bits, size, e) : 0;
 	while (workers_full(p->pool))
 		if (take_one(q, e) < 0)
 			return e->code;
@@ -179,14 +148,14 @@ static int part_slot(struct q2w *q, struct part **ret, struct err *e)
 
 static int has_place(struct q2w *q, uint64_t cluster, bool *ret, struct err *e)
 {
-	uint64_t entry;
+	struct q2w_l2 l2;
 	int rc;
 
 	pthread_mutex_lock(&q->lock);
-	rc = q2w_l2_get(q, q2w_now(q), cluster, &entry, e);
+	rc = q2w_l2_get(q, q2w_now(q), cluster, &l2, e);
 	pthread_mutex_unlock(&q->lock);
 	if (rc == 0)
-		*ret = entry != 0;
+		*ret = !q2w_l2_none(&l2);
 	return rc;
 }
 
@@ -291,12 +260,13 @@ void q2w_pack_free(struct q2w_pack *p)
 int q2w_pack_new(struct q2w *q, unsigned threads, size_t max_bytes, struct q2w_pack **ret, struct err *e)
 {
 	struct workers_opts o = {
-		.name = "qcow2-deflate",
+		.name = "qcow2-compress",
 		.threads = threads > 1 ? threads : 0,
 		.max_bytes = (size_t)max_u64(max_bytes / 2, (uint64_t)Q2W_MIN_CLUSTERS * q->w.cluster_size),
 		.run = pack_item,
-		.local_new = qcow_deflate_new,
-		.local_free = qcow_deflate_free,
+		.local_new = q2w_codec_new,
+		.local_free = q2w_codec_free,
+		.opaque = q,
 		.item_free = free,
 	};
 	struct q2w_pack *p = calloc(1, sizeof(*p));

@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/bytes.h"
 #include "base/num.h"
 #include "formats/qcow2/qcow2_write_internal.h"
 
@@ -70,7 +69,7 @@ static int can_ref_table(struct q2w *q, uint64_t l1, bool *ret, struct err *e)
 	if (refs_at_most(q, l1 & Q2W_OFFSET_MASK, Q2W_REFCOUNT_MAX - 1, &fine, e) < 0)
 		return e->code;
 	for (size_t i = 0; fine && i < (size_t)1 << q->l2_bits; i++) {
-		uint64_t entry = get_be64(q->table + i * 8);
+		uint64_t entry = q2w_l2_at(q, q->table, i).entry;
 
 		if (entry && refs_at_most(q, entry, Q2W_REFCOUNT_MAX / 2, &fine, e) < 0)
 			return e->code;
@@ -92,7 +91,7 @@ static int share_table(const struct share *s, uint64_t slot, uint64_t l1, bool *
 	if (!*ret_done)
 		return 0;
 	for (size_t i = 0; i < (size_t)1 << q->l2_bits; i++) {
-		uint64_t entry = get_be64(q->table + i * 8);
+		uint64_t entry = q2w_l2_at(q, q->table, i).entry;
 
 		if (entry && ref_entry(q, entry, e) < 0)
 			return e->code;
@@ -122,53 +121,67 @@ static int load_table(const struct share *s, uint64_t slot, uint64_t *ret_l1, st
 /* ---- clusters ---- */
 
 /* Points guest cluster c at the same place; *ret_done false: the refcount is at its limit. */
-static int share_cluster(struct q2w *q, uint64_t c, uint64_t entry, bool *ret_done, struct err *e)
+static int share_cluster(struct q2w *q, uint64_t c, struct q2w_l2 l2, bool *ret_done, struct err *e)
 {
-	uint64_t here;
+	struct q2w_l2 here;
 
 	*ret_done = false;
-	if (q2w_l2_get(q, q2w_now(q), c, &here, e) < 0 || refs_at_most(q, entry, Q2W_REFCOUNT_MAX - 1, ret_done, e) < 0)
+	if (q2w_l2_get(q, q2w_now(q), c, &here, e) < 0 ||
+	    refs_at_most(q, l2.entry, Q2W_REFCOUNT_MAX - 1, ret_done, e) < 0)
 		return e->code;
-	if (here)
+	if (!q2w_l2_none(&here))
 		return err_set(e, ERR_INTERNAL, "guest cluster %" PRIu64 " is written and shared", c);
 	if (!*ret_done)
 		return 0;
-	if (ref_entry(q, entry, e) < 0)
+	if (ref_entry(q, l2.entry, e) < 0)
 		return e->code;
-	return q2w_l2_set(q, c, entry & ~Q2W_COPIED, e);
+	l2.entry &= ~Q2W_COPIED;
+	return q2w_l2_set(q, c, &l2, e);
+}
+
+/* Subclusters that aren't in the file are zeros to the guest, whatever lies in their places. */
+static void clear_absent(struct q2w *q, const struct q2w_l2 *l2)
+{
+	size_t unit = (size_t)q2w_unit_size(q);
+
+	for (unsigned i = 0; q->extended && i < 1U << Q2W_SUBCLUSTER_BITS; i++)
+		if (!(l2->bitmap >> i & 1))
+			memset(q->cluster + i * unit, 0, unit);
 }
 
 /* Reads the cluster behind an entry into q->cluster.  Its end may not have reached the file yet: that is zeros. */
-static int read_cluster(struct q2w *q, uint64_t entry, struct err *e)
+static int read_cluster(struct q2w *q, const struct q2w_l2 *l2, struct err *e)
 {
+	bool compressed = l2->entry & Q2W_COMPRESSED;
 	size_t size = q->w.cluster_size, got;
-	uint64_t host = entry & Q2W_OFFSET_MASK, len = size;
+	uint64_t host = l2->entry & Q2W_OFFSET_MASK, len = size;
 
-	if (entry & Q2W_COMPRESSED)
-		q2w_compressed_range(q, entry, &host, &len);
-	if (len > size)		/* the last sector may be the next cluster's first; deflate ends before */
+	if (compressed)
+		q2w_compressed_range(q, l2->entry, &host, &len);
+	if (len > size)		/* the last sector may be the next cluster's first; the data end before */
 		len = size;
-	if (fs_pread(q->file.fd, entry & Q2W_COMPRESSED ? q->packed : q->cluster, (size_t)len, host, &got, e) < 0)
+	if (fs_pread(q->file.fd, compressed ? q->packed : q->cluster, (size_t)len, host, &got, e) < 0)
 		return e->code;
-	if (entry & Q2W_COMPRESSED)
-		return q2w_inflate(q->packed, got, q->cluster, size, e);
+	if (compressed)
+		return q2w_decompress(q, q->packed, got, q->cluster, size, e);
 	memset(q->cluster + got, 0, size - got);
-	if (q->crypt)	/* its clusters are written whole */
-		return q2w_crypt_decrypt(q, q->cluster, size, host, e);
+	if (q->crypt && q2w_crypt_decrypt(q, q->cluster, size, host, e) < 0)	/* its units are written whole */
+		return e->code;
+	clear_absent(q, l2);
 	return 0;
 }
 
-static int copy_part(const struct share *s, uint64_t entry, uint64_t from, uint64_t to, struct err *e)
+static int copy_part(const struct share *s, const struct q2w_l2 *l2, uint64_t from, uint64_t to, struct err *e)
 {
 	to = min_u64(to, s->from_size);
 	if (from >= to)
 		return 0;
-	if (read_cluster(s->q, entry, e) < 0)
+	if (read_cluster(s->q, l2, e) < 0)
 		return err_ctx(e, "copy of %" PRIu64 " bytes at %" PRIu64, to - from, from);
 	return q2w_write_any(s->q, s->q->cluster + from % q2w_cluster_size(s->q), (size_t)(to - from), from, e);
 }
 
-static int share_one(const struct share *s, uint64_t c, uint64_t entry, struct err *e)
+static int share_one(const struct share *s, uint64_t c, const struct q2w_l2 *l2, struct err *e)
 {
 	struct q2w *q = s->q;
 	uint64_t start = c << q->cluster_bits, end = start + q2w_cluster_size(q);
@@ -177,12 +190,12 @@ static int share_one(const struct share *s, uint64_t c, uint64_t entry, struct e
 
 	if (covers(s, start, end)) {
 		pthread_mutex_lock(&q->lock);
-		rc = share_cluster(q, c, entry, &done, e);
+		rc = share_cluster(q, c, *l2, &done, e);
 		pthread_mutex_unlock(&q->lock);
 	}
 	if (rc < 0 || done)
 		return rc;
-	return copy_part(s, entry, max_u64(start, s->off), min_u64(end, s->end), e);
+	return copy_part(s, l2, max_u64(start, s->off), min_u64(end, s->end), e);
 }
 
 static int share_slot(const struct share *s, uint64_t slot, struct err *e)
@@ -203,9 +216,9 @@ static int share_slot(const struct share *s, uint64_t slot, struct err *e)
 	if (rc < 0 || done || !l1)
 		return rc;
 	for (uint64_t c = first; c < last; c++) {
-		uint64_t entry = get_be64(q->table + (c & (((uint64_t)1 << q->l2_bits) - 1)) * 8);
+		struct q2w_l2 l2 = q2w_l2_at(q, q->table, q2w_l2_index(q, c));
 
-		if (entry && share_one(s, c, entry, e) < 0)
+		if (l2.entry && share_one(s, c, &l2, e) < 0)
 			return e->code;
 	}
 	return 0;

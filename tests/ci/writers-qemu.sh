@@ -52,6 +52,15 @@ compare() {
 	! grep -q mismatch out || { cat out; fail "compare $1 $2"; }
 }
 
+features() {	# features IMAGE: as asked for in line
+	local want="zlib false"
+	[[ $line != *zstd=1* ]] || want="zstd false"
+	[[ $line != *extended_l2=1* ]] || want="${want% *} true"
+	qemu-img info -f qcow2 --output json "$1" >out
+	[ "$(python3 -c 'import json, sys; d = json.load(open("out"))["format-specific"]["data"]
+print(d["compression-type"], str(d["extended-l2"]).lower())')" = "$want" ] || fail "not $want"
+}
+
 apply_all() {	# apply_all IMAGE COUNT: each snapshot in turn becomes the current state
 	local i
 	for ((i = 0; i < $2; i++)); do
@@ -79,8 +88,10 @@ one_round() {
 	0) opts+=(preallocation=metadata) ;;
 	1) opts+=(preallocation=falloc) ;;
 	2) opts+=(preallocation=full) ;;
-	3 | 4) opts+=(compress=1 threads=$((RANDOM % 4))) ;;
+	3 | 4) opts+=(compress=1 zstd=$((pick % 2)) threads=$((RANDOM % 4))) ;;
 	esac
+	# not by RANDOM, so that the rounds without stay what they were
+	((cluster >= 16384 && pick % 3 != 0)) && opts+=(extended_l2=1)
 	case $((RANDOM % 4)) in
 	0) opts+=(step=$((1000 + RANDOM))) ;;
 	1) opts+=(step=64K) ;;
@@ -99,6 +110,7 @@ one_round() {
 	"$WRITE" $format disk.qcow2 "${opts[@]}" "${files[@]}" || fail "failed"
 	check disk.qcow2
 	compare "s$((states - 1)).raw" disk.qcow2 qcow2
+	features disk.qcow2
 	qemu-img snapshot -l disk.qcow2 >out || fail "snapshot -l"
 	[ "$(grep -cE '^[0-9]+ +s[0-9]' out)" = $((states - 1)) ] || { cat out; fail "list of snapshots"; }
 	# -l keeps the current size, so it shows all of a snapshot only where sizes are equal

@@ -6,8 +6,8 @@
  * Each FILE is the content of one state, oldest first; the last is the current state, the others become snapshots s0,
  * s1...  "FILE,VM" adds the file VM as machine memory.  Keys: cluster, step (bytes in one write; default 64K), seed
  * (order of the writes; 0 = ascending, the default), jobs (threads that write; step must then be a multiple of the
- * cluster size), threads, compress (0 1), preallocation (off metadata falloc full), max_bytes, share (0 1, default 1:
- * what equals the state before is shared), replace (0 1).
+ * cluster size), threads, compress (0 1), zstd (0 1), extended_l2 (0 1), preallocation (off metadata falloc full),
+ * max_bytes, share (0 1, default 1: what equals the state before is shared), replace (0 1).
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -107,6 +107,10 @@ static int parse_key(struct args *a, const char *key, const char *v, struct err 
 		a->o.threads = (unsigned)n;
 	else if (strcmp(key, "compress") == 0)
 		a->o.compress = n;
+	else if (strcmp(key, "zstd") == 0)
+		a->o.zstd = n;
+	else if (strcmp(key, "extended_l2") == 0)
+		a->o.extended_l2 = n;
 	else if (strcmp(key, "max_bytes") == 0)
 		a->o.max_bytes = n;
 	else if (strcmp(key, "share") == 0)

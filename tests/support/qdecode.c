@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "base/bytes.h"
 #include "base/fs.h"
@@ -46,7 +47,12 @@ void qdecode_load(struct qdecode *im, const char *path)
 	assert_memory_equal(im->p, "QFI\xfb\0\0\0\3", 8);
 	im->bits = get_be32(im->p + 20);
 	im->cluster = (uint64_t)1 << im->bits;
-	im->l2_n = im->cluster / 8;
+	assert_int_equal(get_be64(im->p + 72) & ~(uint64_t)24, 0);	/* bit 3: not deflate; 4: extended L2 entries */
+	im->zstd = get_be64(im->p + 72) & 8;
+	im->extended = get_be64(im->p + 72) & 16;
+	assert_int_equal(im->p[104], im->zstd);
+	assert_true(!im->extended || im->bits >= 14);
+	im->l2_n = im->cluster / (im->extended ? 16 : 8);
 	assert_int_equal(im->len % im->cluster, 0);
 	im->nclusters = im->len / im->cluster;
 	im->nsnap = get_be32(im->p + 60);
@@ -54,7 +60,7 @@ void qdecode_load(struct qdecode *im, const char *path)
 	qdecode_snapshots(im);
 	im->t[im->nsnap] = (struct qdecode_table){ .l1_off = get_be64(im->p + 40), .l1_n = get_be32(im->p + 36),
 					   .size = get_be64(im->p + 24) };
-	assert_int_equal(get_be64(im->p + 72) | get_be64(im->p + 80) | get_be64(im->p + 88), 0);
+	assert_int_equal(get_be64(im->p + 80) | get_be64(im->p + 88), 0);
 	assert_int_equal(get_be32(im->p + 96), 4);
 	assert_int_equal(get_be32(im->p + 100), 112);
 	if (get_be32(im->p + 32) == 2) {
@@ -113,6 +119,25 @@ static void packed_range(const struct qdecode *im, uint64_t entry, uint64_t *off
 	*len = ((entry >> x & (((uint64_t)1 << (im->bits - 8)) - 1)) + 1) * 512 - *off % 512;
 }
 
+/* As QEMU does it: in a stream, which must be at its end when the cluster is full, whatever follows. */
+static void unzstd_cluster(const struct qdecode *im, const uint8_t *p, uint64_t len, uint8_t *out)
+{
+	ZSTD_DStream *d = ZSTD_createDStream();
+	ZSTD_inBuffer in = { p, len, 0 };
+	ZSTD_outBuffer o = { out, im->cluster, 0 };
+	size_t r = 1, was;
+
+	assert_non_null(d);
+	while (o.pos < o.size) {
+		was = in.pos + o.pos;
+		r = ZSTD_decompressStream(d, &o, &in);
+		assert_false(ZSTD_isError(r));
+		assert_true(in.pos + o.pos > was);
+	}
+	assert_int_equal(r, 0);
+	ZSTD_freeDStream(d);
+}
+
 static void inflate_cluster(const struct qdecode *im, uint64_t entry, uint8_t *out)
 {
 	z_stream z = { .next_out = out, .avail_out = (uInt)im->cluster };
@@ -120,6 +145,10 @@ static void inflate_cluster(const struct qdecode *im, uint64_t entry, uint8_t *o
 
 	packed_range(im, entry, &off, &len);
 	len = min_u64(len, im->len - off);
+	if (im->zstd) {
+		unzstd_cluster(im, at(im, off, len), len, out);
+		return;
+	}
 	z.next_in = (uint8_t *)(uintptr_t)at(im, off, len);
 	z.avail_in = (uInt)len;
 	assert_int_equal(inflateInit2(&z, -12), Z_OK);	/* the window that QEMU's decoder has */
@@ -128,14 +157,54 @@ static void inflate_cluster(const struct qdecode *im, uint64_t entry, uint8_t *o
 	inflateEnd(&z);
 }
 
-uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c)
+/* Entry i of the L2 table at l2. */
+static uint64_t entry_at(const struct qdecode *im, uint64_t l2, uint64_t i, uint64_t *ret_bitmap)
+{
+	uint64_t size = im->cluster / im->l2_n;
+	const uint8_t *p = at(im, l2 + i * size, size);
+
+	*ret_bitmap = im->extended ? get_be64(p + 8) : 0;
+	return get_be64(p);
+}
+
+uint64_t qdecode_entry_bitmap(const struct qdecode *im, const struct qdecode_table *t, uint64_t c, uint64_t *ret_bitmap)
 {
 	uint64_t l1;
 
+	*ret_bitmap = 0;
 	if (c / im->l2_n >= t->l1_n)
 		return 0;
 	l1 = get_be64(at(im, t->l1_off + c / im->l2_n * 8, 8)) & 0x00fffffffffffe00;
-	return l1 ? get_be64(at(im, l1 + c % im->l2_n * 8, 8)) : 0;
+	return l1 ? entry_at(im, l1, c % im->l2_n, ret_bitmap) : 0;
+}
+
+uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c)
+{
+	uint64_t bitmap;
+
+	return qdecode_entry_bitmap(im, t, c, &bitmap);
+}
+
+/* What the specification allows of the two halves of an extended entry. */
+static void check_extended(uint64_t entry, uint64_t bitmap)
+{
+	uint32_t alloc = (uint32_t)bitmap, zero = (uint32_t)(bitmap >> 32);
+
+	assert_int_equal(alloc & zero, 0);
+	if (entry & (uint64_t)1 << 62)
+		assert_int_equal(bitmap, 0);
+	else
+		assert_int_equal(entry & 1, 0);
+	if (!(entry & 0x00fffffffffffe00))
+		assert_int_equal(alloc, 0);
+}
+
+/* Of a cluster at hand what the guest doesn't see: subclusters that aren't in the file. */
+static void hide_absent(const struct qdecode *im, uint64_t bitmap, uint8_t *cluster)
+{
+	for (unsigned i = 0; im->extended && i < 32; i++)
+		if (!(bitmap >> i & 1))
+			memset(cluster + i * im->cluster / 32, 0, im->cluster / 32);
 }
 
 void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8_t *out, uint64_t len, uint64_t off)
@@ -143,7 +212,7 @@ void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8
 	CLEANUP(free_ptr) uint8_t *tmp = malloc(im->cluster);
 
 	for (uint64_t n; len > 0; off += n, out += n, len -= n) {
-		uint64_t entry = qdecode_entry(im, t, off / im->cluster);
+		uint64_t bitmap, entry = qdecode_entry_bitmap(im, t, off / im->cluster, &bitmap);
 
 		n = min_u64(len, im->cluster - off % im->cluster);
 		memset(out, 0, n);
@@ -153,6 +222,7 @@ void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8
 		} else if (entry) {
 			assert_int_equal(entry & 1, 0);
 			read_host(im, entry & 0x00fffffffffffe00, tmp);
+			hide_absent(im, bitmap, tmp);
 			memcpy(out, tmp + off % im->cluster, n);
 		}
 	}
@@ -180,8 +250,10 @@ static void count_tree(struct qdecode *im, const struct qdecode_table *t)
 		assert_int_equal(l2 % im->cluster, 0);
 		count(im, l2, im->cluster);
 		for (uint64_t k = 0; k < im->l2_n; k++) {
-			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+			uint64_t bitmap, entry = entry_at(im, l2, k, &bitmap);
 
+			if (im->extended)
+				check_extended(entry, bitmap);
 			if (entry & (uint64_t)1 << 62) {
 				packed_range(im, entry, &off, &len);
 				count(im, off, len);
@@ -204,7 +276,7 @@ static void check_copied(const struct qdecode *im)
 			continue;
 		assert_int_equal(l1 >> 63, im->refs[l2 / im->cluster] == 1);
 		for (uint64_t k = 0; k < im->l2_n; k++) {
-			uint64_t entry = get_be64(at(im, l2 + k * 8, 8));
+			uint64_t bitmap, entry = entry_at(im, l2, k, &bitmap);
 
 			if (entry && entry != 1 && !(entry & (uint64_t)1 << 62))
 				assert_int_equal(entry >> 63,

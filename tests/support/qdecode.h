@@ -7,6 +7,7 @@
 #ifndef KEDGE_TESTS_SUPPORT_QDECODE_H
 #define KEDGE_TESTS_SUPPORT_QDECODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ struct qdecode {
 	size_t len;
 	unsigned bits;
 	uint64_t cluster, l2_n;
+	bool extended, zstd;
 	struct qdecode_table t[QDECODE_STATES + 1];	/* snapshots, then the current state */
 	const uint8_t *snap[QDECODE_STATES];
 	uint32_t nsnap;
@@ -38,8 +40,9 @@ void qdecode_load(struct qdecode *im, const char *path);
 void qdecode_done(struct qdecode *im);
 /* Opens the encryption with formats/crypt, which other programs prove (tests/e2e/38-encrypted-restore.sh). */
 void qdecode_unlock(struct qdecode *im, const char *path, const struct image_secret *s);
-/* The L2 entry of cluster c; 0: none. */
+/* The L2 entry of cluster c; 0: none.  *ret_bitmap: its other half, 0 where entries are short. */
 uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c);
+uint64_t qdecode_entry_bitmap(const struct qdecode *im, const struct qdecode_table *t, uint64_t c, uint64_t *ret_bitmap);
 void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8_t *out, uint64_t len, uint64_t off);
 /* Counts every reference anew: refcounts and copied flags are right, nothing is leaked. */
 void qdecode_check(struct qdecode *im);
