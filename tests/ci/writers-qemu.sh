@@ -1,6 +1,6 @@
 #!/bin/bash
 # Images that our writers made, judged by qemu-img: check is clean, compare finds the input, every snapshot can be applied
-# (then check and compare again) and deleted.  Seeded: ROUNDS=n SEED=n for more or for one again.
+# (then check and compare again) and deleted; overlays too.  Seeded: ROUNDS=n SEED=n for more or for one again.
 set -eu
 command -v qemu-img >/dev/null || { echo "SKIP: qemu-utils is not installed"; exit 77; }
 command -v python3 >/dev/null || { echo "SKIP: python3 is not installed"; exit 77; }
@@ -122,6 +122,33 @@ one_round() {
 	compare "s$((states - 1)).raw" disk.qcow2 qcow2
 }
 
+# Overlays over a raw file: what equals it is left out, in steps of any size; QEMU reads it through, and makes it larger.
+overlay_round() {
+	local pick=$1 opts=() cluster step clusters=(16384 65536 262144 2097152)
+	RANDOM=$pick
+	seed=overlay-$pick line=
+	cluster=${clusters[RANDOM % 4]}
+	((RANDOM % 3)) && opts+=(extended_l2=1)
+	# whole units: of a part the rest would have to come too
+	step=$((cluster / 32 * (1 << RANDOM % 7)))
+	[[ ${opts[*]} = *extended* ]] || step=$cluster
+	opts+=(cluster=$cluster step=$step)
+	((RANDOM % 3)) || opts+=(compress=1 zstd=$((RANDOM % 2)) step=$((step > cluster ? step : cluster)))
+	((RANDOM % 2)) && opts+=(seed=$pick)
+	make_states "$pick" 2 $((100000 + RANDOM * 50)) $((RANDOM % 2))
+	line="write_image qcow2 backing=s0.raw ${opts[*]} s1.raw"
+	rm -f over.qcow2
+	"$WRITE" qcow2 over.qcow2 backing=s0.raw "${opts[@]}" s1.raw || fail "failed"
+	check over.qcow2
+	features over.qcow2
+	compare s1.raw over.qcow2 qcow2
+	# what lay in the backing file behind the disk's end doesn't come up
+	qemu-img resize -q -f qcow2 over.qcow2 9M
+	cp s1.raw grown.raw
+	truncate -s 9M grown.raw
+	compare grown.raw over.qcow2 qcow2
+}
+
 raw_rounds() {
 	local p
 	seed=raw
@@ -135,6 +162,7 @@ raw_rounds() {
 
 for ((n = SEED; n < SEED + ROUNDS; n++)); do
 	one_round "$n"
+	((n % 2)) || overlay_round "$n"
 done
 raw_rounds
 echo "$ROUNDS rounds from seed $SEED: all clean"

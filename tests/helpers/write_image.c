@@ -7,7 +7,8 @@
  * s1...  "FILE,VM" adds the file VM as machine memory.  Keys: cluster, step (bytes in one write; default 64K), seed
  * (order of the writes; 0 = ascending, the default), jobs (threads that write; step must then be a multiple of the
  * cluster size), threads, compress (0 1), zstd (0 1), extended_l2 (0 1), preallocation (off metadata falloc full),
- * max_bytes, share (0 1, default 1: what equals the state before is shared), replace (0 1).
+ * max_bytes, share (0 1, default 1: what equals the state before is shared), replace (0 1), backing (a raw file: what
+ * equals it is left out, zeros are told; one state).
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -40,6 +41,7 @@ struct piece {
 struct args {
 	int (*create)(const struct writer_opts *, struct image_writer **, struct err *);
 	struct writer_opts o;
+	struct mapped base;	/* p NULL: no backing file */
 	uint64_t step, seed, jobs;
 	bool share;
 	VEC(struct state) states;
@@ -48,6 +50,7 @@ struct args {
 struct work {
 	struct image_writer *w;
 	const struct state *s;
+	const struct mapped *base;	/* NULL: no backing file */
 	uint32_t from;
 	VEC(struct piece) pieces;
 	atomic_size_t next;
@@ -93,6 +96,11 @@ static int parse_key(struct args *a, const char *key, const char *v, struct err 
 		return parse_preallocation(v, &a->o.preallocation) == 0
 			       ? 0
 			       : err_set(e, ERR_INVALID, "preallocation %s", v);
+	if (strcmp(key, "backing") == 0) {
+		a->o.backing = v;
+		a->o.backing_format = "raw";
+		return map_file(v, &a->base, e);
+	}
 	if (!parse_size(v, &n))
 		return err_set(e, ERR_INVALID, "%s=%s", key, v);
 	if (strcmp(key, "cluster") == 0)
@@ -193,6 +201,17 @@ static int plan(const struct args *a, struct work *k, const struct state *before
 	return 0;
 }
 
+static int write_piece(const struct work *k, const struct piece *p, struct err *e)
+{
+	const uint8_t *buf = k->s->disk.p + p->off;
+
+	if (p->share || (k->base && same(&k->s->disk, k->base, p->off, p->len)))
+		return 0;
+	if (k->base && bytes_all_zero(buf, p->len) && p->off % 3)
+		return writer_zero(k->w, p->off, p->len, e);
+	return writer_write(k->w, buf, p->len, p->off, e);
+}
+
 static void *write_pieces(void *opaque)
 {
 	struct work *k = opaque;
@@ -201,7 +220,7 @@ static void *write_pieces(void *opaque)
 	for (size_t i; (i = atomic_fetch_add(&k->next, 1)) < k->pieces.n;) {
 		const struct piece *p = &k->pieces.p[i];
 
-		if (p->share || writer_write(k->w, k->s->disk.p + p->off, p->len, p->off, &e) == 0)
+		if (write_piece(k, p, &e) == 0)
 			continue;
 		pthread_mutex_lock(&k->lock);
 		k->e = e;
@@ -234,7 +253,8 @@ static int write_vm(struct work *k, struct err *e)
 
 static int write_state(const struct args *a, struct image_writer *w, size_t i, struct err *e)
 {
-	struct work k = { .w = w, .s = &a->states.p[i], .from = (uint32_t)i - 1, .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct work k = { .w = w, .s = &a->states.p[i], .base = a->base.p ? &a->base : NULL, .from = (uint32_t)i - 1,
+			  .lock = PTHREAD_MUTEX_INITIALIZER };
 	char name[32];
 	struct writer_state_opts so = { .size = k.s->disk.size, .vm_state_bytes = k.s->vm.size,
 					.date_ns = INT64_C(1700000000000000000) };

@@ -337,6 +337,86 @@ static void test_qcow2w__preallocation(void **state)
 	}
 }
 
+/* Tables of twice the size, of any kind of cluster: each subcluster is in the file or isn't. */
+static void test_qcow2w__extended(void **state)
+{
+	static const uint32_t sizes[] = { 16384, 65536, 2097152 };
+	static const uint64_t steps[] = { 512, 2048, 77777, 65536 };
+
+	for (size_t c = 0; c < 3; c++)
+		for (uint64_t k = 0; k < 8; k++)
+			run(*state,
+			    (struct scenario){ .o = { .cluster_size = sizes[c], .extended_l2 = true, .compress = k % 4 == 1,
+						      .zstd = k == 5, .max_bytes = k == 6 },
+					       .nstates = k < 3 ? 1 : 4,
+					       .size = 2500001,
+					       .step = steps[k % 4],
+					       .shuffle = k % 2,
+					       .resize = k > 4,
+					       .vm = k > 3,
+					       .no_share = k == 7 },
+			    k * 10 + c);
+}
+
+static void test_qcow2w__extended_preallocation(void **state)
+{
+	for (int m = PREALLOC_METADATA; m <= PREALLOC_FULL; m++)
+		for (uint32_t n = 1; n <= 3; n += 2)
+			run(*state,
+			    (struct scenario){ .o = { .cluster_size = 16384, .extended_l2 = true,
+						      .preallocation = (enum preallocation)m },
+					       .nstates = n,
+					       .size = 3000000,
+					       .step = 4096,
+					       .shuffle = true,
+					       .resize = n > 1 },
+			    (uint64_t)m);
+}
+
+static void test_qcow2w__zstd(void **state)
+{
+	for (size_t c = 0; c < 4; c++)
+		for (uint64_t k = 0; k < 4; k++)
+			run(*state,
+			    (struct scenario){ .o = { .cluster_size = cluster_sizes[c], .compress = true, .zstd = true,
+						      .threads = k % 2 ? 3 : 0, .max_bytes = k == 3 },
+					       .nstates = k < 2 ? 1 : 5,
+					       .size = 2000001,
+					       .step = k % 2 ? 7777 : 65536,
+					       .shuffle = k > 1,
+					       .resize = k == 3,
+					       .vm = k > 1 },
+			    k * 10 + c);
+}
+
+/* Of a cluster only those subclusters that hold something have a place; it costs no more than that on disk. */
+static void test_qcow2w__subclusters_stay_absent(void **state)
+{
+	struct fixture *f = *state;
+	struct disk d = { .size = 300000, .p = calloc(1, 300000), .vm = calloc(1, 1) };
+	struct scenario s = { .o = { .path = f->path, .extended_l2 = true }, .nstates = 1, .step = 300000 };
+	CLEANUP(qdecode_done) struct qdecode im;
+	uint64_t seed = 1, bitmap, entry;
+
+	d.p[65536 + 2048 * 3 + 2047] = 1;
+	memset(d.p + 65536 + 2048 * 30, 2, 2048 * 4);	/* into the next cluster */
+	d.p[299999] = 3;				/* a subcluster that the disk's end cuts */
+	write_all(&s, &d, &seed);
+	expect_all(f->path, &d, 1, NULL);
+	qdecode_load(&im, f->path);
+	assert_true(im.extended && !im.zstd);
+	assert_int_equal(qdecode_entry(&im, &im.t[0], 0) | qdecode_entry(&im, &im.t[0], 3), 0);
+	entry = qdecode_entry_bitmap(&im, &im.t[0], 1, &bitmap);
+	assert_true(entry != 0);
+	assert_true(bitmap == (1U << 3 | 3U << 30));
+	entry = qdecode_entry_bitmap(&im, &im.t[0], 2, &bitmap);
+	assert_true(entry != 0);
+	assert_true(bitmap == 3);
+	(void)qdecode_entry_bitmap(&im, &im.t[0], 4, &bitmap);
+	assert_true(bitmap == 1U << ((299999 - 4 * 65536) / 2048));
+	disk_done(&d);
+}
+
 static const struct image_secret secret = { .p = (const uint8_t *)"secret", .len = 6 };
 
 /* Encrypted by places in the file: writes of any size in any order, shared and copied clusters, machine memory. */
@@ -356,6 +436,24 @@ static void test_qcow2w__encrypted(void **state)
 					       .vm = k > 1 },
 			    k * 10 + c);
 		}
+	}
+}
+
+static void test_qcow2w__encrypted_extended(void **state)
+{
+	for (uint64_t k = 0; k < 4; k++) {
+		static const uint64_t steps[] = { 512, 7777, 65536, 300 };
+
+		run(*state,
+		    (struct scenario){ .o = { .cluster_size = k < 2 ? 16384 : 65536, .secret = &secret, .secret_ms = 1,
+					      .extended_l2 = true },
+				       .nstates = k % 2 ? 4 : 1,
+				       .size = 1500001,
+				       .step = steps[k],
+				       .shuffle = true,
+				       .resize = k == 3,
+				       .vm = k > 1 },
+		    k);
 	}
 }
 
@@ -419,6 +517,44 @@ static void test_qcow2w__overlay(void **state)
 		assert_memory_equal(im.p + 120, "vpc", 3);
 		qdecode_check(&im);
 	}
+}
+
+/* Over a backing file each subcluster is data, zeros or the backing file's. */
+static void test_qcow2w__overlay_extended(void **state)
+{
+	enum { SUB = 2048 };
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) uint8_t *buf = calloc(1, 65536);
+	const struct writer_state_opts so = { .size = 3 * 65536 + 3 * SUB + 512 };
+	const struct writer_opts o = { .path = f->path, .size = so.size, .extended_l2 = true, .backing = "b",
+				       .backing_format = "raw" };
+	CLEANUP(qdecode_done) struct qdecode im;
+	struct image_writer *w;
+	struct err e = ERR_INIT;
+	uint64_t bitmap;
+
+	assert_ok(qcow2_create(&o, &w, &e), &e);
+	assert_ok(writer_begin_state(w, &so, &e), &e);
+	memset(buf, 7, 2 * SUB);
+	assert_ok(writer_write(w, buf, 4 * SUB, 2 * SUB, &e), &e);	/* data, data, zeros, zeros */
+	assert_ok(writer_zero(w, 10 * SUB, SUB + 512, &e), &e);		/* zeros; a part, so data */
+	assert_ok(writer_write(w, buf, 512, 31 * SUB, &e), &e);
+	assert_ok(writer_expect(w, 65536, 65536, &e), &e);		/* a place, of which zeros are told */
+	assert_ok(writer_zero(w, 65536, 32 * SUB, &e), &e);
+	assert_ok(writer_zero(w, 2 * 65536 + SUB, SUB, &e), &e);	/* zeros, no place; then one for another */
+	assert_ok(writer_write(w, buf, SUB, 2 * 65536 + 5 * SUB, &e), &e);
+	assert_ok(writer_zero(w, 3 * 65536 + SUB, 2 * SUB + 512, &e), &e);	/* up to the end */
+	assert_ok(writer_finish(w, &e), &e);
+	qdecode_load(&im, f->path);
+	assert_true(qdecode_entry_bitmap(&im, &im.t[0], 0, &bitmap) != 0);
+	assert_true(bitmap == ((uint64_t)(3U << 4 | 1U << 10) << 32 | 3U << 2 | 1U << 11 | 1U << 31));
+	assert_true(qdecode_entry_bitmap(&im, &im.t[0], 1, &bitmap) != 0);
+	assert_true(bitmap == (uint64_t)UINT32_MAX << 32);
+	assert_true(qdecode_entry_bitmap(&im, &im.t[0], 2, &bitmap) != 0);
+	assert_true(bitmap == ((uint64_t)1 << 33 | 1U << 5));
+	assert_true(qdecode_entry_bitmap(&im, &im.t[0], 3, &bitmap) == 0);
+	assert_true(bitmap == (uint64_t)(7U << 1) << 32);
+	qdecode_check(&im);
 }
 
 static void test_qcow2w__overlay_refuses(void **state)
@@ -502,15 +638,18 @@ static void test_qcow2w__concurrent_writes(void **state)
 	uint64_t seed = 9;
 	struct disk d = disk_new(20000000, 0, &seed);
 
-	for (unsigned k = 0; k < 5; k++) {
+	for (unsigned k = 0; k < 9; k++) {
 		struct writer_opts o = { .path = f->path,
 					 .size = d.size,
 					 .replace = true,
-					 .compress = k == 1 || k == 2,
-					 .threads = k,
-					 .secret = k > 2 ? &secret : NULL,
+					 .compress = k == 1 || k == 2 || k == 5,
+					 .zstd = k == 5,
+					 .extended_l2 = k > 5,
+					 .threads = k % 5,
+					 .secret = k == 3 || k == 4 || k == 8 ? &secret : NULL,
 					 .secret_ms = 1,
-					 .cluster_size = k == 4 ? 262144 : 16384 };	/* 4: threads meet in a cluster */
+					 /* 4, 7 and 8: threads meet in a cluster */
+					 .cluster_size = k == 4 || k > 6 ? 262144 : 16384 };
 		struct writer_state_opts so = { .size = d.size };
 		struct image_writer *w;
 		struct job jobs[3];
@@ -598,10 +737,12 @@ static void test_qcow2w__no_stale_tail(void **state)
 {
 	struct fixture *f = *state;
 
-	for (int compress = 0; compress < 2; compress++) {
+	for (int k = 0; k < 6; k++) {
 		uint8_t content[200000];
 		struct disk disks[2] = { { .size = sizeof(content), .p = content }, { .size = 70000, .p = content } };
-		struct scenario s = { .o = { .compress = compress, .path = f->path, .replace = true }, .nstates = 2,
+		struct scenario s = { .o = { .compress = k % 3 > 0, .zstd = k % 3 == 2, .extended_l2 = k > 2,
+					     .path = f->path, .replace = true },
+				      .nstates = 2,
 				      .step = 65536 };
 		CLEANUP(qdecode_done) struct qdecode im;
 		uint64_t seed = 1;
@@ -660,6 +801,8 @@ static void test_qcow2w__refusals(void **state)
 		{ .cluster_size = 256 }, { .cluster_size = 4 << 20 }, { .cluster_size = 65537 },
 		{ .compress = true, .preallocation = PREALLOC_FULL }, { .cluster_size = 512, .size = 129 * GIB },
 		{ .cluster_size = 512, .max_size = 129 * GIB }, { .size = UINT64_MAX },
+		{ .extended_l2 = true, .cluster_size = 8192 }, { .extended_l2 = true, .subformat = "v2" },
+		{ .compress = true, .zstd = true, .subformat = "v2" },
 	};
 	struct image_writer *w;
 	struct err e = ERR_INIT;
@@ -819,10 +962,16 @@ int main(void)
 		QCOW2_TEST(test_qcow2w__one_state),
 		QCOW2_TEST(test_qcow2w__snapshots),
 		QCOW2_TEST(test_qcow2w__small_budget),
+		QCOW2_TEST(test_qcow2w__extended),
+		QCOW2_TEST(test_qcow2w__extended_preallocation),
+		QCOW2_TEST(test_qcow2w__zstd),
+		QCOW2_TEST(test_qcow2w__subclusters_stay_absent),
 		QCOW2_TEST(test_qcow2w__preallocation),
 		QCOW2_TEST(test_qcow2w__encrypted),
+		QCOW2_TEST(test_qcow2w__encrypted_extended),
 		QCOW2_TEST(test_qcow2w__encrypted_refuses),
 		QCOW2_TEST(test_qcow2w__overlay),
+		QCOW2_TEST(test_qcow2w__overlay_extended),
 		QCOW2_TEST(test_qcow2w__overlay_refuses),
 		QCOW2_TEST(test_qcow2w__threads_do_not_show),
 		QCOW2_TEST(test_qcow2w__concurrent_writes),

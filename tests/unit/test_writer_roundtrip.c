@@ -160,6 +160,12 @@ static void test_roundtrip__qcow2(void **state)
 		}
 		roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .preallocation = PREALLOC_METADATA },
 			  0);
+		roundtrip("qcow2", (struct writer_opts){ .cluster_size = sizes[i], .compress = true, .zstd = true }, 2);
+		for (int compress = 0; i > 0 && compress < 2; compress++)
+			roundtrip("qcow2",
+				  (struct writer_opts){ .cluster_size = sizes[i], .extended_l2 = true, .compress = compress,
+							.zstd = true },
+				  2);
 	}
 }
 
