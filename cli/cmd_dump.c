@@ -394,7 +394,7 @@ static int run_dump(struct cli *c, void *opts, struct err *e)
 		return e->code;
 	if (o->writer.format ? !o->output || (o->output[0] == '-' && !o->output[1]) :
 	    o->writer.subformat || o->writer.cluster_size || o->writer.compress || o->writer.preallocation ||
-	    o->writer.keep_ids || o->writer.seed_ids)
+	    o->writer.compression_type || o->writer.extended_l2 || o->writer.keep_ids || o->writer.seed_ids)
 		return cli_usage(c, e, "an image of a format is written with both -O FORMAT and -o FILE");
 	if (o->sink && o->output)
 		return cli_usage(c, e, "--sink and --output exclude each other");

@@ -7,6 +7,8 @@
 #include "base/num.h"
 #include "base/text.h"
 
+#define EXTENDED_CLUSTER_MIN (16 * KIB)	/* of qcow2 with subclusters, which have at least 512 bytes */
+
 static enum preallocation preallocation_of(const char *text)
 {
 	static const char *const names[] = { "off", "metadata", "falloc", "full" };
@@ -17,12 +19,24 @@ static enum preallocation preallocation_of(const char *text)
 	return PREALLOC_OFF;
 }
 
+/* --compression-type says that, too. */
+static bool compresses(const struct writer_args *a)
+{
+	return a->compress || a->compression_type;
+}
+
+static bool is_zstd(const struct writer_args *a)
+{
+	return a->compression_type && !strcmp(a->compression_type, "zstd");
+}
+
 int writer_args_check(struct cli *c, const struct writer_args *a, struct err *e)
 {
 	if (a->cluster_size && !is_pow2(a->cluster_size))
 		return cli_usage(c, e, "--cluster-size must be a power of two");
-	if (a->compress && preallocation_of(a->preallocation) != PREALLOC_OFF)
-		return cli_usage(c, e, "--compress and --preallocation contradict each other");
+	if (compresses(a) && preallocation_of(a->preallocation) != PREALLOC_OFF)
+		return cli_usage(c, e, "--%s and --preallocation contradict each other",
+				 a->compress ? "compress" : "compression-type");
 	if (a->format && !strcmp(a->format, "qcow3") && a->subformat && strcmp(a->subformat, "v3") != 0)
 		return cli_usage(c, e, "-O qcow3 is version 3 of qcow2: --subformat contradicts it");
 	if (a->keep_ids && a->seed_ids)
@@ -103,6 +117,20 @@ static bool is_packed_name(const char *path)
 	return dot && (!strcmp(dot, ".zst") || !strcmp(dot, ".gz") || !strcmp(dot, ".xz"));
 }
 
+/* What goes with extended L2 entries and zstd, which only qcow2 has. */
+static int check_qcow2(struct cli *c, const struct writer_args *a, struct err *e)
+{
+	bool v2 = a->subformat && !strcmp(a->subformat, "v2");
+
+	if (v2 && is_zstd(a))
+		return cli_usage(c, e, "--subformat v2: that version can't be compressed by zstd");
+	if (v2 && a->extended_l2)
+		return cli_usage(c, e, "--subformat v2: that version has no extended L2 entries");
+	if (a->extended_l2 && a->cluster_size && a->cluster_size < EXTENDED_CLUSTER_MIN)
+		return cli_usage(c, e, "--extended-l2 needs clusters of 16K or more, not %" PRIu64, a->cluster_size);
+	return 0;
+}
+
 int writer_args_fit(struct cli *c, const struct writer_args *a, const struct format *f, const char *path,
 		    const struct image_ids *ids, struct err *e)
 {
@@ -114,6 +142,8 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 		{ a->cluster_size != 0, FORMAT_CLUSTERS, "--cluster-size" },
 		{ a->piece_size != 0, FORMAT_PIECES, "--piece-size" },
 		{ a->compress, FORMAT_COMPRESS, "--compress" },
+		{ a->compression_type != NULL, FORMAT_ZSTD, "--compression-type" },
+		{ a->extended_l2, FORMAT_EXTENDED_L2, "--extended-l2" },
 		{ preallocation_of(a->preallocation) == PREALLOC_METADATA, FORMAT_PREALLOC_METADATA,
 		  "--preallocation metadata" },
 		{ preallocation_of(a->preallocation) > PREALLOC_METADATA, FORMAT_PREALLOC, "--preallocation" },
@@ -134,13 +164,16 @@ int writer_args_fit(struct cli *c, const struct writer_args *a, const struct for
 	if (a->keep_ids && !ids->uuid[0] && !ids->content[0])
 		return err_set(e, ERR_INVALID, "--keep-ids: the old image of %s has no ids, or they weren't kept",
 			       path);
-	return a->subformat ? check_subformat(c, a->subformat, f, path, e) : 0;
+	if (a->subformat && check_subformat(c, a->subformat, f, path, e) < 0)
+		return e->code;
+	return check_qcow2(c, a, e);
 }
 
 int writer_args_sealed(struct cli *c, const struct writer_args *a, struct err *e)
 {
-	if (a->compress)
-		return cli_usage(c, e, "--compress: qcow2 has no clusters that are both compressed and encrypted");
+	if (compresses(a))
+		return cli_usage(c, e, "--%s: qcow2 has no clusters that are both compressed and encrypted",
+				 a->compress ? "compress" : "compression-type");
 	if (preallocation_of(a->preallocation) != PREALLOC_OFF)
 		return cli_usage(c, e, "--preallocation: what isn't written of an encrypted image would read as noise");
 	if (a->seed_ids)
@@ -171,7 +204,9 @@ int writer_args_opts(const struct cli *c, const struct writer_args *a, const cha
 	}
 	*ret = (struct writer_opts){
 		.cluster_size = (uint32_t)a->cluster_size,
-		.compress = a->compress,
+		.compress = compresses(a),
+		.zstd = is_zstd(a),
+		.extended_l2 = a->extended_l2,
 		.piece_size = a->piece_size,
 		.preallocation = preallocation_of(a->preallocation),
 		.threads = (unsigned)c->g.threads,

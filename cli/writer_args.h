@@ -11,9 +11,9 @@
 #define WRITER_FORMATS "raw|qcow2|qcow3|split|qcow|vdi|vhd|vhdx|vmdk"
 
 struct writer_args {
-	const char *format, *subformat, *preallocation, *seed_ids;
+	const char *format, *subformat, *preallocation, *seed_ids, *compression_type;
 	uint64_t cluster_size, piece_size;
-	bool compress, keep_ids;
+	bool compress, extended_l2, keep_ids;
 };
 
 /* Rows for a command's table; its struct has a member `writer`. */
@@ -29,6 +29,9 @@ struct writer_args {
 	    "of clusters or blocks (default: qcow2 64K, qcow 4K, vhd and vhdx 2M)", .min = 512, .max = 256 * MIB), \
 	OPT(type, writer.compress, 0, OPT_FLAG, "compress", NULL, \
 	    "qcow2, qcow: compress clusters; vmdk: as streamOptimized; raw: the file"), \
+	OPT(type, writer.compression_type, 0, OPT_TEXT, "compression-type", "TYPE", \
+	    "qcow2: compress clusters by this (default: zlib)", .choices = "zlib|zstd"), \
+	OPT(type, writer.extended_l2, 0, OPT_FLAG, "extended-l2", NULL, "qcow2: with subclusters, 32 in a cluster"), \
 	OPT(type, writer.piece_size, 0, OPT_SIZE, "piece-size", "SIZE", "of the pieces of -O split (default: 2G)", \
 	    .min = 64 * KIB, .max = INT64_MAX), \
 	OPT(type, writer.preallocation, 0, OPT_TEXT, "preallocation", "MODE", "reserve space", \
