@@ -1,8 +1,9 @@
 /*
  * thin.c - what differs between two stored states, into an overlay over a file that holds one of them.
  *
- * The unit is the larger of chunk and cluster: a cluster is written whole or not at all, since what isn't written of it
- * would be zero.  A unit that is zero now and wasn't hides what the file has there.
+ * The unit is the larger of chunk and cluster (or subcluster, where the writer has them): a cluster is written whole or
+ * not at all, since what isn't written of it would be zero.  A unit that is zero now and wasn't hides what the file has
+ * there.
  */
 #include <stdlib.h>
 
@@ -105,7 +106,7 @@ int restore_thin(struct restore *rs, const char *domain, const struct tree_ref *
 
 	/* A stored chunk is padded with zeros, as a disk is that grows. */
 	restore_run_init(&t.j, rs, w, w->size, ret);
-	t.unit_chunks = max_u64(rs->chunk_size, w->cluster_size) / rs->chunk_size;
+	t.unit_chunks = max_u64(rs->chunk_size, w->backing_unit ? w->backing_unit : w->cluster_size) / rs->chunk_size;
 	rs->total = w->size;
 	rs->done = 0;
 	if (r == 0 && t.unit_chunks > t.plan.max)

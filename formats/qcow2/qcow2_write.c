@@ -332,6 +332,8 @@ int qcow2_create(const struct writer_opts *o, struct image_writer **ret, struct 
 	q->l2_bits = q->cluster_bits - (q->extended ? 4 : 3);
 	q->unit_bits = q->cluster_bits - (q->extended ? Q2W_SUBCLUSTER_BITS : 0);
 	q->zstd = o->compress && o->zstd;
+	/* a compressed cluster has no subclusters */
+	q->w.backing_unit = o->compress ? size : (uint32_t)q2w_unit_size(q);
 	q->version = o->subformat && !strcmp(o->subformat, "v2") ? 2 : 3;
 	q->size = o->size;
 	q->replace = o->replace;

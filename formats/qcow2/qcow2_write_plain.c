@@ -120,10 +120,13 @@ int q2w_set_zero(struct q2w *q, uint64_t off, uint64_t len, struct err *e)
 
 /* ---- pieces ---- */
 
-/* Whether n guest bytes at off are all that their block of a size holds of the disk, or of the machine memory. */
+/* Whether n guest bytes at off are all that their block of a size holds of the disk, or of the machine memory: nothing,
+ * behind their end. */
 static bool is_whole(const struct q2w *q, uint64_t size, uint64_t off, uint64_t n)
 {
-	return off % size == 0 && n == min_u64(size, q2w_region_end(q, off) - off);
+	uint64_t end = q2w_region_end(q, off);
+
+	return off % size == 0 && n >= min_u64(size, end > off ? end - off : 0);
 }
 
 struct piece {

@@ -125,7 +125,7 @@ expect 2 k restore s -o no.qcow2 --encrypt aes --image-secret pw
 expect 2 k restore v -o no.raw --image-secret pw
 says "-O qcow2" "--plaintext"
 expect 2 k restore s -o no.vdi --image-secret pw --encrypt luks
-for o in --compress "--preallocation full" "--seed-ids x"; do
+for o in --compress "--compression-type zstd" "--preallocation full" "--seed-ids x"; do
 	expect 2 k restore v -o no.qcow2 --image-secret pw $o
 	says "${o%% *}"
 done

@@ -41,7 +41,8 @@ qemu-img map --output json o.qcow2 >map
 jq -e '[.[] | select(.start <= 4200000 and .start + .length > 4200000)] | .[0] | .zero and .depth == 0' <map >/dev/null || die "no zero cluster: $(cat map)"
 
 # --- cluster sizes, compressed, encrypted, another size --------------------------------------------------------------------------
-for o in "--cluster-size 512" "--cluster-size 4K" "--cluster-size 2M" "--compress" "--compress --cluster-size 2M" "--threads 1 --memory 64M" "--seed-ids x"; do
+for o in "--cluster-size 512" "--cluster-size 4K" "--cluster-size 2M" "--compress" "--compress --cluster-size 2M" "--threads 1 --memory 64M" "--seed-ids x" \
+	"--extended-l2" "--extended-l2 --cluster-size 16K" "--extended-l2 --cluster-size 2M --threads 1" "--extended-l2 --compression-type zstd --cluster-size 256K"; do
 	expect 0 k restore v -o o.qcow2 --force --backing b.qcow2 $o
 	reads o.qcow2 new.raw
 done
@@ -51,7 +52,7 @@ expect 0 k restore v -o o.qcow2 --force --backing b.qcow2 --size 30M
 reads o.qcow2 large.raw
 # over a larger file: nothing of it shows up behind the old end
 qemu-img convert -f raw -O qcow2 new.raw n.qcow2
-for c in 512 64K 2M; do
+for c in 512 64K 2M "16K --extended-l2" "2M --extended-l2"; do
 	cp small.raw large.raw
 	truncate -s 12M large.raw
 	expect 0 k restore s -o o.qcow2 --force --backing n.qcow2 --cluster-size $c
@@ -62,7 +63,7 @@ for c in 512 64K 2M; do
 done
 umask 077
 printf 'new pass' >pw
-for c in 64K 2M; do
+for c in 64K 2M "2M --extended-l2"; do
 	expect 0 k restore v -o e.qcow2 --force --backing b.qcow2 --encrypt luks --image-secret pw --iter-time 100 --cluster-size $c
 	qemu-img compare --object secret,id=s,file=pw --image-opts driver=qcow2,encrypt.key-secret=s,file.filename=e.qcow2 \
 		driver=raw,file.filename=new.raw >cmp 2>&1 || die "encrypted overlay: $(cat cmp)"
