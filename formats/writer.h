@@ -105,8 +105,8 @@ struct writer_ops {
 struct image_writer {
 	const struct writer_ops *ops;
 	uint32_t cluster_size;	/* natural write unit in bytes, a power of two */
-	/* Over a backing file: of so many bytes (a power of two, at most cluster_size) all or nothing must be written or told
-	 * to be zero, since what isn't of them reads as zeros.  0 = cluster_size. */
+	/* Over a backing file: of so many bytes (a power of two, at most cluster_size) all or nothing must be written or
+	 * told to be zero, since what isn't of them reads as zeros.  0 = cluster_size. */
 	uint32_t backing_unit;
 	uint64_t size;		/* virtual bytes of the state being written */
 	bool in_order;		/* writes must come in rising order, from one thread */

@@ -258,8 +258,8 @@ static int check_features(const struct writer_opts *o, struct err *e)
 	if (what && o->subformat && !strcmp(o->subformat, "v2"))
 		return err_set(e, ERR_INVALID, "version 2 of qcow2 doesn't have %s", what);
 	if (o->extended_l2 && o->cluster_size && o->cluster_size < Q2W_CLUSTER_MIN_EXTENDED)
-		return err_set(e, ERR_INVALID, "qcow2 clusters with extended L2 entries have at least 16 KiB, not %" PRIu32,
-			       o->cluster_size);
+		return err_set(e, ERR_INVALID,
+			       "qcow2 clusters with extended L2 entries have at least 16 KiB, not %" PRIu32, o->cluster_size);
 	return 0;
 }
 

@@ -76,7 +76,8 @@ int q2w_compress(void *codec, const uint8_t *in, size_t len, uint8_t *out, size_
 {
 	struct codec *c = codec;
 
-	return c->zstd ? compress_zstd(c->zstd, in, len, out, ret_len, e) : compress_deflate(c->deflate, in, len, out, ret_len, e);
+	return c->zstd ? compress_zstd(c->zstd, in, len, out, ret_len, e)
+		       : compress_deflate(c->deflate, in, len, out, ret_len, e);
 }
 
 /* One frame, which says itself where it ends. */

@@ -63,8 +63,8 @@ struct q2w_state {
 };
 
 /*
- * An L2 entry.  bitmap is 0 unless they are extended: bits 0 to 31 say which subclusters are in the file, 32 to 63 which
- * are zeros that hide the backing file.  Those with neither read as the backing file has them, or as zeros.
+ * An L2 entry.  bitmap is 0 unless they are extended: bits 0 to 31 say which subclusters are in the file, 32 to 63
+ * which are zeros that hide the backing file.  Those with neither read as the backing file has them, or as zeros.
  */
 struct q2w_l2 {
 	uint64_t entry, bitmap;
@@ -143,7 +143,10 @@ MUST_CHECK int q2w_l2_get(struct q2w *q, uint32_t state, uint64_t c, struct q2w_
 MUST_CHECK int q2w_l2_set(struct q2w *q, uint64_t c, const struct q2w_l2 *l2, struct err *e);
 /* Entry number i of a table in memory. */
 struct q2w_l2 q2w_l2_at(const struct q2w *q, const uint8_t *table, size_t i);
-static inline size_t q2w_l2_index(const struct q2w *q, uint64_t c) { return (size_t)(c & (((uint64_t)1 << q->l2_bits) - 1)); }
+static inline size_t q2w_l2_index(const struct q2w *q, uint64_t c)
+{
+	return (size_t)(c & (((uint64_t)1 << q->l2_bits) - 1));
+}
 /* Nothing was written there, nor told to be zero. */
 static inline bool q2w_l2_none(const struct q2w_l2 *l2) { return !l2->entry && !l2->bitmap; }
 uint64_t q2w_compressed_entry(const struct q2w *q, uint64_t host, size_t len);

@@ -2,8 +2,8 @@
  * qcow2_write_plain.c - uncompressed clusters, and zeros.
  *
  * Guest bytes are taken apart in pieces of whole units (clusters, or subclusters with extended L2 entries) that hold
- * something, whole units of zeros, and parts of units.  Zeros get no place: what nobody writes reads as zeros where there
- * is no backing file; over one they are told, by units.
+ * something, whole units of zeros, and parts of units.  Zeros get no place: what nobody writes reads as zeros where
+ * there is no backing file; over one they are told, by units.
  */
 #include <inttypes.h>
 

@@ -42,7 +42,8 @@ void qdecode_done(struct qdecode *im);
 void qdecode_unlock(struct qdecode *im, const char *path, const struct image_secret *s);
 /* The L2 entry of cluster c; 0: none.  *ret_bitmap: its other half, 0 where entries are short. */
 uint64_t qdecode_entry(const struct qdecode *im, const struct qdecode_table *t, uint64_t c);
-uint64_t qdecode_entry_bitmap(const struct qdecode *im, const struct qdecode_table *t, uint64_t c, uint64_t *ret_bitmap);
+uint64_t qdecode_entry_bitmap(const struct qdecode *im, const struct qdecode_table *t, uint64_t c,
+			      uint64_t *ret_bitmap);
 void qdecode_read(const struct qdecode *im, const struct qdecode_table *t, uint8_t *out, uint64_t len, uint64_t off);
 /* Counts every reference anew: refcounts and copied flags are right, nothing is leaked. */
 void qdecode_check(struct qdecode *im);

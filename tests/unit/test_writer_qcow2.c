@@ -346,8 +346,8 @@ static void test_qcow2w__extended(void **state)
 	for (size_t c = 0; c < 3; c++)
 		for (uint64_t k = 0; k < 8; k++)
 			run(*state,
-			    (struct scenario){ .o = { .cluster_size = sizes[c], .extended_l2 = true, .compress = k % 4 == 1,
-						      .zstd = k == 5, .max_bytes = k == 6 },
+			    (struct scenario){ .o = { .cluster_size = sizes[c], .extended_l2 = true,
+						      .compress = k % 4 == 1, .zstd = k == 5, .max_bytes = k == 6 },
 					       .nstates = k < 3 ? 1 : 4,
 					       .size = 2500001,
 					       .step = steps[k % 4],
