@@ -201,11 +201,19 @@ static int plan(const struct args *a, struct work *k, const struct state *before
 	return 0;
 }
 
+/* Also behind the disk's end, up to which the image's size is rounded: that is zero. */
+static bool is_base(const struct work *k, const struct piece *p)
+{
+	uint64_t end = p->off + p->len, full = min_u64(round_up(end, 512), k->base->size);
+
+	return same(&k->s->disk, k->base, p->off, p->len) && (full <= end || bytes_all_zero(k->base->p + end, full - end));
+}
+
 static int write_piece(const struct work *k, const struct piece *p, struct err *e)
 {
 	const uint8_t *buf = k->s->disk.p + p->off;
 
-	if (p->share || (k->base && same(&k->s->disk, k->base, p->off, p->len)))
+	if (p->share || (k->base && is_base(k, p)))
 		return 0;
 	if (k->base && bytes_all_zero(buf, p->len) && p->off % 3)
 		return writer_zero(k->w, p->off, p->len, e);
