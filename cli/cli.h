@@ -49,6 +49,7 @@ struct cli {
 	struct cancel cancel;		/* set by SIGINT, SIGTERM, SIGHUP: hand &cancel to what takes long */
 	struct progress progress;	/* hand &progress to what takes long */
 	struct bar *bar;		/* behind progress; NULL = nobody looks */
+	bool test_store;		/* a store that is opened is tried first, by objects of its own: store_caps then hold */
 	int exit_code;			/* chosen by cli_exit; 0 = by the error */
 };
 

@@ -85,6 +85,7 @@ static int run(struct cli *c, void *opts, struct err *e)
 
 	if (o->chunk_size && !is_pow2(o->chunk_size))
 		return cli_usage(c, e, "--chunk-size must be a power of two");
+	c->test_store = true;	/* whether two inits at once can be told apart decides what may be taken away */
 	r = open_store(c, true, &store, e);
 	if (r == ERR_EXISTS)
 		r = open_existing(c, &store, e);

@@ -29,7 +29,7 @@ int open_store(struct cli *c, bool create, struct store **ret, struct err *e)
 	const struct store_opts o = { .s3 = { .endpoint = c->g.s3_endpoint, .region = c->g.s3_region,
 					      .style = c->g.s3_style, .profile = c->g.s3_profile,
 					      .ca_file = c->g.cacert,
-					      .cancel = &c->cancel, .notice = notice, .opaque = c } };
+					      .self_test = c->test_store, .cancel = &c->cancel, .notice = notice, .opaque = c } };
 
 	if (!c->g.repo)
 		return cli_usage(c, e, "no repository named: give -r PATH or set KEDGE_REPOSITORY");

@@ -1,6 +1,7 @@
 /* repo_init.c - making a repository (docs/format.md, sections 2 and 4). */
 #include <inttypes.h>
 #include <sodium.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -23,7 +24,8 @@ static int look_at(void *opaque, const char *name, const struct store_stat *st, 
 
 	(void)st;
 	(void)e;
-	if (object_name_parse(name, &n) && (n.type == OBJECT_KEY || n.type == OBJECT_SLOT)) {
+	if (!strncmp(name, STORE_SELF_TEST, strlen(STORE_SELF_TEST)) ||
+	    (object_name_parse(name, &n) && (n.type == OBJECT_KEY || n.type == OBJECT_SLOT))) {
 		p->unfinished = true;
 		return 0;
 	}
@@ -52,7 +54,8 @@ static int check_place(struct store *s, bool *ret_unfinished, struct err *e)
 	}
 	if (p.unfinished && !store_caps(s)->conditional_put) {
 		err_set(e, ERR_EXISTS, "%s: it is not empty: it holds what an interrupted init left", s->location);
-		return err_hint(e, "empty it and run init again");
+		return err_hint(e, "remove what is below keys/, slots/ and self-test/ there, which opens nothing, and "
+				   "run init again");
 	}
 	*ret_unfinished = p.unfinished;
 	return 0;

@@ -23,6 +23,7 @@
 #include "base/err.h"
 
 #define STORE_NAME_MAX 160
+#define STORE_SELF_TEST "self-test/"	/* objects below it are a store's own, of trying out the storage: no content */
 #define STORE_READ_MAX ((size_t)256 << 20)
 
 struct store;

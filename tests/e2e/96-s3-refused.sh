@@ -43,3 +43,32 @@ says "no bucket"
 expect 12 env -u AWS_SECRET_ACCESS_KEY "$KEDGE" --key-file key list
 says "not both set"
 lacks err "recovery key"
+
+# --- a proxy's password is not repeated ---------------------------------------------------------------------------------------------
+expect 1 env http_proxy=foo://u:geheim@h:1 "$KEDGE" --key-file key -v --json -r s3:http://storage.invalid/bucket/a list
+says "***@h:1"
+lacks err geheim
+lacks out geheim
+
+# --- no core dump has what is in memory ---------------------------------------------------------------------------------------------
+s3_tell rules '[{"match": "GET ", "times": 99, "stall": 30}]' >/dev/null
+dumps() {	# does it, when it is aborted after a second?
+	mkdir -p cores
+	( ulimit -c unlimited && cd cores && python3 -c 'import os, signal, sys, time
+pid = os.fork()
+if not pid:
+    os.execv(sys.argv[1], sys.argv[1:])
+time.sleep(1)
+os.kill(pid, signal.SIGABRT)
+status = os.waitpid(pid, 0)[1]
+assert os.WIFSIGNALED(status), "it had ended before"
+print("yes" if os.WCOREDUMP(status) else "no")' "$@" 2>&1 )
+	rm -rf cores
+}
+equal "$(dumps "$KEDGE" --key-file "$PWD/key" list)" no "a core dump"
+if [ "$(dumps /bin/sleep 9)" = yes ]; then
+	case $KEDGE in *asan*|*tsan*) ;; *)
+		equal "$(KEDGE_CORE=1 dumps "$KEDGE" --key-file "$PWD/key" list)" yes "a core dump that was asked for" ;;
+	esac
+fi
+s3_tell rules '[]' >/dev/null

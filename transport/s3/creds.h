@@ -8,8 +8,8 @@
  *  4. the container's endpoint: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI
  *  5. the instance's metadata service, version 2 (unless AWS_EC2_METADATA_DISABLED)
  *
- * What expires is fetched anew from where it came, five minutes before.  Secrets are kept in guarded memory, out of
- * core dumps, and wiped; no message has them.
+ * What expires is fetched anew from where it came, five minutes before.  Secrets are kept in guarded memory and
+ * wiped (what libcurl copies isn't: cli/main.c has no core dumps made); no message has them.
  */
 #ifndef KEDGE_TRANSPORT_S3_CREDS_H
 #define KEDGE_TRANSPORT_S3_CREDS_H

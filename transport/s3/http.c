@@ -461,12 +461,29 @@ int s3_http_do(struct s3_http *h, struct s3_http_call *c, struct cancel *cancel,
 	return 0;
 }
 
+/* A proxy's address, which libcurl repeats, may have a password in it. */
+static void hide_password(char *text)
+{
+	char *p = text;
+
+	while ((p = strstr(p, "://"))) {
+		size_t len = strcspn(p += 3, " '\"");
+		char *at = memrchr(p, '@', len);
+
+		if (at) {
+			memset(p, '*', (size_t)(at - p));
+			p = at;
+		}
+	}
+}
+
 int s3_http_error(const struct s3_http_call *c, struct err *e)
 {
 	char why[300];
 	const char *text = c->curl_text[0] ? c->curl_text : curl_easy_strerror((CURLcode)c->curl_code);
 
 	text_quote(text, why, sizeof(why));
+	hide_password(why);
 	if (c->too_long)
 		return err_set(e, c->status >= 300 ? ERR_REFUSED : ERR_CORRUPT,
 			       "the server sends more than was asked for");

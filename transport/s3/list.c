@@ -101,7 +101,7 @@ static int on_listing(void *opaque, const char *parent, const char *name, char *
 }
 
 /* Pairs in the order in which they are signed. */
-static int list_query(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct buf *q,
+static int list_query(struct s3_store *s, const char *prefix, const char *token, struct buf *q,
 		      struct err *e)
 {
 	char tail[64];
@@ -114,7 +114,7 @@ static int list_query(struct s3_store *s, const char *prefix, const char *token,
 		if (r == 0)
 			r = buf_add(q, "&", 1, e);
 	}
-	snprintf(tail, sizeof(tail), "encoding-type=url&list-type=2&max-keys=%u&prefix=", keys);
+	snprintf(tail, sizeof(tail), "encoding-type=url&list-type=2&max-keys=%u&prefix=", PAGE_KEYS);
 	if (r == 0)
 		r = buf_add(q, tail, strlen(tail), e);
 	if (r == 0)
@@ -124,7 +124,7 @@ static int list_query(struct s3_store *s, const char *prefix, const char *token,
 	return r == 0 ? buf_u8(q, 0, e) : r;
 }
 
-static int get_page(struct s3_store *s, const char *prefix, const char *token, unsigned keys, struct page *ret,
+static int get_page(struct s3_store *s, const char *prefix, const char *token, struct page *ret,
 		    struct err *e)
 {
 	struct s3_op op;
@@ -134,7 +134,7 @@ static int get_page(struct s3_store *s, const char *prefix, const char *token, u
 	buf_init(&q, QUERY_MAX_BYTES);
 	s3_op_init(&op, "GET", NULL);
 	buf_init(&op.call.text, PAGE_MAX_BYTES);
-	r = list_query(s, prefix, token, keys, &q, e);
+	r = list_query(s, prefix, token, &q, e);
 	op.query = (char *)q.p;
 	if (r == 0)
 		r = s3_run_one(s, &op, e);
@@ -182,7 +182,7 @@ static int list_pages(struct s3_store *s, const char *prefix, store_list_fn fn, 
 	for (unsigned n = 0; n < PAGES_MAX; n++) {
 		struct page p = { 0 };
 		const char *before = last->entries.n ? last->entries.p[last->entries.n - 1].key : NULL;
-		int r = get_page(s, prefix, last->token, PAGE_KEYS, &p, e);
+		int r = get_page(s, prefix, last->token, &p, e);
 
 		for (size_t i = 0; r == 0 && i < p.entries.n; i++) {
 			if (strncmp(p.entries.p[i].key, base, skip))
@@ -222,15 +222,19 @@ int s3_list(struct store *st, const char *prefix, store_list_fn fn, void *opaque
 	return r;
 }
 
+static int any(void *opaque, const char *name, const struct store_stat *st, struct err *e)
+{
+	(void)opaque, (void)name, (void)st, (void)e;
+	return 1;
+}
+
 int s3_is_empty(struct s3_store *s, bool *ret, struct err *e)
 {
-	struct page p = { 0 };
-	int r = get_page(s, "", NULL, 1, &p, e);
+	int r = s3_list((struct store *)s, "", any, NULL, e);
 
-	if (r == 0)
-		*ret = p.entries.n == 0;
-	page_done(&p);
-	return r;
+	if (r >= 0)
+		*ret = r == 0;
+	return r < 0 ? r : 0;
 }
 
 /* --- DeleteObjects ----------------------------------------------------------------------------------------------- */

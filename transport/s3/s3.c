@@ -363,7 +363,7 @@ static int self_test(struct s3_store *s, bool *ret, struct err *e)
 	int first, second;
 
 	s3_nonce(nonce);
-	snprintf(name, sizeof(name), "self-test/%s", nonce);
+	snprintf(name, sizeof(name), STORE_SELF_TEST "%s", nonce);
 	first = put_whole(s, name, "1", 1, true, e);
 	if (first < 0)
 		return err_ctx(e, "self-test of the bucket");

@@ -31,7 +31,7 @@ struct s3_opts {			/* NULL, 0 = default; texts are copied */
 	const char *profile;		/* transport/s3/creds.h */
 	const char *ca_file;		/* PEM; else AWS_CA_BUNDLE, the system's */
 	struct s3_limits limits;
-	bool self_test;			/* find out at once whether If-None-Match is honoured: two puts and a delete */
+	bool self_test;			/* find out at once whether If-None-Match is honoured: puts and a delete */
 	struct cancel *cancel;		/* ends waiting and retrying; must outlive the store */
 	/* Something that people should know, and that is no error; any thread; may be NULL. */
 	void (*notice)(void *opaque, const char *text);

@@ -83,7 +83,8 @@ static void XMLCALL on_dtd(void *opaque, const XML_Char *name, const XML_Char *s
 
 int s3_xml_parse(const void *text, size_t len, s3_xml_fn fn, void *opaque, struct err *e)
 {
-	struct walk w = { .fn = fn, .opaque = opaque, .e = e };
+	struct err why = ERR_INIT;	/* e may hold what somebody else has failed with */
+	struct walk w = { .fn = fn, .opaque = opaque, .e = &why };
 	int r;
 
 	if (len > INT32_MAX)
@@ -101,16 +102,18 @@ int s3_xml_parse(const void *text, size_t len, s3_xml_fn fn, void *opaque, struc
 	XML_SetCharacterDataHandler(w.parser, on_text);
 	XML_SetStartDoctypeDeclHandler(w.parser, on_dtd);
 	r = XML_Parse(w.parser, len ? text : "", (int)len, XML_TRUE);
-	if (r != XML_STATUS_OK && !e->code) {
+	if (r != XML_STATUS_OK && !why.code) {
 		enum XML_Error code = XML_GetErrorCode(w.parser);
 
-		(void)err_set(e, code == XML_ERROR_NO_MEMORY ? ERR_NOMEM : ERR_CORRUPT,
+		(void)err_set(&why, code == XML_ERROR_NO_MEMORY ? ERR_NOMEM : ERR_CORRUPT,
 			      "the server's answer is no XML that can be read: %s", XML_ErrorString(code));
 	}
 	XML_ParserFree(w.parser);
 	sodium_memzero(w.text, S3_XML_TEXT_MAX + 1);
 	free(w.text);
-	return e->code;
+	if (why.code)
+		*e = why;
+	return why.code;
 }
 
 static int on_error(void *opaque, const char *parent, const char *name, char *text, struct err *e)
