@@ -22,7 +22,8 @@ static const struct opt key_options[] = {
 	OPT(struct key_opts, new_key_file, 0, OPT_TEXT, "new-key-file", "FILE",
 	    "add, passwd: a key file instead of a passphrase"),
 	OPT(struct key_opts, force, 'f', OPT_FLAG, "force", NULL,
-	    "remove: also the last key, the one in use, or one without a record"),
+	    "remove: also the last key, the one in use, or one without a record; "
+	    "keep: also when the removal began within the last hour"),
 	{ .name = NULL },
 };
 
@@ -283,11 +284,10 @@ static int key_keep(struct cli *c, const struct key_opts *k, struct opened *o, s
 	bool stray;
 	int r = repo_slots(o->repo, &l, e);
 
-	(void)k;
 	if (r == 0)
 		r = find_slot(&l, c->args[1], &id, &stray, e);
 	if (r == 0)
-		r = repo_slot_keep(o->repo, &id, e);
+		r = repo_slot_keep(o->repo, &id, k->force, e);
 	slot_list_free(&l);
 	if (r == 0)
 		msg_note(c, "the key stays");
@@ -316,7 +316,7 @@ static const struct {
 	{ "add", 1, true, true, false, key_add },
 	{ "list", 1, false, false, false, key_list },
 	{ "remove", 2, false, false, true, key_remove },
-	{ "keep", 2, false, false, false, key_keep },
+	{ "keep", 2, false, false, true, key_keep },
 	{ "passwd", 1, true, false, false, key_passwd },
 };
 

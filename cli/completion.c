@@ -126,7 +126,7 @@ static void print_bash(void)
 	fputs("\t\thelp:*) COMPREPLY=($(compgen -W '", stdout);
 	bash_commands(' ');
 	fputs("' -- \"$cur\")) ;;\n"
-	      "\t\tkey:*) COMPREPLY=($(compgen -W 'add list remove passwd' -- \"$cur\")) ;;\n"
+	      "\t\tkey:*) COMPREPLY=($(compgen -W 'add list remove keep passwd' -- \"$cur\")) ;;\n"
 	      "\t\t*) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _kedge kedge\n",
 	      stdout);
 }

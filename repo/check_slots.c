@@ -12,7 +12,6 @@
 #include "repo/repo_internal.h"
 #include "transport/store.h"
 
-#define ADDING_NS ((int64_t)3600 * 1000000000)	/* `key add` and `key remove` are not thought to take longer */
 
 /* --- each by itself ----------------------------------------------------------------------------------------------- */
 
@@ -66,7 +65,7 @@ static int check_each(struct check *c, enum object_type type, const struct slot_
 /* Young, it may be under way. */
 static enum check_severity unfinished(int64_t since_ns)
 {
-	return clock_wall_ns() - since_ns < ADDING_NS ? CHECK_INFO : CHECK_WARNING;
+	return clock_wall_ns() - since_ns < SLOT_CHANGE_NS ? CHECK_INFO : CHECK_WARNING;
 }
 
 static int judge_slot(struct check *c, const struct slot_info *s, struct err *e)

@@ -87,10 +87,12 @@ MUST_CHECK int repo_slot_add(struct repo *r, const struct secret *secret, const 
  * seconds for the other to give up, and is refused with ERR_TRANSIENT when it does not; so is who meets a removal that
  * can't be read. */
 MUST_CHECK int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struct err *e);
-/* Forgets that somebody began to remove a slot; only when nobody does any more.  Needs a full key. */
-MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e);
+/* Forgets that somebody began to remove a slot; only when nobody does any more: ERR_TRANSIENT, unless force, in the hour
+ * after that (who removes gives up by itself in half of it).  Needs a full key. */
+MUST_CHECK int repo_slot_keep(struct repo *r, const struct slot_id *id, bool force, struct err *e);
 /* Gives the slot in use another secret: new key object stored, then those removed that were there before.  Of any
- * number who do so at once at least the last one's secret opens the slot.  ERR_AUTH: the slot was removed meanwhile. */
+ * number who do so at once at least the last one's secret opens the slot.  ERR_AUTH: the slot was removed meanwhile.
+ * ERR_INVALID: its secret is the recovery key. */
 MUST_CHECK int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e);
 
 #endif

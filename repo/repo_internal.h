@@ -92,6 +92,9 @@ static inline void secret_free_cleanup(struct secret **p) { secret_free(*p); }
 /* CLEANUP for a pointer from sodium_malloc. */
 void guarded_free(void *p);
 
+/* `key add` and `key remove` are not thought to take longer. */
+#define SLOT_CHANGE_NS ((int64_t)3600 * 1000000000)
+
 /* --- slots (slots.c, slots_look.c, slots_change.c) ---------------------------------------------------------------- */
 MUST_CHECK int slot_record_encode(const struct slot_info *s, char **ret, size_t *ret_len, struct err *e);
 MUST_CHECK int slot_record_decode(const void *json, size_t len, struct slot_info *ret, struct err *e);
@@ -176,6 +179,7 @@ struct repo {
 	struct repo_slots slots;
 	double slots_loaded;			/* clock_mono of the last load */
 	struct slot_id unknown;			/* the last slot of which there was no record */
+	int64_t slow_ns;			/* for tests only: instead of SLOT_CHANGE_NS; 0 = that */
 	bool hasty;				/* for tests only: what waits for others looks twice, without a pause */
 };
 

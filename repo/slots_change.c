@@ -228,6 +228,27 @@ static int update_record(struct repo *r, const struct secret *secret, struct err
 	return rc;
 }
 
+/* The printed key would open nothing any more, and nothing makes another. */
+static int refuse_recovery(struct repo *r, const struct name_list *own, struct err *e)
+{
+	struct key_header h;
+
+	for (size_t i = 0; i < own->n; i++) {
+		if (key_object_look(r, own->p[i], &h, e) < 0) {
+			if (e->code != ERR_NOTFOUND && e->code != ERR_CORRUPT && e->code != ERR_UNSUPPORTED)
+				return e->code;
+			err_clear(e);
+			continue;
+		}
+		if (h.kind != SECRET_RECOVERY)
+			continue;
+		err_set(e, ERR_INVALID, "the repository was opened with the recovery key, whose secret can't be changed");
+		return err_hint(e, "`kedge key add` gives a new passphrase; `kedge key remove SLOT` takes a forgotten one "
+				   "away");
+	}
+	return 0;
+}
+
 /* The objects to go are listed before the new one is put: the one that is put last of all is in nobody's list, so that
  * one stays however many change the secret at once. */
 int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
@@ -237,7 +258,11 @@ int repo_slot_passwd(struct repo *r, const struct secret *secret, struct err *e)
 	struct key_header h;
 	int rc;
 
-	if (new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_record(r, secret, e) < 0 ||
+	if (object_list_of(r, OBJECT_KEY, &r->own, NULL, &old, e) < 0)
+		return e->code;
+	rc = refuse_recovery(r, &old, e);
+	name_list_free(&old);
+	if (rc < 0 || new_header(r, secret, &r->own, 0, 0, &h, e) < 0 || update_record(r, secret, e) < 0 ||
 	    object_list_of(r, OBJECT_KEY, &r->own, NULL, &old, e) < 0)
 		return e->code;
 	rc = put_key(r, &h, secret, r->keys->role, r->keys->slot_seed, name, e);

@@ -135,14 +135,31 @@ static int judge_stray(struct repo *r, struct slot_stray *s, struct err *e)
 	return 0;
 }
 
+/* A record that was put since the records were read: `key add` is at work. */
+static int has_record_now(struct repo *r, const struct slot_id *id, bool *ret, struct err *e)
+{
+	struct slot_list one = { 0 };
+
+	if (slot_records_read(r, id, &one, e) < 0)
+		return e->code;
+	*ret = one.n > 0;
+	slot_list_free(&one);
+	return 0;
+}
+
 /* The slots of these objects of which there is no record. */
 static int add_strays(struct repo *r, const struct name_list *names, struct slot_list *l, struct err *e)
 {
 	struct object_name n;
 	struct slot_stray *p;
+	bool has = false;
 
 	for (size_t i = 0; i < names->n; i++) {
 		if (!object_name_parse(names->p[i], &n) || slot_list_find(l, &n.slot) || slot_list_stray(l, &n.slot))
+			continue;
+		if (has_record_now(r, &n.slot, &has, e) < 0)
+			return e->code;
+		if (has)
 			continue;
 		p = reallocarray(l->stray, l->nstrays + 1, sizeof(*p));
 		if (!p)

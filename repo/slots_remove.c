@@ -23,6 +23,8 @@ struct removing {
 	bool force;
 	struct session_id session;		/* of what it says */
 	char intent[OBJECT_NAME_BYTES];		/* what it said, "" = nothing */
+	int64_t said_ns;			/* when it said it, by either clock */
+	double said;
 	struct slot_list l;
 };
 
@@ -82,6 +84,8 @@ static int say(struct removing *m, struct err *e)
 {
 	struct protocol_object p = { .type = OBJECT_REMOVAL, .removes = m->id };
 
+	m->said_ns = clock_wall_ns();
+	m->said = clock_mono();
 	randombytes_buf(m->session.b, SESSION_BYTES);
 	p.session = m->session;
 	return protocol_put(m->r, &p, m->intent, e);
@@ -199,6 +203,19 @@ static int await_other(struct removing *m, struct err *e)
 	return 0;
 }
 
+static int64_t slow_ns(const struct repo *r) { return r->slow_ns ? r->slow_ns : SLOT_CHANGE_NS; }
+
+/* Who stood still for long may be thought dead by others (repo_slot_keep): gives up in half the time that they wait. */
+static int check_haste(const struct removing *m, struct err *e)
+{
+	double longest = (double)slow_ns(m->r) / 2e9;
+
+	if (clock_mono() - m->said <= longest && (double)(clock_wall_ns() - m->said_ns) / 1e9 <= longest)
+		return 0;
+	err_set(e, ERR_TRANSIENT, "removing the key slot took so long that others may have thought it was interrupted");
+	return err_hint(e, "run it again");
+}
+
 /* What we said is gone when another has removed the slot just now; or somebody who thought that we had died has said
  * that it is to be kept. */
 static int still_said(struct removing *m, struct err *e)
@@ -246,11 +263,19 @@ static int remove_known(struct removing *m, struct err *e)
 		return e->code;
 	/* also a recovery key's: another may be giving it another secret, and rely on that one */
 	if (is_full(s)) {
-		if (say(m, e) < 0 || await_other(m, e) < 0 || still_said(m, e) < 0) {
-			take_back(m);
-			return e->code;
-		}
+		int rc = say(m, e);
+
+		if (rc == 0)
+			rc = await_other(m, e);
+		if (rc == 0)
+			rc = still_said(m, e);
+		if (rc == 0)
+			rc = check_haste(m, e);
 		s = own_copy(m);	/* of the last look */
+		if (rc < 0 || !s)
+			take_back(m);
+		if (rc < 0)
+			return rc;
 	}
 	return s ? remove_slot(m, s, e) : err_set(e, ERR_CORRUPT, "its record can't be read any more");
 }
@@ -295,7 +320,17 @@ int repo_slot_remove(struct repo *r, const struct slot_id *id, bool force, struc
 	return rc;
 }
 
-int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e)
+/* A clock that is ahead makes it look young, too. */
+static int refuse_young(const struct slot_info *s, struct err *e)
+{
+	char when[32];
+
+	err_set(e, ERR_TRANSIENT, "it is being removed since %s: that may go on", clock_local_text(s->leaving_ns, when));
+	return err_hint(e, "an hour after that it counts as interrupted; --force keeps the key at once, when no `kedge key "
+			   "remove` runs anywhere: else two keys may go that rely on each other");
+}
+
+int repo_slot_keep(struct repo *r, const struct slot_id *id, bool force, struct err *e)
 {
 	struct removing m = { .r = r, .id = *id };
 	const struct slot_info *s;
@@ -310,6 +345,8 @@ int repo_slot_keep(struct repo *r, const struct slot_id *id, struct err *e)
 		rc = err_set(e, ERR_INVALID, "it has been removed already");
 	else if (rc == 0 && !s->leaving_ns)
 		rc = err_set(e, ERR_INVALID, "nobody has begun to remove it");
+	else if (rc == 0 && !force && clock_wall_ns() - s->leaving_ns < slow_ns(r))
+		rc = refuse_young(s, e);
 	if (rc == 0)
 		rc = unsay_all(r, id, e);
 	slot_list_free(&m.l);

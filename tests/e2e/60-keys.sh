@@ -19,6 +19,11 @@ expect 0 k --password-file third list
 expect 0 k key remove spare
 expect 12 k --password-file third list
 expect 1 k key remove nobody
+# the recovery key stays what it is
+expect 1 k --password-file recovery key passwd --new-password-file third
+says "recovery key" "kedge key add"
+expect 0 k --password-file recovery list
+expect 1 k key keep file --force
 expect 1 k key keep file		# nobody has begun to remove it
 grep -q "nobody has begun" err || fail "key keep says: $(cat err)"
 expect 2 k key remove

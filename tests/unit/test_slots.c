@@ -314,7 +314,7 @@ static void test_remove__begun_and_given_up(void **state)
 	assert_ok(open_as(m.s, 'k', &r, &e), &e);
 	k = *repo_own_slot(r);
 	assert_ok(add(r, 's', &s, &e), &e);
-	assert_err(repo_slot_keep(r, &s, &e), ERR_INVALID, &e);
+	assert_err(repo_slot_keep(r, &s, false, &e), ERR_INVALID, &e);
 	lives_until(&m, 2);
 	assert_int_equal(repo_slot_remove(r, &s, false, &e), ERR_IO);
 	lives_until(&m, 0);
@@ -328,11 +328,41 @@ static void test_remove__begun_and_given_up(void **state)
 	assert_has(e.hint, "key keep");
 	err_clear(&e);
 	assert_int_equal(count(r, OBJECT_REMOVAL), 1);	/* its own it has taken back */
-	assert_ok(repo_slot_keep(r, &s, &e), &e);
+	assert_int_equal(repo_slot_keep(r, &s, false, &e), ERR_TRANSIENT);	/* it may go on */
+	assert_has(e.hint, "--force");
+	err_clear(&e);
+	r->slow_ns = 1;		/* an hour later */
+	assert_ok(repo_slot_keep(r, &s, false, &e), &e);
+	r->slow_ns = 0;
 	assert_nothing_found(r);
 	assert_ok(repo_slot_remove(r, &k, false, &e), &e);
 	assert_int_equal(count(r, OBJECT_REMOVAL), 0);
 	assert_false(opens(m.s, 'k'));
+	repo_close(r);
+	store_close(m.s);
+}
+
+/* Who stood still for so long that another may keep the slot meanwhile doesn't go on, and leaves nothing. */
+static void test_remove__stood_still(void **state)
+{
+	struct err e = ERR_INIT;
+	struct repo *r = NULL;
+	struct slot_id s;
+	struct mortal m;
+
+	(void)state;
+	mortal_new(&m);
+	assert_ok(init(&m, &e), &e);
+	assert_ok(open_as(m.s, 'k', &r, &e), &e);
+	assert_ok(add(r, 's', &s, &e), &e);
+	r->slow_ns = 1;
+	assert_int_equal(repo_slot_remove(r, &s, false, &e), ERR_TRANSIENT);
+	err_clear(&e);
+	assert_true(opens(m.s, 's'));
+	assert_int_equal(count(r, OBJECT_REMOVAL), 0);
+	r->slow_ns = 0;
+	assert_ok(repo_slot_remove(r, &s, false, &e), &e);
+	assert_false(opens(m.s, 's'));
 	repo_close(r);
 	store_close(m.s);
 }
@@ -467,6 +497,8 @@ static void test_remove__not_when_the_other_key_is_damaged(void **state)
 static void test_remove__not_when_the_other_key_is_a_recovery_key(void **state)
 {
 	struct err e = ERR_INIT;
+	struct slot_info s;
+	struct slot_id p;
 	struct found f;
 	struct two t;
 
@@ -476,17 +508,20 @@ static void test_remove__not_when_the_other_key_is_a_recovery_key(void **state)
 	repo_close(t.r);
 	assert_ok(repo_open(t.m.s, t.recovery, &(struct repo_open_opts){ 0 }, &t.r, &e), &e);
 	t.r->hasty = true;
-	lives_until(&t.m, 2);
-	assert_int_equal(passwd(t.r, 'p', &e), ERR_IO);
-	lives_until(&t.m, 0);
-	err_clear(&e);
+	s = *repo_slot(t.r, repo_own_slot(t.r));
+	s.kind = SECRET_KEYFILE;
+	s.serial++;
+	assert_ok(slot_record_put(t.r, &s, &e), &e);
 	f = check(t.r);
 	assert_string_equal(f.what, "key-change-unfinished ");
 	assert_int_equal(repo_slot_remove(t.r, &t.s, false, &e), ERR_INVALID);
 	err_clear(&e);
 	assert_true(opens(t.m.s, 's'));
-	assert_ok(passwd(t.r, 'p', &e), &e);
+	s.kind = SECRET_RECOVERY;
+	s.serial++;
+	assert_ok(slot_record_put(t.r, &s, &e), &e);
 	assert_nothing_found(t.r);
+	assert_ok(add(t.r, 'p', &p, &e), &e);
 	assert_ok(repo_slot_remove(t.r, &t.s, false, &e), &e);
 	assert_true(opens(t.m.s, 'p'));
 	two_done(&t);
@@ -583,6 +618,26 @@ static void test_passwd__dies(void **state)
 	two_done(&t);
 }
 
+/* The printed key goes on to open the repository. */
+static void test_passwd__not_the_recovery_key(void **state)
+{
+	struct err e = ERR_INIT;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	repo_close(t.r);
+	assert_ok(repo_open(t.m.s, t.recovery, &(struct repo_open_opts){ 0 }, &t.r, &e), &e);
+	assert_int_equal(passwd(t.r, 'p', &e), ERR_INVALID);
+	assert_has(e.hint, "kedge key add");
+	err_clear(&e);
+	assert_false(opens(t.m.s, 'p'));
+	assert_nothing_found(t.r);
+	repo_close(t.r);
+	assert_ok(repo_open(t.m.s, t.recovery, &(struct repo_open_opts){ 0 }, &t.r, &e), &e);
+	two_done(&t);
+}
+
 /* Who changes a slot's record at the time of its removal, and doesn't know of that, does not bring it back. */
 static void test_passwd__after_the_removal(void **state)
 {
@@ -624,6 +679,26 @@ static void test_slots__changed_while_they_are_looked_at(void **state)
 	two_done(&t);
 }
 
+/* A record that is put between two listings is of a slot that is being added, and no stray. */
+static void test_slots__added_while_they_are_looked_at(void **state)
+{
+	char name[64], hex[2 * SLOT_BYTES + 1];
+	struct err e = ERR_INIT;
+	struct slot_list l;
+	struct two t;
+
+	(void)state;
+	two_new(&t);
+	snprintf(name, sizeof(name), "slots/%s", text_hex(t.s.b, SLOT_BYTES, hex));
+	t.m.hides = name;
+	assert_ok(repo_slots(t.r, &l, &e), &e);
+	assert_null(t.m.hides);
+	assert_int_equal(l.n, 2);
+	assert_int_equal(l.nstrays, 0);
+	slot_list_free(&l);
+	two_done(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -631,6 +706,7 @@ int main(void)
 		cmocka_unit_test(test_add__dies),
 		cmocka_unit_test(test_remove__dies),
 		cmocka_unit_test(test_remove__begun_and_given_up),
+		cmocka_unit_test(test_remove__stood_still),
 		cmocka_unit_test(test_remove__by_force),
 		cmocka_unit_test(test_stray__of_this_repository),
 		cmocka_unit_test(test_remove__not_when_the_other_key_is_damaged),
@@ -639,8 +715,10 @@ int main(void)
 		cmocka_unit_test(test_remove__said_after_all),
 		cmocka_unit_test(test_remove__half_when_only_the_recovery_key_is_left),
 		cmocka_unit_test(test_passwd__dies),
+		cmocka_unit_test(test_passwd__not_the_recovery_key),
 		cmocka_unit_test(test_passwd__after_the_removal),
 		cmocka_unit_test(test_slots__changed_while_they_are_looked_at),
+		cmocka_unit_test(test_slots__added_while_they_are_looked_at),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
