@@ -335,6 +335,7 @@ static int add_disk(struct restore_machine *rm, const struct restore_machine_dis
 	d->file = text_printf(e, "%s", x->file);
 	d->format = x->format->name;
 	d->size = x->size;
+	d->device = x->device;
 	if (x->encrypted)
 		hardware_lose(rm->h, e, "the passphrase of disk %s: virsh secret-define makes a secret for its <encryption>",
 			      x->name);
@@ -480,7 +481,8 @@ int restore_machine_write(struct restore_machine *rm, const struct manifest *m, 
 	if (r == 0 && rm->to == MACHINE_OVF)
 		r = write_manifest(rm, m, dir, disks, n, e);
 	for (size_t i = 0; r == 0 && rm->to == MACHINE_LIBVIRT && i < n; i++)
-		r = give_away(dir, disks[i].file, e);
+		if (!disks[i].device)
+			r = give_away(dir, disks[i].file, e);
 	if (r == 0 && rm->to == MACHINE_LIBVIRT && nvram)
 		r = give_away(dir, nvram, e);
 	return r;

@@ -58,6 +58,7 @@ struct restore_machine_disk {
 	const struct format *format;
 	uint64_t size;
 	bool encrypted;
+	bool device;			/* file is a link to a volume, which was there */
 };
 
 /*

@@ -138,7 +138,7 @@ static int describe_machine(struct restore_job *j, bool check, struct err *e)
 			*x = (struct restore_machine_disk){
 				.name = m->disks.p[t->disk].name, .file = fs_basename(t->path), .format = t->format,
 				.size = t->size, .encrypted = t->secret != NULL,
-				.path = check ? NULL : t->made ? t->made : t->path,
+				.device = !t->made, .path = check ? NULL : t->made ? t->made : t->path,
 			};
 	}
 	if (!e->code && check)

@@ -46,6 +46,7 @@ struct hardware_drive {
 	const char *format;		/* kedge's name */
 	char uuid[HARDWARE_UUID_BYTES];	/* as the image calls itself; "" */
 	uint64_t size, file_bytes;	/* of the disk, and of its file */
+	bool device;			/* file is (a link to) a block device */
 	bool added;			/* the description doesn't know it */
 };
 

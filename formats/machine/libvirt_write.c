@@ -67,9 +67,9 @@ static void add_source(struct xml_node *x, const struct hardware_drive *d, const
 {
 	CLEANUP(free_ptr) char *path = d->file && !e->code ? fs_join(dir, d->file, e) : NULL;
 
-	xml_set(x, "type", "file", e);
+	xml_set(x, "type", d->device ? "block" : "file", e);	/* QEMU takes neither for the other */
 	if (path)
-		xml_set(xml_need(x, "source", e), "file", path, e);
+		xml_set(xml_need(x, "source", e), d->device ? "dev" : "file", path, e);
 }
 
 static void add_drive(struct xml_node *devices, const struct hardware_drive *d, const char *dir, struct err *e)

@@ -360,6 +360,36 @@ static void test_other_disks(void **state)
 	}
 }
 
+/* QEMU takes no volume as a file, nor a file as a volume. */
+static void test_device(void **state)
+{
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (int edit = 0; edit < 2; edit++) {
+		struct hardware *h = source(MACHINE_LIBVIRT);
+		struct hardware_write_opts o = { .to = MACHINE_LIBVIRT, .dir = "/vm" };
+		struct buf b;
+
+		give_files(h, MACHINE_LIBVIRT);
+		drive(h, 0)->device = true;
+		drive(h, 0)->format = "raw";
+		assert_int_equal(hardware_new_ids(h, MACHINE_LIBVIRT, false, NULL, &e), 0);
+		if (edit) {
+			o.text = libvirt;
+			o.len = strlen(libvirt);
+		} else
+			assert_int_equal(hardware_fit(h, MACHINE_LIBVIRT, &e), 0);
+		write_text(h, &o, &b);
+		assert_non_null(strstr((const char *)b.p, "<source dev=\"/vm/disk 0 &amp;.qcow2\""));
+		assert_non_null(strstr((const char *)b.p, "<disk type=\"block\""));
+		assert_non_null(strstr((const char *)b.p, "<source file=\"/vm/disk 1 &amp;.qcow2\""));
+		assert_null(strstr((const char *)b.p, "/dev/sdx"));
+		buf_done(&b);
+		hardware_free(h);
+	}
+}
+
 static void test_ids(void **state)
 {
 	struct hardware *a = source(MACHINE_LIBVIRT), *b = source(MACHINE_LIBVIRT);
@@ -433,7 +463,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_scsi_targets), cmocka_unit_test(test_edit),
-		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
+		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_places),
 	};
 
