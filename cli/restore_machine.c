@@ -375,7 +375,7 @@ int restore_machine_make(struct restore_machine *rm, const struct manifest *m,
 			return e->code;
 	if (hardware_new_ids(rm->h, rm->to, writer->keep_ids, writer->seed_ids, e) < 0)
 		return e->code;
-	return rm->edit ? 0 : hardware_fit(rm->h, rm->to, e);
+	return rm->edit ? hardware_fit_added(rm->h, rm->to, e) : hardware_fit(rm->h, rm->to, e);
 }
 
 static int sha256_file(const char *path, char *hex, struct err *e)

@@ -144,7 +144,7 @@ struct hardware_drive *hardware_add_disk(struct hardware *h, const char *name, s
 			like.controller = h->drives.p[i].controller;
 			break;
 		}
-	for (size_t i = 0; i < h->drives.n; i++)	/* behind the last one; hardware_fit looks for room */
+	for (size_t i = 0; i < h->drives.n; i++)	/* behind the last one; hardware_fit, hardware_fit_added look for room */
 		if (h->drives.p[i].bus == like.bus && h->drives.p[i].controller == like.controller)
 			unit = unit > h->drives.p[i].unit ? unit : h->drives.p[i].unit + 1;
 	d = VEC_PUSH(&h->drives, e);

@@ -96,6 +96,9 @@ MUST_CHECK int hardware_new_ids(struct hardware *h, enum machine_kind to, bool k
 /* Makes of it what a machine of that kind can have.  Not for one that hardware_write is to edit. */
 MUST_CHECK int hardware_fit(struct hardware *h, enum machine_kind to, struct err *e);
 
+/* For one that hardware_write is to edit: free places for the disks that were added, nothing else. */
+MUST_CHECK int hardware_fit_added(struct hardware *h, enum machine_kind to, struct err *e);
+
 struct hardware_write_opts {
 	enum machine_kind to;
 	/* The description to edit, of the kind `to`; NULL: a new one. */

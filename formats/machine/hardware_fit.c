@@ -259,6 +259,14 @@ static int fit_firmware(struct hardware *h, enum machine_kind to, struct err *e)
 			     "recovery key");
 }
 
+int hardware_fit_added(struct hardware *h, enum machine_kind to, struct err *e)
+{
+	for (size_t i = 0; i < h->drives.n; i++)
+		if (h->drives.p[i].added && find_place(h, to, &h->drives.p[i], e) < 0)
+			return e->code;
+	return 0;
+}
+
 int hardware_fit(struct hardware *h, enum machine_kind to, struct err *e)
 {
 	if (drop_drives(h, e) < 0 || fit_firmware(h, to, e) < 0)

@@ -35,6 +35,8 @@ void hardware_set_mac(struct hardware_nic *n, const char *text);
 uint32_t hardware_number(const char *text, uint32_t max, uint32_t otherwise);
 /* Is the place on its adapter a target of LUN 0, as libvirt and QEMU have it?  (Virtio SCSI: a LUN of target 0.) */
 bool hardware_is_by_target(const struct hardware_drive *d);
+/* Of a VirtualBox <StorageController>. */
+enum hardware_bus hardware_vbox_bus(const struct xml_node *controller);
 /* "the disk sda", "the CD drive": for notes. */
 const char *hardware_drive_name(const struct hardware_drive *d, char buf[static 100]);
 

@@ -34,6 +34,14 @@ static void read_controller(const struct xml_node *c, uint32_t index, struct har
 		}
 }
 
+enum hardware_bus hardware_vbox_bus(const struct xml_node *controller)
+{
+	struct hardware_drive like = { .bus = BUS_SATA };
+
+	read_controller(controller, 0, &like);
+	return like.bus;
+}
+
 static int read_device(const struct xml_node *c, uint32_t index, const struct xml_node *x, const struct machine *m,
 		       struct hardware *h, struct err *e)
 {
@@ -62,13 +70,12 @@ static int read_storage(const struct xml_node *parent, const struct machine *m, 
 	size_t at = 0, in = 0;
 
 	while ((c = xml_next(list, &at, "StorageController"))) {
-		struct hardware_drive like = { .bus = BUS_SATA };
+		const enum hardware_bus bus = hardware_vbox_bus(c);
 
-		read_controller(c, 0, &like);
 		for (in = 0; (x = xml_next(c, &in, "AttachedDevice"));)
-			if (read_device(c, seen[like.bus], x, m, h, e) < 0)
+			if (read_device(c, seen[bus], x, m, h, e) < 0)
 				return e->code;
-		seen[like.bus]++;
+		seen[bus]++;
 	}
 	return 0;
 }

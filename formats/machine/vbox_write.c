@@ -93,13 +93,29 @@ static void set_ports(struct xml_node *c, const struct hardware_drive *d, struct
 		xml_setf(c, e, "PortCount", "%" PRIu32, ports);
 }
 
-static void add_drive(struct xml_node *list, const struct hardware_drive *d, struct err *e)
+/* The old machine's controller of that number on the drive's bus, whatever it is called; NULL. */
+static struct xml_node *old_controller(const struct xml_node *list, const struct hardware_drive *d)
+{
+	uint32_t number = d->bus == BUS_IDE ? 0 : d->controller;
+	struct xml_node *c;
+	size_t at = 0;
+
+	while ((c = xml_next(list, &at, "StorageController")))
+		if (hardware_vbox_bus(c) == d->bus && number-- == 0)
+			return c;
+	return NULL;
+}
+
+/* c: the controller; NULL: that of our name, made where it is missing. */
+static void add_drive(struct xml_node *list, struct xml_node *c, const struct hardware_drive *d, struct err *e)
 {
 	char name[24];
-	struct xml_node *c = find_controller(list, controller_name(d, name)), *x;
+	struct xml_node *x;
 
+	if (!c)
+		c = find_controller(list, controller_name(d, name));
 	if (!c) {
-		c = xml_set(xml_set(xml_add(list, "StorageController", e), "name", name, e), "type", controller_type(d), e);
+		c = xml_set(xml_set(xml_add(list, "StorageController", e), "name", controller_name(d, name), e), "type", controller_type(d), e);
 		set_ports(c, d, e);
 		xml_set(xml_set(c, "useHostIOCache", d->bus == BUS_IDE ? "true" : "false", e), "Bootable", "true", e);
 	}
@@ -162,7 +178,7 @@ static void add_hardware(const struct hardware *h, const struct hardware_write_o
 	xml_set(xml_add(hw, "RTC", e), "localOrUTC", strncmp(h->guest->vbox, "Windows", 7) ? "UTC" : "local", e);
 	x = xml_add(hw, "StorageControllers", e);
 	for (size_t i = 0; i < h->drives.n; i++)
-		add_drive(x, &h->drives.p[i], e);
+		add_drive(x, NULL, &h->drives.p[i], e);
 }
 
 static struct xml_node *make(const struct hardware *h, const struct hardware_write_opts *o, struct err *e)
@@ -233,7 +249,7 @@ static void edit_storage(struct hardware *h, struct xml_node *list, struct err *
 	}
 	for (i = 0; i < h->drives.n; i++)
 		if (h->drives.p[i].added)
-			add_drive(list, &h->drives.p[i], e);
+			add_drive(list, old_controller(list, &h->drives.p[i]), &h->drives.p[i], e);
 }
 
 static void edit_nics(const struct hardware *h, struct xml_node *network, struct err *e)

@@ -96,6 +96,17 @@ static bool mac_is_vmware(const char *mac)
 
 /* --- a new one ----------------------------------------------------------------------------------------------------- */
 
+/* Of its controller; IDE's are always there. */
+static bool is_first(const struct hardware *h, size_t i)
+{
+	const struct hardware_drive *d = &h->drives.p[i];
+
+	for (size_t k = 0; k < i; k++)
+		if (h->drives.p[k].bus == d->bus && h->drives.p[k].controller == d->controller)
+			return false;
+	return d->bus != BUS_IDE;
+}
+
 static void put_drive(const struct hardware *h, size_t i, struct buf *b, struct err *e)
 {
 	static const char *const adapters[] = {
@@ -103,11 +114,9 @@ static void put_drive(const struct hardware *h, size_t i, struct buf *b, struct 
 		[ADAPTER_BUSLOGIC] = "buslogic", [ADAPTER_PVSCSI] = "pvscsi", [ADAPTER_VIRTIO] = "pvscsi",
 	};
 	const struct hardware_drive *d = &h->drives.p[i];
-	bool first = d->bus != BUS_IDE;
+	const bool first = is_first(h, i);
 	char key[80];
 
-	for (size_t k = 0; k < i && first; k++)
-		first = h->drives.p[k].bus != d->bus || h->drives.p[k].controller != d->controller;
 	if (first) {
 		(void)snprintf(key, sizeof(key), "%s%" PRIu32 ".present", bus_name(d), d->controller);
 		put(b, e, key, "TRUE");
@@ -275,6 +284,22 @@ static void drop_device(struct edit *x, const char *prefix)
 		}
 }
 
+/* A place without a disk may have lines: VMware refuses a key that is there twice. */
+static void add_drive(struct edit *x, const struct hardware *h, size_t i)
+{
+	const struct hardware_drive *d = &h->drives.p[i];
+	char key[80];
+
+	drop_device(x, slot_key(d, ".", key));
+	if (is_first(h, i)) {
+		(void)snprintf(key, sizeof(key), "%s%" PRIu32 ".present", bus_name(d), d->controller);
+		drop(x, key);
+		(void)snprintf(key, sizeof(key), "%s%" PRIu32 ".virtualDev", bus_name(d), d->controller);
+		drop(x, key);
+	}
+	put_drive(h, i, &x->more, x->e);
+}
+
 static void edit_drives(struct edit *x, struct hardware *h)
 {
 	char key[80], name[100];
@@ -283,7 +308,7 @@ static void edit_drives(struct edit *x, struct hardware *h)
 		const struct hardware_drive *d = &h->drives.p[i];
 
 		if (d->added) {
-			put_drive(h, i, &x->more, x->e);
+			add_drive(x, h, i);
 		} else if (d->kind == DRIVE_DISK && d->file) {
 			set(x, slot_key(d, ".fileName", key), d->file);
 			drop(x, slot_key(d, ".redo", key));

@@ -360,6 +360,69 @@ static void test_other_disks(void **state)
 	}
 }
 
+static size_t count(const char *text, const char *word)
+{
+	size_t n = 0;
+
+	for (; (text = strstr(text, word)); text += strlen(word))
+		n++;
+	return n;
+}
+
+/* One more disk for a description that is edited: its text, with its NUL. */
+static void edit_added(const char *path, const char *text, enum machine_kind kind, struct buf *b)
+{
+	struct hardware *h = read_text(path, text, strlen(text), kind), *got;
+	struct err e = ERR_INIT;
+	struct hardware_drive *d;
+	size_t drives;
+
+	for (size_t i = 0; i < h->drives.n; i++) {
+		assert_int_equal(machine_text(&h->drives.p[i].file, "x.vmdk", &e), 0);
+		h->drives.p[i].format = "vmdk";
+		memcpy(h->drives.p[i].uuid, M, sizeof(M));
+	}
+	d = hardware_add_disk(h, "extra", &e);
+	assert_non_null(d);
+	assert_int_equal(machine_text(&d->file, "extra.vmdk", &e), 0);
+	d->format = "vmdk";
+	memcpy(d->uuid, A, sizeof(A));
+	drives = h->drives.n;
+	assert_int_equal(hardware_new_ids(h, kind, false, NULL, &e), 0);
+	assert_int_equal(hardware_fit_added(h, kind, &e), 0);
+	write_text(h, &(struct hardware_write_opts){ .to = kind, .dir = "/vm", .text = text, .len = strlen(text) }, b);
+	got = read_text(path, (const char *)b->p, b->len - 1, kind);
+	assert_int_equal(got->drives.n, drives);
+	hardware_free(got);
+	hardware_free(h);
+}
+
+#define VMX "config.version = \"8\"\nvirtualHW.version = \"14\"\ndisplayName = \"x\"\n"
+
+/* Lines of a place without a disk are replaced, a full controller isn't filled over, its name is its owner's. */
+static void test_added_disk(void **state)
+{
+	struct buf b;
+
+	(void)state;
+	edit_added("a.vmx", VMX "scsi0.present = \"TRUE\"\nscsi0:0.present = \"TRUE\"\nscsi0:0.fileName = \"a.vmdk\"\nscsi0:1.present = \"FALSE\"\n", MACHINE_VMWARE, &b);
+	assert_int_equal(count((const char *)b.p, "scsi0:1.present"), 1);
+	assert_non_null(strstr((const char *)b.p, "scsi0:1.fileName = \"extra.vmdk\""));
+	buf_done(&b);
+	edit_added("a.vmx", VMX "sata0.present = \"FALSE\"\nide0:0.present = \"TRUE\"\nide0:0.fileName = \"a.vmdk\"\nide0:1.present = \"TRUE\"\nide0:1.fileName = \"b.vmdk\"\n"
+		   "ide1:0.present = \"TRUE\"\nide1:0.fileName = \"c.vmdk\"\nide1:1.present = \"TRUE\"\nide1:1.fileName = \"d.vmdk\"\n", MACHINE_VMWARE, &b);
+	assert_int_equal(count((const char *)b.p, "sata0.present"), 1);
+	assert_non_null(strstr((const char *)b.p, "sata0:2.fileName = \"extra.vmdk\""));
+	buf_done(&b);
+	edit_added("a.vbox", "<VirtualBox xmlns=\"http://www.virtualbox.org/\" version=\"1.19-linux\"><Machine uuid=\"{" M "}\" name=\"x\">"
+		   "<MediaRegistry><HardDisks><HardDisk uuid=\"{" M "}\" location=\"a.vdi\" format=\"VDI\" type=\"Normal\"/></HardDisks></MediaRegistry><Hardware>"
+		   "<StorageControllers><StorageController name=\"My disks\" type=\"AHCI\" PortCount=\"1\"><AttachedDevice type=\"HardDisk\" port=\"0\"><Image uuid=\"{" M "}\"/></AttachedDevice>"
+		   "</StorageController></StorageControllers></Hardware></Machine></VirtualBox>", MACHINE_VIRTUALBOX, &b);
+	assert_int_equal(count((const char *)b.p, "type=\"AHCI\""), 1);
+	assert_non_null(strstr((const char *)b.p, "PortCount=\"2\""));
+	buf_done(&b);
+}
+
 /* QEMU takes no volume as a file, nor a file as a volume. */
 static void test_device(void **state)
 {
@@ -463,7 +526,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_scsi_targets), cmocka_unit_test(test_edit),
-		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
+		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_added_disk), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_places),
 	};
 
