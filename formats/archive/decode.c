@@ -38,7 +38,8 @@ struct decoder {
 	struct err failed;		/* of reading in, while a library is being called */
 	struct archive *archive;	/* NULL: gzip */
 	z_stream z;
-	bool z_begun, in_member, ended;
+	enum decode_kind kind;
+	bool z_begun, in_member, ended, whole;
 };
 
 static bool ends_with(const char *name, const char *ending)
@@ -177,17 +178,21 @@ static int archive_failed(struct decoder *d, struct err *e)
 	return err_set(e, ERR_CORRUPT, "compressed data before %" PRIu64 ": %s", d->at, text ? text : "not valid");
 }
 
+/*
+ * Exactly this filter: libarchive's usual way is to look at what comes out, too, and to go on decompressing.  But what
+ * comes out belongs to a guest, that may write anything to the begin of its disk.
+ */
 static int add_filter(struct archive *a, enum decode_kind kind)
 {
 	switch (kind) {
 	case DECODE_XZ:
-		return archive_read_support_filter_xz(a);
+		return archive_read_append_filter(a, ARCHIVE_FILTER_XZ);
 	case DECODE_ZSTD:
-		return archive_read_support_filter_zstd(a);
+		return archive_read_append_filter(a, ARCHIVE_FILTER_ZSTD);
 	case DECODE_BZIP2:
-		return archive_read_support_filter_bzip2(a);
+		return archive_read_append_filter(a, ARCHIVE_FILTER_BZIP2);
 	default:
-		return archive_read_support_filter_lz4(a);
+		return archive_read_append_filter(a, ARCHIVE_FILTER_LZ4);
 	}
 }
 
@@ -206,6 +211,8 @@ static int archive_begin(struct decoder *d, enum decode_kind kind, struct err *e
 	    archive_read_support_format_empty(d->archive) != ARCHIVE_OK)
 		return archive_failed(d, e);
 	r = archive_read_open(d->archive, d, NULL, give, NULL);
+	if (r == ARCHIVE_OK && archive_errno(d->archive))	/* the first bytes are bad, and pass for an empty file */
+		return archive_failed(d, e);
 	if (r == ARCHIVE_OK)
 		r = archive_read_next_header(d->archive, &entry);
 	if (r == ARCHIVE_EOF) {
@@ -215,6 +222,69 @@ static int archive_begin(struct decoder *d, enum decode_kind kind, struct err *e
 	return r == ARCHIVE_OK ? 0 : archive_failed(d, e);
 }
 
+/*
+ * Where the frames of an lz4 file end that libarchive took: it eats four bytes of what follows them, so it can't say.
+ * doc/lz4_Frame_format.md of lz4.
+ */
+static int lz4_end(const struct file *in, uint64_t *ret, struct err *e)
+{
+	uint8_t b[7];
+	uint64_t at = 0, end;
+	size_t got;
+
+	for (;;) {
+		if (file_pread(in, b, sizeof(b), at, &got, e) < 0)
+			return e->code;
+		*ret = at;
+		if (got >= 4 && (get_le32(b) & ~0xfu) == 0x184d2a50u) {	/* to be skipped */
+			if (got < sizeof(b) || file_pread_full(in, b, 4, at + 4, e) < 0)
+				return got < sizeof(b) ? 0 : e->code;
+			at += 8 + (uint64_t)get_le32(b);
+			continue;
+		}
+		if (got < sizeof(b) || get_le32(b) != 0x184d2204u)
+			return 0;
+		end = at + 7 + (b[4] & 8 ? 8 : 0) + (b[4] & 1 ? 4 : 0);
+		for (at = end;; at = end) {
+			uint8_t n[4];
+
+			if (file_pread_full(in, n, sizeof(n), at, e) < 0)
+				return e->code;
+			end = at + 4 + (get_le32(n) & 0x7fffffffu) + (get_le32(n) && b[4] & 16 ? 4 : 0);
+			if (!get_le32(n))
+				break;
+		}
+		at = end + (b[4] & 4 ? 4 : 0);
+	}
+}
+
+/*
+ * libarchive takes whatever isn't the begin of another stream for the end, so a defect there would cut the disk short.
+ * Zeros may follow, with which tapes and devices pad.
+ */
+static int check_end(struct decoder *d, struct err *e)
+{
+	uint64_t at = (uint64_t)archive_filter_bytes(d->archive, -1);
+	size_t got = 1;
+
+	if (d->whole)
+		return 0;
+	if (d->kind == DECODE_LZ4 && lz4_end(&d->in, &at, e) < 0)
+		return e->code;
+	if (at > d->in.size)
+		return err_set(e, ERR_CORRUPT, "%s data end early, at %" PRIu64, decode_kind_name(d->kind), d->in.size);
+	for (uint64_t p = at; got; p += got) {
+		if (file_pread(&d->in, d->buf, INPUT_BYTES, p, &got, e) < 0)
+			return e->code;
+		if (got && !bytes_all_zero(d->buf, got))
+			return err_set(e, ERR_CORRUPT, "what follows the %s data at %" PRIu64
+				       " is no more of them: it is damaged, cut off or something else",
+				       decode_kind_name(d->kind), at);
+	}
+	d->whole = true;
+	return 0;
+}
+
 static int other_read(struct decoder *d, void *buf, size_t len, size_t *ret_len, struct err *e)
 {
 	la_ssize_t n = d->ended ? 0 : archive_read_data(d->archive, buf, len);
@@ -222,6 +292,8 @@ static int other_read(struct decoder *d, void *buf, size_t len, size_t *ret_len,
 	if (n < 0)
 		return archive_failed(d, e);
 	d->ended = d->ended || !n;
+	if (!n && check_end(d, e) < 0)
+		return e->code;
 	*ret_len = (size_t)n;
 	return 0;
 }
@@ -235,6 +307,7 @@ int decoder_new(const struct file *in, enum decode_kind kind, struct decoder **r
 	if (!d || !d->buf)
 		return err_set(e, ERR_NOMEM, "no memory to decompress");
 	d->in = *in;
+	d->kind = kind;
 	if (kind != DECODE_GZIP) {
 		if (archive_begin(d, kind, e) < 0)
 			return e->code;

@@ -44,9 +44,36 @@ for z in gz xz zst bz2 lz4; do
 	PY
 	expect 1 "$KEDGE" dump --sink null raw:bad.raw.$z
 done
+# ... nor does a later stream that is damaged or cut, or anything else behind one, end it early; zeros may
+head -c 1000000 a.raw > part1 && tail -c +1000001 a.raw > part2
+for p in "gzip -c" "xz -0c" "zstd -qc" "bzip2 -c" "lz4 -qc" "lz4 -qc --no-frame-crc -BX --content-size"; do
+	case $p in gzip*) z=gz ;; xz*) z=xz ;; zstd*) z=zst ;; bz*) z=bz2 ;; *) z=lz4 ;; esac
+	$p part1 > one.raw.$z && $p part2 > later
+	cat one.raw.$z later > two.raw.$z
+	equal "$(d raw:two.raw.$z | digest)" $raw "$p: two streams"
+	[ $z = zst ] || {
+		(cat two.raw.$z; head -c 8192 /dev/zero) > padded.raw.$z
+		equal "$(d raw:padded.raw.$z | digest)" $raw "$p: zeros behind"
+	}
+	for n in 3 4 30; do
+		(cat one.raw.$z; head -c $n later) > bad.raw.$z
+		expect 1 "$KEDGE" dump --sink null raw:bad.raw.$z
+	done
+	(cat one.raw.$z; printf x; tail -c +2 later) > bad.raw.$z
+	expect 1 "$KEDGE" dump --sink null raw:bad.raw.$z
+	(cat one.raw.$z; echo abc) > bad.raw.$z
+	expect 1 "$KEDGE" dump --sink null raw:bad.raw.$z
+done
 # a raw disk that only begins like a compressed file is that disk: its guest may have written anything
 cp a.raw.gz guest.img && truncate -s 4M guest.img
 equal "$(d raw:guest.img | digest)" "$(digest <guest.img)" "a disk that begins like gzip"
+for z in gz xz zst bz2 lz4; do	# nor is it unpacked twice, where it is packed itself
+	cp a.raw.$z inner-$z.raw && truncate -s 4M inner-$z.raw
+	pack inner-$z.raw
+	for y in gz xz zst bz2 lz4; do
+		equal "$(d raw:inner-$z.raw.$y | digest)" "$(digest <inner-$z.raw)" "a disk that begins like $z, in $y"
+	done
+done
 truncate -s 1M plain.gz	# and a name alone compresses nothing
 equal "$(d raw:plain.gz | digest)" "$(digest <plain.gz)" "a name that says gzip"
 
