@@ -367,6 +367,54 @@ static void test_s3__region_and_clock(void **state)
 	store_close(s);
 }
 
+/* Somebody sets a clock right while a run goes on. */
+static void test_s3__clock_is_set(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = opened(f);
+
+	set(f, "{\"skew\":3600}");
+	test_store_put(s, "x", "1");
+	set(f, "{\"skew\":0}");
+	test_store_put(s, "x", "1");
+	store_close(s);
+}
+
+static void *put_one(void *opaque)
+{
+	struct err e = ERR_INIT;
+
+	return store_put(opaque, "many", "1", 1, 0, &e) == 0 ? NULL : opaque;
+}
+
+static void put_many(struct store *s)
+{
+	pthread_t t[8];
+	void *failed;
+
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, put_one, s), 0);
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(pthread_join(t[i], &failed), 0);
+		assert_null(failed);
+	}
+}
+
+/* Several requests at once are told the same: one of them changes what is sent, all are sent anew. */
+static void test_s3__many_learn_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = opened(f);
+
+	rules(f, "[{\"match\":\"PUT .*/many\",\"times\":8,\"stall\":0.3}]");
+	set(f, "{\"checksums\":false}");
+	put_many(s);
+	rules(f, "[{\"match\":\"PUT .*/many\",\"times\":8,\"stall\":0.3}]");
+	set(f, "{\"region\":\"eu-test-3\"}");
+	put_many(s);
+	store_close(s);
+}
+
 static void test_s3__stall_and_cancel(void **state)
 {
 	struct fixture *f = *state;
@@ -678,6 +726,34 @@ static void test_creds__web_identity(void **state)
 	fails(f, ERR_REFUSED, "InvalidIdentityToken");
 }
 
+static void *cancel_soon(void *opaque)
+{
+	usleep(500000);
+	cancel_request(opaque);
+	return NULL;
+}
+
+/* A credential_process that closes its output and stays. */
+static void test_creds__process_stays(void **state)
+{
+	struct fixture *f = *state;
+	CLEANUP(free_ptr) char *config = file(f, "stays", "[profile stays]\ncredential_process = exec >&-; sleep 30\n");
+	struct store *s = NULL;
+	struct err e = ERR_INIT;
+	double start = clock_mono();
+	pthread_t t;
+
+	no_keys();
+	setenv("AWS_CONFIG_FILE", config, 1);
+	f->o.s3.profile = "stays";
+	assert_int_equal(pthread_create(&t, NULL, cancel_soon, &f->cancel), 0);
+	assert_ok(store_open_with(f->location, false, &f->o, &s, &e), &e);
+	assert_int_equal(store_put(s, "x", "1", 1, 0, &e), ERR_CANCELLED);
+	assert_true(clock_mono() - start < 10);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	store_close(s);
+}
+
 #define TEST(fn) cmocka_unit_test_setup(fn, setup)
 
 int main(void)
@@ -691,7 +767,9 @@ int main(void)
 		TEST(test_s3__redirects),	TEST(test_s3__region_and_clock),
 		TEST(test_s3__stall_and_cancel), TEST(test_s3__refusals),
 		TEST(test_s3__unreachable),	TEST(test_s3__multipart),
-		TEST(test_s3__foreign_404),	TEST(test_s3__remove_many),	TEST(test_creds__none),
+		TEST(test_s3__foreign_404),	TEST(test_s3__clock_is_set),
+		TEST(test_s3__many_learn_at_once),
+		TEST(test_creds__process_stays),	TEST(test_s3__remove_many),	TEST(test_creds__none),
 		TEST(test_creds__profiles),	TEST(test_creds__instance),
 		TEST(test_creds__container),	TEST(test_creds__web_identity),
 	};

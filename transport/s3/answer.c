@@ -59,12 +59,13 @@ static enum s3_verdict correct_skew(struct s3_client *c, struct s3_op *op, const
 {
 	time_t server = curl_getdate(op->call.h.date, NULL);
 	int64_t skew = server > 0 ? (int64_t)server - clock_wall_ns() / 1000000000 : 0;
+	int64_t off = skew - op->sent_skew_s;	/* either clock may have been set meanwhile */
 	bool far = skew < -SKEW_MOST_S || skew > SKEW_MOST_S;
 	bool first;
 
 	say(op, ERR_REFUSED, x);
 	err_hint(&op->e, "the clock of this machine or that of the storage is wrong: set it right");
-	if (op->skew_corrected || far || (skew > -SKEW_LEAST_S && skew < SKEW_LEAST_S))
+	if (op->skew_corrected || far || (off > -SKEW_LEAST_S && off < SKEW_LEAST_S))
 		return S3_FAILED;
 	op->skew_corrected = true;
 	pthread_mutex_lock(&c->lock);
@@ -82,16 +83,13 @@ static enum s3_verdict correct_skew(struct s3_client *c, struct s3_op *op, const
 /* Another region than the one that was signed for: taken over once. */
 static bool change_region(struct s3_client *c, struct s3_op *op, const char *region)
 {
-	bool changed;
-
 	if (!*region || op->region_changed || !s3_region_ok(region))
 		return false;
 	pthread_mutex_lock(&c->lock);
-	changed = strcmp(c->region, region) != 0;
 	snprintf(c->region, sizeof(c->region), "%s", region);
 	pthread_mutex_unlock(&c->lock);
 	op->region_changed = true;
-	return changed;
+	return strcmp(op->sent_region, region) != 0;
 }
 
 /* A redirect is never followed: signed requests go to the host that was named, and to no other. */
@@ -207,9 +205,9 @@ static enum s3_verdict unimplemented(struct s3_client *c, struct s3_op *op, cons
 	bool again = false;
 
 	pthread_mutex_lock(&c->lock);
-	if ((op->flags & S3_OP_ABSENT) && !c->no_condition)
+	if (op->sent_condition)
 		c->no_condition = again = true;
-	else if ((op->flags & S3_OP_CHECKSUM) && !c->no_checksum)
+	else if (op->sent_checksum)
 		c->no_checksum = again = true;
 	pthread_mutex_unlock(&c->lock);
 	say(op, ERR_REFUSED, x);

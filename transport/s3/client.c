@@ -195,6 +195,10 @@ static int choose_headers(struct s3_client *c, struct s3_op *op, struct attempt 
 	a->region = text_printf(e, "%s", c->region);
 	condition = (op->flags & S3_OP_ABSENT) && !c->no_condition;
 	checksum = (op->flags & S3_OP_CHECKSUM) && !c->no_checksum;
+	memcpy(op->sent_region, c->region, sizeof(op->sent_region));
+	op->sent_skew_s = c->skew_s;
+	op->sent_condition = condition;
+	op->sent_checksum = checksum;
 	pthread_mutex_unlock(&c->lock);
 	a->host = a->region ? s3_place_host(&c->place, a->region, e) : NULL;
 	if (!a->host)

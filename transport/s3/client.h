@@ -45,6 +45,9 @@ struct s3_op {
 	char *url;
 	double first_failed, not_before;
 	uint64_t generation;
+	char sent_region[S3_REGION_MAX];	/* what this attempt was made with: others may change the client's meanwhile */
+	int64_t sent_skew_s;
+	bool sent_condition, sent_checksum;
 	bool region_changed, refreshed, skew_corrected;
 	unsigned altered;
 };

@@ -273,6 +273,22 @@ static int read_output(int fd, char *text, size_t *ret_len, struct cancel *cance
 	return 0;
 }
 
+/* Who has closed its output need not have ended. */
+static int await_end(pid_t pid, int *ret_status, struct cancel *cancel, struct err *e)
+{
+	double until = clock_mono() + PROCESS_SECONDS;
+	pid_t got;
+
+	while ((got = waitpid(pid, ret_status, WNOHANG)) == 0) {
+		if (cancel_check(cancel, e) < 0)
+			return e->code;
+		if (clock_mono() > until)
+			return err_set(e, ERR_TRANSIENT, "it has not ended after %.0f s", PROCESS_SECONDS);
+		(void)poll(NULL, 0, 20);
+	}
+	return got == pid ? 0 : err_sys(e, "its end");
+}
+
 static int run(const char *command, char *text, size_t *ret_len, struct cancel *cancel, struct err *e)
 {
 	CLEANUP(close_fd) int fd = -1;
@@ -282,10 +298,13 @@ static int run(const char *command, char *text, size_t *ret_len, struct cancel *
 	if (start(command, &pid, &fd, e) < 0)
 		return e->code;
 	r = read_output(fd, text, ret_len, cancel, e);
-	if (r < 0)
+	if (r == 0)
+		r = await_end(pid, &status, cancel, e);
+	if (r < 0) {
 		kill(-pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
 	if (r == 0 && (!WIFEXITED(status) || WEXITSTATUS(status)))
 		r = err_set(e, ERR_REFUSED, "it failed (%s %d)", WIFEXITED(status) ? "exit" : "signal",
 			    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
