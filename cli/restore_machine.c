@@ -347,6 +347,7 @@ int restore_machine_make(struct restore_machine *rm, const struct manifest *m,
 {
 	const struct restore_machine_args *a = rm->args;
 	bool uefi = a->firmware && !strcmp(a->firmware, "uefi");
+	CLEANUP(free_ptr) char *seed = NULL;
 
 	if (rm->saved ? hardware_read(rm->text, rm->len, rm->saved, &rm->h, e) < 0
 		      : hardware_new(m->vm_name ? m->vm_name : m->vm, &rm->h, e) < 0)
@@ -373,7 +374,9 @@ int restore_machine_make(struct restore_machine *rm, const struct manifest *m,
 	for (size_t i = 0; i < n; i++)
 		if (add_disk(rm, &disks[i], e) < 0)
 			return e->code;
-	if (hardware_new_ids(rm->h, rm->to, writer->keep_ids, writer->seed_ids, e) < 0)
+	if (writer->seed_ids)		/* machines that go together must not have one UUID */
+		seed = text_printf(e, "%s\n%s\n%s", writer->seed_ids, m->vm, rm->h->name);
+	if (e->code || hardware_new_ids(rm->h, rm->to, writer->keep_ids, seed, e) < 0)
 		return e->code;
 	return rm->edit ? hardware_fit_added(rm->h, rm->to, e) : hardware_fit(rm->h, rm->to, e);
 }

@@ -180,7 +180,7 @@ static void read_guest(const struct xml_node *os, struct hardware *h)
 	for (char *c = name; *c; c++)
 		*c = *c == '_' ? '-' : *c;
 	h->guest = hardware_guest(MACHINE_VMWARE, name);
-	h->bits32 = !strstr(name, "64");
+	h->bits32 = !strstr(s, "64");	/* "otherGuest64" */
 }
 
 static void read_config(const struct xml_node *hw, struct hardware *h)

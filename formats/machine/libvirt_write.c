@@ -145,7 +145,7 @@ static void add_os(const struct hardware *h, const struct hardware_write_opts *o
 		ide = ide || h->drives.p[i].bus == BUS_IDE;
 	if (h->uefi)
 		xml_set(os, "firmware", "efi", e);
-	xml_set(xml_set(xml_add_text(os, "type", "hvm", e), "arch", h->bits32 ? "i686" : "x86_64", e), "machine",
+	xml_set(xml_set(xml_add_text(os, "type", "hvm", e), "arch", "x86_64", e), "machine",
 		ide ? "pc" : "q35", e);
 	if (h->uefi) {
 		firmware = xml_add(os, "firmware", e);
@@ -223,7 +223,7 @@ static void edit_disk(struct xml_node *x, const struct hardware_drive *d, const 
 	driver = xml_set(xml_need(x, "driver", e), "name", "qemu", e);
 	xml_set(driver, "type", format_name(d->format), e);
 	if (xml_is(x, "device", "lun"))		/* of a real SCSI device only */
-		xml_set(x, "device", "disk", e);
+		xml_set(xml_set(xml_set(x, "device", "disk", e), "rawio", NULL, e), "sgio", NULL, e);
 	add_source(x, d, dir, e);
 }
 
@@ -353,10 +353,25 @@ static int edit(struct hardware *h, const struct hardware_write_opts *o, struct 
 	return e->code;
 }
 
+/* libvirt makes files of the name, and refuses what can't be in one's. */
+static int fit_name(struct hardware *h, struct err *e)
+{
+	bool changed = false;
+
+	for (char *c = h->name; *c; c++)
+		if (*c == '/' || *c == '\n') {
+			*c = '_';
+			changed = true;
+		}
+	return changed ? hardware_lose(h, e, "characters of the machine's name that libvirt has not: they are _") : 0;
+}
+
 int libvirt_write(struct hardware *h, const struct hardware_write_opts *o, struct buf *b, struct err *e)
 {
 	CLEANUP(xml_free_cleanup) struct xml_node *root = NULL;
 
+	if (fit_name(h, e) < 0)
+		return e->code;
 	if (o->text) {
 		if (xml_tree_parse(o->text, o->len, &root, e) < 0 || edit(h, o, root, e) < 0)
 			return e->code;

@@ -157,7 +157,7 @@ static void add_hardware(const struct hardware *h, const struct hardware_write_o
 	struct xml_node *x = xml_setf(xml_add(hw, "CPU", e), e, "count", "%" PRIu32, h->cpus);
 
 	xml_set(xml_add(x, "PAE", e), "enabled", "true", e);
-	xml_set(xml_add(x, "LongMode", e), "enabled", h->bits32 ? "false" : "true", e);
+	xml_set(xml_add(x, "LongMode", e), "enabled", "true", e);
 	xml_setf(xml_add(hw, "Memory", e), e, "RAMSize", "%" PRIu64, max_u64(h->memory / MIB, 4));
 	if (h->uefi)
 		xml_set(xml_add(hw, "Firmware", e), "type", h->bits32 ? "EFI32" : "EFI", e);

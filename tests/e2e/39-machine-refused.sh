@@ -66,3 +66,12 @@ expect 0 k restore web --to in -O split --piece-size 1M
 echo old >in/vda.raw.003
 expect 0 k restore web --to in -O split --piece-size 1M --force
 equal "$(cat in/vda.raw.00? | digest)" "$(digest <a.raw)" "pieces, replaced"
+
+# --- one seed, two machines: their ids differ --------------------------------------------------------------------------------
+for n in x y; do
+	expect 0 k restore web --to seed-$n --seed-ids s --vm-name $n --json
+	field out .machine.uuid >uuid-$n
+done
+expect 0 k restore web --to seed-z --seed-ids s --vm-name x --json
+equal "$(field out .machine.uuid)" "$(cat uuid-x)" "UUID of the same seed"
+[ "$(cat uuid-x)" != "$(cat uuid-y)" ] || die "two machines of one seed have one UUID"

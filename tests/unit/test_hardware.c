@@ -423,6 +423,28 @@ static void test_added_disk(void **state)
 	buf_done(&b);
 }
 
+/* What libvirt refuses in a name; a 32-bit guest runs on a 64-bit CPU, a 64-bit one that was called otherwise on no other. */
+static void test_libvirt_takes(void **state)
+{
+	static const char text[] = VMX "guestOS = \"other\"\nscsi0.present = \"TRUE\"\nscsi0:0.present = \"TRUE\"\nscsi0:0.fileName = \"a.vmdk\"\n";
+	struct hardware *h = read_text("a.vmx", text, sizeof(text) - 1, MACHINE_VMWARE);
+	struct err e = ERR_INIT;
+	struct buf b;
+
+	(void)state;
+	assert_int_equal(machine_text(&h->name, "we/b\nx", &e), 0);
+	assert_int_equal(machine_text(&drive(h, 0)->file, "x.qcow2", &e), 0);
+	drive(h, 0)->format = "qcow2";
+	assert_int_equal(hardware_new_ids(h, MACHINE_LIBVIRT, false, NULL, &e), 0);
+	assert_int_equal(hardware_fit(h, MACHINE_LIBVIRT, &e), 0);
+	write_text(h, &(struct hardware_write_opts){ .to = MACHINE_LIBVIRT, .dir = "/vm" }, &b);
+	assert_non_null(strstr((const char *)b.p, "<name>we_b_x</name>"));
+	assert_non_null(strstr((const char *)b.p, "arch=\"x86_64\""));
+	assert_true(told(h, "name"));
+	hardware_free(h);
+	buf_done(&b);
+}
+
 /* QEMU takes no volume as a file, nor a file as a volume. */
 static void test_device(void **state)
 {
@@ -526,7 +548,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_scsi_targets), cmocka_unit_test(test_edit),
-		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_added_disk), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
+		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_libvirt_takes), cmocka_unit_test(test_added_disk), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_places),
 	};
 
