@@ -2,7 +2,7 @@
  * split.c - reading raw disks that lie in pieces.
  *
  * Pieces are named STEM.SUFFIX.  The suffix counts in digits from 0 or 1, or in letters from a, at one width; where
- * split(1) runs out of suffixes it goes on with longer ones: .yz, .zaaa; .89, .9000.
+ * split(1) runs out of suffixes it goes on with longer ones: .yz, .zaaa; .89, .9000.  Others go from .999 to .1000.
  */
 #include "formats/split/split.h"
 
@@ -17,7 +17,7 @@
 #include "formats/file.h"
 
 #define SUFFIX_MAX 12u		/* characters */
-#define GAP_MAX 100u		/* so many pieces behind a missing one are looked for */
+#define GAP_MAX 1000u		/* so many pieces behind a missing one are looked for, of each width */
 
 struct split {
 	struct image im;
@@ -68,6 +68,19 @@ static bool widen(char s[SUFFIX_MAX + 1])
 	memset(s, letters ? 'a' : '0', len + 2);
 	*s = letters ? 'z' : '9';
 	s[len + 2] = '\0';
+	return true;
+}
+
+/* What others than split(1) put behind "999": "1000".  False: s isn't such a one. */
+static bool lengthen(char s[SUFFIX_MAX + 1])
+{
+	size_t len = strlen(s);
+
+	if (len + 1 > SUFFIX_MAX || strspn(s, "9") != len)
+		return false;
+	memset(s, '0', len + 1);
+	*s = '1';
+	s[len + 1] = '\0';
 	return true;
 }
 
@@ -122,29 +135,67 @@ static int add_piece(struct split *s, const struct image_open_opts *o, const cha
 	return 0;
 }
 
-/* Nothing may follow where a piece is missing. */
-static int check_gap(struct split *s, const struct image_open_opts *o, const char *missing, struct err *e)
+/* 1: there is a piece of that name, or something that can't be opened. */
+static int is_there(const struct split *s, const struct image_open_opts *o, const char *suffix, struct err *e)
 {
-	char suffix[SUFFIX_MAX + 1], q[200], qn[200];
+	CLEANUP(free_ptr) char *name = piece_name(s->im.path, suffix, e);
+	struct image_part part = { .fd = -1 };
 	struct err none = ERR_INIT;
+	int r;
 
-	(void)snprintf(suffix, sizeof(suffix), "%s", missing);
-	for (unsigned i = 0; i < GAP_MAX && count_up(suffix); i++) {
-		CLEANUP(free_ptr) char *name = piece_name(s->im.path, suffix, e), *first = piece_name(s->im.path, missing, e);
-		struct image_part part = { .fd = -1 };
-		int r;
+	if (!name)
+		return e->code;
+	r = o->opener->open(o->opener->opaque, name, "piece", &part, &none);
+	close_fd(&part.fd);
+	free(part.path);
+	return r != ERR_NOTFOUND;
+}
 
-		if (!name || !first)
-			return e->code;
-		r = o->opener->open(o->opener->opaque, name, "piece", &part, &none);
-		close_fd(&part.fd);
-		free(part.path);
-		if (r == ERR_NOTFOUND)
-			continue;
-		(void)err_set(e, ERR_CORRUPT, "piece %s is missing, and %s is there", text_quote(first, q, sizeof(q)),
-			      text_quote(name, qn, sizeof(qn)));
-		return err_hint(e, "put all pieces into one folder");
-	}
+static int missing_piece(const struct split *s, const char *missing, const char *there, struct err *e)
+{
+	CLEANUP(free_ptr) char *name = piece_name(s->im.path, there, e), *first = piece_name(s->im.path, missing, e);
+	char q[200], qn[200];
+
+	if (!name || !first)
+		return e->code;
+	(void)err_set(e, ERR_CORRUPT, "piece %s is missing, and %s is there", text_quote(first, q, sizeof(q)),
+		      text_quote(name, qn, sizeof(qn)));
+	return err_hint(e, "put all pieces into one folder");
+}
+
+/* Nothing may follow from suffix on where missing is.  */
+static int check_behind(const struct split *s, const struct image_open_opts *o, const char *missing, const char *from,
+			struct err *e)
+{
+	char suffix[SUFFIX_MAX + 1];
+	unsigned i = 0;
+
+	(void)snprintf(suffix, sizeof(suffix), "%s", from);
+	do {
+		int r = is_there(s, o, suffix, e);
+
+		if (r)
+			return r < 0 ? r : missing_piece(s, missing, suffix, e);
+	} while (++i < GAP_MAX && count_up(suffix));
+	return 0;
+}
+
+/* The same for all names that could come behind the piece named last: of its width, and of the next ones. */
+static int check_gap(const struct split *s, const struct image_open_opts *o, const char *last, struct err *e)
+{
+	char next[SUFFIX_MAX + 1], wide[SUFFIX_MAX + 1], longer[SUFFIX_MAX + 1];
+	const bool letters = *last >= 'a';
+
+	(void)snprintf(next, sizeof(next), "%s", last);
+	(void)snprintf(wide, sizeof(wide), "%s", last);
+	memset(wide, letters ? 'z' : '9', strlen(wide));
+	(void)snprintf(longer, sizeof(longer), "%s", wide);
+	*wide = letters ? 'y' : '8';
+	if (!lengthen(next) && !count_up(next))
+		return 0;
+	if (check_behind(s, o, next, next, e) < 0 || (widen(wide) && check_behind(s, o, next, wide, e) < 0) ||
+	    (lengthen(longer) && check_behind(s, o, next, longer, e) < 0))
+		return e->code;
 	return 0;
 }
 
@@ -154,25 +205,43 @@ static int open_pieces(struct split *s, const struct image_open_opts *o, struct 
 
 	(void)snprintf(suffix, sizeof(suffix), "%s", first_suffix(s->im.path));
 	for (;;) {
-		int r;
+		int r = ERR_NOTFOUND;
 
 		memcpy(before, suffix, sizeof(before));
-		if (!count_up(suffix))
-			return 0;
-		r = add_piece(s, o, suffix, e);
-		if (r == ERR_NOTFOUND && widen(before)) {
-			err_clear(e);
-			r = add_piece(s, o, before, e);
-			if (r == 0)
-				memcpy(suffix, before, sizeof(suffix));
+		if (lengthen(suffix) || count_up(suffix))
+			r = add_piece(s, o, suffix, e);
+		if (r == ERR_NOTFOUND) {
+			memcpy(suffix, before, sizeof(suffix));
+			if (widen(suffix)) {
+				err_clear(e);
+				r = add_piece(s, o, suffix, e);
+			}
 		}
 		if (r == ERR_NOTFOUND) {
 			err_clear(e);
-			return check_gap(s, o, suffix, e);
+			return check_gap(s, o, before, e);
 		}
 		if (r < 0)
 			return r;
 	}
+}
+
+/* What begins at .001 isn't whole where there is a .000. */
+static int check_first(const struct split *s, const struct image_open_opts *o, struct err *e)
+{
+	char suffix[SUFFIX_MAX + 1], q[200];
+	int r;
+
+	(void)snprintf(suffix, sizeof(suffix), "%s", first_suffix(s->im.path));
+	if (suffix[strlen(suffix) - 1] != '1')
+		return 0;
+	suffix[strlen(suffix) - 1] = '0';
+	r = is_there(s, o, suffix, e);
+	if (r <= 0)
+		return r;
+	(void)err_set(e, ERR_INVALID, "%s isn't the first piece: there is one that ends in .%s",
+		      text_quote(fs_basename(s->im.path), q, sizeof(q)), suffix);
+	return err_hint(e, "name that one; if it is no piece of this disk, move it away");
 }
 
 static const char *piece_path(const struct split *s, size_t i)
@@ -308,11 +377,15 @@ int split_open(int fd, const char *path, const struct image_open_opts *o, struct
 		(void)err_set(e, ERR_INVALID, "%s is not the name of a first piece", text_quote(fs_basename(path), q, sizeof(q)));
 		return err_hint(e, "that ends in .001, .000, .00 or .aa, as the others end in .002, .ab and so on");
 	}
+	if (!o->opener && !o->metadata_only) {
+		(void)err_set(e, ERR_UNSUPPORTED, "pieces in an archive aren't put together");
+		return err_hint(e, "unpack the archive, and name the first piece");
+	}
 	if (image_base_init(&s->im, &split_ops, fd, path, o, e) < 0)
 		return e->code;
 	s->piece = s->im.file.size;
 	slot = VEC_PUSH(&s->files, e);	/* 0: the file itself */
-	if (!slot || (o->opener && open_pieces(s, o, e) < 0) || check_sizes(s, e) < 0)
+	if (!slot || (o->opener && (check_first(s, o, e) < 0 || open_pieces(s, o, e) < 0)) || check_sizes(s, e) < 0)
 		return e->code;
 	s->current.name = "current";
 	s->current.id = "";

@@ -58,6 +58,32 @@ says "not the name of a first piece"
 expect 1 "$KEDGE" dump --sink null bad/disk.raw.002
 says "no known image format"
 
+# --- nor is a part of the disk the disk: without the first piece, in an archive, behind a gap where the width changes ------------
+for f in zero/disk.001 split:zero/disk.001; do
+	expect 1 "$KEDGE" dump --sink null $f
+	says "disk.001" ".000" "name that one"
+done
+tar -C one -cf x.tar disk.raw.001 disk.raw.002 disk.raw.003
+gzip -k x.tar
+for f in x.tar x.tar.gz; do
+	expect 1 k backup --vm t split:$f//disk.raw.001
+	says "pieces in an archive" "unpack"
+done
+expect 0 "$KEDGE" info split:x.tar//disk.raw.001
+rm wide/disk.raw.9000
+expect 1 "$KEDGE" dump --sink null wide/disk.raw.00
+says "disk.raw.90 is missing" "disk.raw.9001 is there"
+mkdir long && split -b 7001 -d -a 4 --numeric-suffixes=1 a.raw long/disk.	# as 7-Zip names them: .999, .1000
+for i in long/disk.0*; do mv $i ${i/.0/.}; done
+[ -e long/disk.001 ] && [ -e long/disk.1000 ] && [ ! -e long/disk.1001 ] || die "not 1001 pieces: $(ls long | tail -1)"
+equal "$(d long/disk.001 | digest)" $raw ".999, .1000"
+cp long/disk.1000 long/disk.1001 && mv long/disk.1000 away2
+expect 1 "$KEDGE" dump --sink null long/disk.001
+says "disk.1000 is missing" "disk.1001 is there"
+mkdir far && cp long/disk.00? far && cp long/disk.900 far/disk.900
+expect 1 "$KEDGE" dump --sink null far/disk.001
+says "disk.010 is missing" "disk.900 is there"
+
 # --- a lone .001 is what it contains; the first of several that begins like an image is nobody's guess ----------------------------
 mkdir lone && qemu-img convert -f raw -O qcow2 a.raw lone/x.001
 equal "$(d lone/x.001 | digest)" "$(d qcow2:lone/x.001 | digest)" "a lone .001"
