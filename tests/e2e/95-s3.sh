@@ -34,6 +34,7 @@ equal "$(point_digest v)" "$(digest <disk.raw)" "cat with an empty cache"
 expect 0 k -r s3://bucket/host/a --s3-endpoint "http://127.0.0.1:$S3_PORT" list
 expect 0 env AWS_ENDPOINT_URL="http://127.0.0.1:$S3_PORT" "$KEDGE" --key-file key -r s3://bucket/host/a list
 expect 0 k -r "s3:http://localhost:$S3_PORT/bucket/host/a" --s3-style virtual list
+expect 0 k -r "s3:http://127.1:$S3_PORT/bucket/host/a" list	# signed and sent as it is written
 expect 2 k --s3-style wrong list
 expect 1 k -r "s3:http://user:geheim@localhost/bucket" list
 says "credentials come from"

@@ -367,6 +367,23 @@ static void test_s3__region_and_clock(void **state)
 	store_close(s);
 }
 
+/* Two tokens in turn, and never an object. */
+static void test_s3__listing_in_circles(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = opened(f);
+	struct test_seen seen = { 0 };
+	struct err e = ERR_INIT;
+
+	rules(f, "[{\"match\":\"token=a&\",\"times\":99999,\"status\":200,\"body\":\"<ListBucketResult><IsTruncated>true"
+		 "</IsTruncated><NextContinuationToken>b</NextContinuationToken></ListBucketResult>\"},"
+		 "{\"match\":\"GET\",\"times\":5000,\"status\":200,\"body\":\"<ListBucketResult><IsTruncated>true"
+		 "</IsTruncated><NextContinuationToken>a</NextContinuationToken></ListBucketResult>\"}]");
+	assert_err(store_list(s, "", test_see, &seen, &e), ERR_REFUSED, &e);
+	assert_in_range(test_s3_count(f->server, "GET /bucket"), 900, 1100);
+	store_close(s);
+}
+
 /* Somebody sets a clock right while a run goes on. */
 static void test_s3__clock_is_set(void **state)
 {
@@ -767,7 +784,8 @@ int main(void)
 		TEST(test_s3__redirects),	TEST(test_s3__region_and_clock),
 		TEST(test_s3__stall_and_cancel), TEST(test_s3__refusals),
 		TEST(test_s3__unreachable),	TEST(test_s3__multipart),
-		TEST(test_s3__foreign_404),	TEST(test_s3__clock_is_set),
+		TEST(test_s3__foreign_404),	TEST(test_s3__listing_in_circles),
+			TEST(test_s3__clock_is_set),
 		TEST(test_s3__many_learn_at_once),
 		TEST(test_creds__process_stays),	TEST(test_s3__remove_many),	TEST(test_creds__none),
 		TEST(test_creds__profiles),	TEST(test_creds__instance),

@@ -233,7 +233,7 @@ static int sign(struct s3_op *op, struct attempt *a, const struct s3_creds *cred
 		return e->code;
 	s3_http_headers_free(op->call.headers);
 	op->call.headers = NULL;
-	for (size_t i = 1; i < a->n; i++) {	/* libcurl makes the Host header itself */
+	for (size_t i = 0; i < a->n; i++) {	/* Host, too: libcurl would write some addresses in another way */
 		if (s3_http_header(&op->call.headers, a->h[i].name, a->h[i].value, e) < 0)
 			return e->code;
 	}

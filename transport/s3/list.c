@@ -12,6 +12,7 @@
 #include "transport/s3/xml.h"
 
 #define PAGE_KEYS 1000u
+#define EMPTY_PAGES_MAX 1000u	/* of what was deleted in a bucket with versions: as many come in a row, not more */
 #define PAGE_MAX_BYTES ((size_t)8 << 20)
 #define PAGES_MAX 1000000u		/* a thousand million objects */
 #define QUERY_MAX_BYTES ((size_t)32 << 10)
@@ -178,6 +179,7 @@ static int list_pages(struct s3_store *s, const char *prefix, store_list_fn fn, 
 {
 	const char *base = s3_client_place(s->c)->prefix;
 	size_t skip = strlen(base);
+	unsigned empty = 0;
 
 	for (unsigned n = 0; n < PAGES_MAX; n++) {
 		struct page p = { 0 };
@@ -192,6 +194,8 @@ static int list_pages(struct s3_store *s, const char *prefix, store_list_fn fn, 
 			r = check_order(&p, before, e);
 		if (r == 0 && p.truncated && last->token && !strcmp(p.token, last->token))
 			r = bad_listing(e, "does not go on");
+		if (r == 0 && p.truncated && !p.entries.n && ++empty > EMPTY_PAGES_MAX)
+			r = bad_listing(e, "has no end");
 		if (r == ERR_CORRUPT)
 			r = e->code = ERR_REFUSED;	/* says nothing about any object */
 		if (r == 0)
