@@ -445,6 +445,25 @@ static void test_libvirt_takes(void **state)
 	buf_done(&b);
 }
 
+/* Servers aren't clients, whose names begin alike; what is old is known, too. */
+static void test_guests(void **state)
+{
+	static const struct {
+		const char *vmware, *vbox;
+	} cases[] = {
+		{ "windows9-64", "Windows10" }, { "windows9srv-64", "Windows2016" }, { "windows8srv-64", "Windows2012" },
+		{ "windows8-64", "Windows8" }, { "windows7srv-64", "Windows2008" }, { "windows7", "Windows7" },
+		{ "windows2019srv-64", "Windows2019" }, { "windows2019srvnext-64", "Windows2022" },
+		{ "windows2022srvnext-64", "Windows2025" }, { "windows11-64", "Windows11" }, { "winxppro", "WindowsXP" },
+		{ "winvista-64", "WindowsVista" }, { "winnetenterprise-64", "Windows2003" }, { "longhorn-64", "Windows2008" },
+		{ "other3xlinux-64", "Linux" }, { "ubuntu-64", "Ubuntu" }, { "sles12-64", "SUSE" }, { "solaris11-64", "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		assert_string_equal(hardware_guest(MACHINE_VMWARE, cases[i].vmware)->vbox, cases[i].vbox);
+}
+
 /* QEMU takes no volume as a file, nor a file as a volume. */
 static void test_device(void **state)
 {
@@ -548,7 +567,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read), cmocka_unit_test(test_matrix), cmocka_unit_test(test_scsi_targets), cmocka_unit_test(test_edit),
-		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_libvirt_takes), cmocka_unit_test(test_added_disk), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
+		cmocka_unit_test(test_other_disks), cmocka_unit_test(test_device), cmocka_unit_test(test_guests), cmocka_unit_test(test_libvirt_takes), cmocka_unit_test(test_added_disk), cmocka_unit_test(test_ids), cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_places),
 	};
 
