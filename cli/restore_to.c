@@ -95,6 +95,22 @@ static int check_beside(const struct restore_job *j, struct err *e)
 	return check_free(j, j->machine.file, e);
 }
 
+/* Attachment i gets another name than it had: is it one that another attachment has? */
+static int check_renamed(const struct restore_job *j, size_t i, const char *name, struct err *e)
+{
+	const struct manifest *m = j->pt.backup->m;
+	char q[200];
+
+	if (!strcmp(name, m->attachments.p[i].name))
+		return 0;
+	for (size_t k = 0; k < m->attachments.n; k++)
+		if (!strcmp(m->attachments.p[k].name, name)) {
+			(void)err_set(e, ERR_EXISTS, "two attachments would be called %s", text_quote(name, q, sizeof(q)));
+			return err_hint(e, "--machine none leaves them their names");
+		}
+	return 0;
+}
+
 int restore_to_plan(struct restore_job *j, struct err *e)
 {
 	const struct manifest *m = j->pt.backup->m;
@@ -115,7 +131,7 @@ int restore_to_plan(struct restore_job *j, struct err *e)
 	for (size_t i = 0; i < m->attachments.n; i++) {
 		CLEANUP(free_ptr) char *name = restore_machine_name(&j->machine, m, i, e);
 
-		if (!name || check_free(j, name, e) < 0)
+		if (!name || check_renamed(j, i, name, e) < 0 || check_free(j, name, e) < 0)
 			return e->code;
 	}
 	return check_beside(j, e);

@@ -75,3 +75,13 @@ done
 expect 0 k restore web --to seed-z --seed-ids s --vm-name x --json
 equal "$(field out .machine.uuid)" "$(cat uuid-x)" "UUID of the same seed"
 [ "$(cat uuid-x)" != "$(cat uuid-y)" ] || die "two machines of one seed have one UUID"
+
+# --- two attachments that would have one name ---------------------------------------------------------------------------------
+echo notes >web.xml.orig
+expect 0 k backup --vm two --adopt --allow-path "$PWD" web.xml --attach web.xml.orig
+expect 1 k restore two --to two
+says "two attachments would be called web.xml.orig" "--machine none"
+lacks err "vda.raw"
+expect 0 k restore two --to two --machine none
+cmp two/web.xml.orig web.xml.orig
+cmp two/web.xml web.xml
