@@ -92,10 +92,15 @@ static bool is_member(struct archive_entry *entry)
 	return archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry) && name && *name;
 }
 
+static uint64_t padded(la_int64_t size)
+{
+	return ((uint64_t)size + BLOCK - 1) / BLOCK * BLOCK;
+}
+
 static int add(const struct reader *r, struct archive_entry *entry, struct tar *t, struct err *e)
 {
 	const char *name = archive_entry_pathname(entry);
-	la_int64_t size = archive_entry_size(entry), at = archive_filter_bytes(r->archive, 0);
+	la_int64_t size = archive_entry_size(entry), at = archive_filter_bytes(r->archive, 0), end;
 	struct tar_member *m;
 	char q[200];
 
@@ -106,7 +111,15 @@ static int add(const struct reader *r, struct archive_entry *entry, struct tar *
 	m = VEC_PUSH(&t->members, e);
 	if (!m)
 		return e->code;
+	/* The size is what some header says that it has unpacked.  Only where as much is stored it lies there as a whole. */
 	*m = (struct tar_member){ .sparse = archive_entry_sparse_count(entry) > 0 };
+	if (size >= 0 && at >= 0 && archive_read_data_skip(r->archive) != ARCHIVE_OK &&
+	    range_ok((uint64_t)at, (uint64_t)size, r->f.size))
+		return failed(r, e);
+	end = archive_filter_bytes(r->archive, 0);
+	if (size >= 0 && at >= 0 && end >= at && range_ok((uint64_t)at, (uint64_t)size, r->f.size) &&
+	    (uint64_t)(end - at) != padded(size))
+		m->sparse = true;
 	if (size < 0 || at < 0 || (!m->sparse && !range_ok((uint64_t)at, (uint64_t)size, r->f.size)))
 		return err_set(e, ERR_CORRUPT, "tar archive: %s, %" PRId64 " bytes at %" PRId64
 			       ", is outside the file of %" PRIu64 " bytes", text_quote(name, q, sizeof(q)), (int64_t)size,
@@ -159,18 +172,43 @@ int tar_list(const struct file *f, struct tar *ret, struct err *e)
 	return 0;
 }
 
-/* What isn't written of fd is a hole already. */
-static int unpack_data(const struct reader *r, int fd, struct cancel *cancel, struct err *e)
+/* The bytes of the member's map of data; of one without a map, all. */
+static uint64_t mapped(struct archive_entry *entry)
 {
+	la_int64_t at, len;
+	uint64_t sum = 0;
+
+	if (archive_entry_sparse_reset(entry) == 0)
+		return (uint64_t)archive_entry_size(entry);
+	while (archive_entry_sparse_next(entry, &at, &len) == ARCHIVE_OK)
+		if (!add_u64(sum, (uint64_t)len, &sum))
+			return UINT64_MAX;
+	return sum;
+}
+
+/* What isn't written of fd is a hole already.  All that the headers promise must be there, and nothing else. */
+static int unpack_data(const struct reader *r, struct archive_entry *entry, int fd, struct cancel *cancel, struct err *e)
+{
+	uint64_t size = (uint64_t)archive_entry_size(entry), wanted = mapped(entry), sum = 0;
 	const void *p;
 	la_int64_t at;
 	size_t len;
 	int rc;
 
-	while ((rc = archive_read_data_block(r->archive, &p, &len, &at)) == ARCHIVE_OK)
+	while ((rc = archive_read_data_block(r->archive, &p, &len, &at)) == ARCHIVE_OK) {
+		if (len && (at < 0 || !range_ok((uint64_t)at, len, size)))
+			return err_set(e, ERR_CORRUPT, "tar archive: data at %" PRId64 " of a member of %" PRIu64 " bytes",
+				       (int64_t)at, size);
 		if (cancel_check(cancel, e) < 0 || (len && fs_pwrite_full(fd, p, len, (uint64_t)at, e) < 0))
 			return e->code;
-	return rc == ARCHIVE_EOF ? 0 : failed(r, e);
+		sum += len;
+	}
+	if (rc != ARCHIVE_EOF)
+		return failed(r, e);
+	if (sum != wanted)
+		return err_set(e, ERR_CORRUPT, "tar archive: a member has %" PRIu64 " bytes of data, and its headers say %" PRIu64,
+			       sum, wanted);
+	return 0;
 }
 
 int tar_unpack(const struct file *f, size_t number, int fd, uint64_t max_bytes, struct cancel *cancel, uint64_t *ret_size,
@@ -192,7 +230,7 @@ int tar_unpack(const struct file *f, size_t number, int fd, uint64_t max_bytes, 
 		return err_set(e, ERR_NOSPACE, "unpacked it has more than %" PRIu64 " bytes", max_bytes);
 	if (FS_RETRY(ftruncate(fd, (off_t)size)) < 0)
 		return err_sys(e, "size of %" PRIu64 " bytes", size);
-	if (unpack_data(&r, fd, cancel, e) < 0)
+	if (unpack_data(&r, entry, fd, cancel, e) < 0)
 		return e->code;
 	*ret_size = size;
 	return 0;

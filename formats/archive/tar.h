@@ -24,7 +24,7 @@ struct file;
 struct tar_member {
 	char *name;		/* bytes, as stored; owned */
 	uint64_t offset, size;	/* of its data in the archive */
-	bool sparse;		/* GNU's: its data are not its content */
+	bool sparse;		/* its data are not its content: GNU's, or headers that contradict each other */
 };
 
 struct tar {

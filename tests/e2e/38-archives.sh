@@ -133,6 +133,30 @@ for kind in gnu pax; do
 	equal "$(d raw:sparse-$kind.tar.gz | digest)" $raw "a sparse member, $kind"
 done
 expect 1 "$KEDGE" dump --sink null --max-unpacked 8999999 raw:sparse-gnu.tar.gz//a.raw
+# a size that the headers only claim reaches into no other member, and a map goes nowhere beyond the size
+python3 - <<'PY'
+import io, tarfile
+heads = [('realsize', {'GNU.sparse.realsize': '50000'}), ('size', {'GNU.sparse.size': '50000'}),
+         ('schily', {'SCHILY.realsize': '50000'}),
+         ('map', {'GNU.sparse.major': '0', 'GNU.sparse.minor': '1', 'GNU.sparse.size': '50000',
+                  'GNU.sparse.numblocks': '1', 'GNU.sparse.map': '0,60000'}),
+         ('beyond', {'GNU.sparse.major': '0', 'GNU.sparse.minor': '1', 'GNU.sparse.size': '50000',
+                     'GNU.sparse.numblocks': '2', 'GNU.sparse.map': '0,500,49900,500'}),
+         ('less', {'GNU.sparse.realsize': '500'})]
+for name, head in heads:
+    with tarfile.open(f'claim-{name}.tar', 'w', format=tarfile.PAX_FORMAT) as t:
+        i = tarfile.TarInfo('disk.raw')
+        i.size, i.pax_headers = 1000, head
+        t.addfile(i, io.BytesIO(b'd' * 1000))
+        i = tarfile.TarInfo('other')
+        i.size = 100000
+        t.addfile(i, io.BytesIO(b'o' * 100000))
+PY
+for n in realsize size schily map beyond less; do
+	expect 1 "$KEDGE" dump --sink null raw:claim-$n.tar//disk.raw
+	says "tar archive"
+	equal "$(d raw:claim-$n.tar//other | digest)" "$(head -c 100000 /dev/zero | tr '\0' o | digest)" "$n: the other member"
+done
 # two raw members have one file's identity, and are two disks all the same
 sleep 2.1
 head -c 1M a.raw > m1 && tail -c 1M a.raw > m2 && tar -cf two.tar m1 m2
