@@ -197,6 +197,20 @@ static int read_tpm(const struct xml_node *tpm, struct hardware *h, struct err *
 	return 0;
 }
 
+/* What a machine made anew boots by itself, and on which CPU. */
+static int note_os(const struct xml_node *os, struct hardware *h, struct err *e)
+{
+	const char *arch = xml_get(xml_find(os, "type"), "arch");
+	char q[60];
+
+	if (arch && strcmp(arch, "x86_64") != 0 && strcmp(arch, "i686") != 0)
+		hardware_lose(h, e, "the CPU's architecture, %s: it is x86_64, on which the guest doesn't boot",
+			      text_quote(arch, q, sizeof(q)));
+	if (xml_find(os, "kernel"))
+		hardware_lose(h, e, "the kernel that the host has for it: it boots from its disks");
+	return e->code;
+}
+
 int hardware_read_libvirt(const void *text, size_t len, const struct machine *m, struct hardware *h, struct err *e)
 {
 	CLEANUP(xml_free_cleanup) struct xml_node *root = NULL;
@@ -225,7 +239,7 @@ int hardware_read_libvirt(const void *text, size_t len, const struct machine *m,
 	for (at = 0; (x = xml_next(devices, &at, "interface"));)
 		if (read_nic(x, h, e) < 0)
 			return e->code;
-	if (read_tpm(xml_find(devices, "tpm"), h, e) < 0)
+	if (note_os(os, h, e) < 0 || read_tpm(xml_find(devices, "tpm"), h, e) < 0)
 		return e->code;
 	return note_rest(devices, "the device", common_devices, h, e) < 0 ? e->code :
 	       note_rest(root, "the setting", common_settings, h, e);

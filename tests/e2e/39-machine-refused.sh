@@ -85,3 +85,12 @@ lacks err "vda.raw"
 expect 0 k restore two --to two --machine none
 cmp two/web.xml.orig web.xml.orig
 cmp two/web.xml web.xml
+
+# --- another CPU, a kernel of the host: told where it is lost -----------------------------------------------------------------
+sed "s|<type arch='x86_64'>hvm</type>|<type arch='aarch64'>hvm</type><kernel>/boot/vmlinuz</kernel>|" web.xml >arm.xml
+expect 0 k backup --vm arm --adopt --allow-path "$PWD" arm.xml
+expect 0 k restore arm --to arm-vmware -O vmdk
+says "aarch64" "kernel"
+expect 0 k restore arm --to arm
+lacks err "not carried over"
+has arm/arm.xml aarch64
