@@ -579,6 +579,13 @@ static void test_s3__remove_many(void **state)
 	test_store_put(s, "d/locked", "1");
 	assert_int_equal(store_remove_many(s, names, 1, &e), ERR_REFUSED);
 	assert_has(e.cause, "locked");
+	err_clear(&e);
+	/* what is no answer of S3 is no success */
+	names[0] = "stays";
+	rules(f, "[{\"match\":\"POST\",\"status\":200,\"body\":\"<html></html>\"},"
+		 "{\"match\":\"POST\",\"status\":200,\"body\":\"\"}]");
+	assert_err(store_remove_many(s, names, 1, &e), ERR_REFUSED, &e);
+	assert_err(store_remove_many(s, names, 1, &e), ERR_REFUSED, &e);
 	store_close(s);
 }
 

@@ -251,6 +251,8 @@ static int on_deletion(void *opaque, const char *parent, const char *name, char 
 {
 	struct deletion *d = opaque;
 
+	if (!*parent && strcmp(name, "DeleteResult"))
+		return err_set(e, ERR_REFUSED, "the server does not say what it has removed");
 	if (strcmp(parent, "Error"))
 		return 0;
 	if (!strcmp(name, "Key"))
@@ -309,7 +311,7 @@ static int delete_some(struct s3_store *s, const char *const *names, size_t n, s
 
 	buf_init(&text, DELETE_MAX * 1500u);
 	s3_op_init(&op, "POST", NULL);
-	buf_init(&op.call.text, (size_t)1 << 20);
+	buf_init(&op.call.text, (size_t)4 << 20);	/* a thousand refusals, each with its key and a reason */
 	op.query = "delete=";
 	r = delete_text(s, names, n, &text, e);
 	if (r == 0)
@@ -320,8 +322,10 @@ static int delete_some(struct s3_store *s, const char *const *names, size_t n, s
 	s3_op_header(&op, "content-type", "application/xml");
 	if (r == 0)
 		r = s3_run_one(s, &op, e);
-	if (r == 0 && op.call.text.len)
+	if (r == 0)
 		r = s3_xml_parse(op.call.text.p, op.call.text.len, on_deletion, &d, e);
+	if (r == ERR_CORRUPT)
+		r = e->code = ERR_REFUSED;
 	s3_op_done(&op);
 	buf_done(&text);
 	return r;
