@@ -171,6 +171,30 @@ qemu-img create -q -f qcow2 -b low.qcow2 -F qcow2 there/top.qcow2 8M 2>/dev/null
 qemu-img create -q -f qcow2 there/low.qcow2 8M
 ln -s ../there/top.qcow2 here/top.qcow2
 k restore v -o link.out.qcow2 --backing here/top.qcow2 >/dev/null 2>&1 && die "a layer taken from another folder than QEMU's"
+# a lower layer changes after it has been proven: while the restore stands still before a write to its target
+held=(env LD_PRELOAD="$BUILD/preload/fault.so" FAULT_REPORT=report FAULT_CLASS=write "$KEDGE" --key-file "$KEY" restore v -o no.qcow2
+	--threads 1 --backing mid.qcow2)
+FAULT_NTH=0 FAULT_DO=pass "${held[@]}" >out 2>err || die "$(cat err)"
+rm no.qcow2
+written=$(od -An -tu8 -N 8 report)
+for n in $(seq $written) none; do	# the first write while it holds the layer
+	[ $n != none ] || die "none of $written writes while it holds the layer"
+	rm -f report no.qcow2
+	FAULT_NTH=$n FAULT_DO=stop-before "${held[@]}" >out 2>err &
+	job=$!
+	for _ in $(seq 100); do grep -q '^State:.T' /proc/$job/status && break; sleep 0.1; done
+	grep -q '^State:.T' /proc/$job/status || die "it doesn't stand still: $n, $(cat err)"
+	[ -z "$(find /proc/$job/fd -lname "*/b.qcow2")" ] || break
+	kill -CONT $job
+	wait $job
+done
+touch b.qcow2
+kill -CONT $job
+code=0
+wait $job || code=$?
+equal $code 1 "exit code after a change: $(cat err)"
+says "written to while it was read"
+none
 mkfifo commands
 qemu-io -f qcow2 b.qcow2 <commands >answers 2>&1 &
 vm=$!

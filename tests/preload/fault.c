@@ -5,7 +5,8 @@
  *			thread, seek, ioctl, fopen, libcrypto (what that library allocates; no alloc then)
  *	FAULT_NTH=n	the call that is hit, counted from 1 over all threads and all the classes; 0: only count
  *	FAULT_DO=what	kill-before, kill-after: SIGKILL; error: FAULT_ERRNO instead of the call; done: the call is made and
- *			FAULT_ERRNO reported all the same; short: half of the bytes; short-error: half, then FAULT_ERRNO
+ *			FAULT_ERRNO reported all the same; short: half of the bytes; short-error: half, then FAULT_ERRNO;
+ *			stop-before: SIGSTOP, and after SIGCONT the call as it is
  *	FAULT_ERRNO=n	the number; for alloc and libcrypto always ENOMEM
  *	FAULT_ON=1	hit every call from the Nth on
  *	FAULT_PLAIN=1	as on a file system that has neither O_TMPFILE nor RENAME_NOREPLACE
@@ -43,9 +44,9 @@ enum class { ALLOC, OPEN, CREATE, STAT, LIST, READ, WRITE, SYNC, NAME, REMOVE, T
 static const char *const class_names[CLASSES] = { "alloc", "open", "create", "stat",   "list", "read", "write",
 						  "sync",  "name", "remove", "thread", "seek", "ioctl", "fopen", "libcrypto" };
 
-enum action { PASS, KILL_BEFORE, KILL_AFTER, ERROR, DONE, SHORT, SHORT_ERROR };
+enum action { PASS, KILL_BEFORE, KILL_AFTER, ERROR, DONE, SHORT, SHORT_ERROR, STOP_BEFORE };
 static const char *const action_names[] = { "pass", "kill-before", "kill-after", "error", "done", "short",
-					    "short-error" };
+					    "short-error", "stop-before" };
 
 struct report {
 	_Atomic uint64_t calls, hits;
@@ -259,6 +260,10 @@ static enum action hit(enum class c, const char *call, int fd, const char *path)
 	}
 	if (fault.action == KILL_BEFORE)
 		die();
+	if (fault.action == STOP_BEFORE) {
+		raise(SIGSTOP);
+		return PASS;
+	}
 	return fault.action;
 }
 
