@@ -61,6 +61,7 @@ rm -rf state cache
 
 # --- Swift: no conditional put, strict about regions and Content-MD5 ---------------------------------------------------------
 s3_server swift $((port + 50))
+conformance
 export KEDGE_REPOSITORY=$S3_URL/host/a
 main_job
 expect 0 k --s3-region us-west-9 list	# the server names the right one
