@@ -43,7 +43,8 @@ TMPDIR=$PWD/tmp expect 0 k backup web.ovf	# its name is in it
 good web
 [ -z "$(ls -A tmp)" ] || die "left behind: $(ls -A tmp)"
 expect 0 k restore ova --to back
-cmp back/web.ovf web.ovf && cmp back/web.mf web.mf
+cmp back/web.ovf.orig web.ovf
+cmp back/web.mf.orig web.mf
 qemu-img compare -q -f vmdk -F raw back/scsi-0-0.vmdk a.raw || die "restored disk a"
 expect 0 "$KEDGE" info web.ova
 prints "web" "scsi-0-0" "a.vmdk" "gzip" "manifest"
@@ -53,7 +54,7 @@ equal "$("$KEDGE" dump --no-progress web.ova//a.vmdk | digest)" "$(digest <a.raw
 
 # --- one byte changed in a disk, and in the descriptor; a member that is missing -----------------------------------------------
 mkdir bad && cp web.ovf web.mf b.vmdk.gz bad && cp a.vmdk bad/a.vmdk
-printf X | dd of=bad/a.vmdk bs=1 seek=700 conv=notrunc status=none	# in the descriptor's padding: the disk reads the same
+printf X | dd of=bad/a.vmdk bs=1 seek=9000 conv=notrunc status=none	# in the descriptor's padding: the disk reads the same
 (cd bad && tar -cf bad.ova web.ovf web.mf a.vmdk b.vmdk.gz)
 tar -cf bad/short.ova web.ovf web.mf a.vmdk
 for f in bad/web.ovf bad/bad.ova; do
