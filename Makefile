@@ -19,9 +19,9 @@ say = $(if $(V),,@printf '%-8s %s\n' $(1) $(2))
 # --- packages of Debian 12: the only list ---------------------------------------------------------------------------
 DEPS_BUILD := build-essential pkg-config libzstd-dev libsodium-dev libssl-dev zlib1g-dev libdeflate-dev libisal-dev libjansson-dev libxxhash-dev libexpat1-dev libgcrypt20-dev libcurl4-openssl-dev libarchive-dev liblzma-dev
 DEPS_RUN := qemu-utils e2fsprogs scdoc jq
-DEPS_TEST := libarchive-tools xz-utils zstd bzip2 lz4 libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat python3-libqcow python3-libvmdk python3-libvhdi 7zip gdisk cryptsetup-bin busybox-static cpio mmdebstrap fdisk libvirt-clients libxml2-utils
-# servers of S3, 130 MB to fetch: for `make check-ci` alone
-DEPS_CI := curl ceph-mon ceph-osd radosgw ceph-common swift-proxy swift-account swift-container swift-object
+DEPS_TEST := libarchive-tools xz-utils zstd bzip2 lz4 libcmocka-dev python3 python3-nacl python3-zstandard mandoc bsdextrautils openssl qemu-system-x86 socat python3-libqcow python3-libvmdk python3-libvhdi 7zip gdisk cryptsetup-bin libvirt-clients libxml2-utils
+# for `make check-ci` and `check-long`: servers of S3, 130 MB to fetch, and what makes machines to boot
+DEPS_CI := busybox-static cpio mmdebstrap fdisk curl ceph-mon ceph-osd radosgw ceph-common swift-proxy swift-account swift-container swift-object
 DEPS_MODEL := spin gcc libc6-dev
 DEPS_LINT := clang clang-tidy libclang-rt-dev cppcheck bear
 
@@ -198,7 +198,7 @@ check-ci: deps-ci all tests-build
 		$(UNIT:build/$(VARIANT)/%=build/asan/%) $(REPLAY:build/$(VARIANT)/%=build/asan/%) $(ASAN_SCENARIOS:%=asan:%)
 
 # The third tier takes hours; what passed is not run again until the program or the script changes.
-check-long: all tests-build
+check-long: deps-ci all tests-build
 	$(Q)[ -n '$(ONLY)' ] || $(MAKE) --no-print-directory check-asan check-tsan
 	$(Q)LIMIT=$(or $(LIMIT),86400) JOBS=1 KEEP=build/long $(RUN) $(sort $(wildcard tests/long/*.sh))
 
@@ -295,9 +295,9 @@ deps:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN))
 deps-test:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_MODEL))
-	$(Q)tests/guest/kernel.sh build/guest/kernel || echo "tests/ci/boot.sh will be skipped"
 deps-ci:
 	$(call install-packages,$(DEPS_BUILD) $(DEPS_RUN) $(DEPS_TEST) $(DEPS_MODEL) $(DEPS_CI))
+	$(Q)tests/guest/kernel.sh build/guest/kernel || echo "tests/ci/boot.sh will be skipped"
 deps-model:
 	$(call install-packages,$(DEPS_MODEL))
 deps-lint:

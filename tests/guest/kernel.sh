@@ -12,7 +12,9 @@ package=linux-image-cloud-amd64
 work=$1.$$
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/new"
-name=$(apt-cache depends $package 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)/\1/p' | head -1)
+named() { apt-cache depends $package 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\)/\1/p' | head -1; }
+name=$(named)
+[ -n "$name" ] || { apt-get -q update >/dev/null 2>&1 || true; name=$(named); }	# its lists may never have been fetched
 [ -n "$name" ] || { echo "kernel.sh: apt knows no $package (apt-get update)" >&2; exit 1; }
 (cd "$work" && apt-get -q -o APT::Sandbox::User=root download "$name" >log 2>&1) ||
 	{ echo "kernel.sh: $name can't be downloaded: $(tail -1 "$work/log")" >&2; exit 1; }
